@@ -1,0 +1,31 @@
+"""The errors users see. Each carries one clear sentence: what, where, found, expected, what to do. The CLI exits with 2."""
+
+from __future__ import annotations
+
+
+class BnnDeployError(Exception):
+    """Base of every error caused by the user's input, files or tools rather than by a defect of bnn-deploy."""
+
+
+class ModelFileError(BnnDeployError):
+    """An ONNX or checkpoint file cannot be read, or holds something that is not supported; names the node."""
+
+
+class TargetError(BnnDeployError):
+    """An unknown compilation target, or one that this machine cannot run."""
+
+
+class CompileError(BnnDeployError):
+    """Compilation failed; names the node and the pass."""
+
+
+class BundleError(BnnDeployError):
+    """A bundle is missing, truncated, altered, of a newer format, or for another processor."""
+
+
+class InputError(BnnDeployError):
+    """Data given to a model has the wrong shape, dtype, size or format."""
+
+
+class ToolError(BnnDeployError):
+    """An outside program (qemu, the linker, the runner) is missing or failed."""
