@@ -1,8 +1,8 @@
 """The binary layers that every model is built from, and the small real-valued ones between them.
 
-A binarisation is always two modules: something that adds a per-channel bias (``LearnableBias``), then ``BinaryActivation``
-or ``TernaryActivation`` with no parameters. Each activation module is called once per forward pass, so that its path names
-one binarisation.
+A binarisation is always two modules: one that adds a per-channel bias (``LearnableBias``), then ``BinaryActivation`` or
+``TernaryActivation``, which have no parameters. Each activation module is called once in a forward pass, so its path
+names one binarisation.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class BinaryActivation(nn.Module):
 
 
 class TernaryActivation(nn.Module):
-    """+1 where x > 0.5, -1 where x < -0.5, else 0 (released BiMLP code); training uses the gradient of clip(x, -1, 1)."""
+    """+1 where x > 0.5, -1 where x < -0.5, else 0 (released BiMLP code).
+
+    Training uses the gradient of clip(x, -1, 1).
+    """
 
     boundaries = (-0.5, 0.5)
 
@@ -79,7 +82,7 @@ class BinaryConv2d(nn.Module):
         super().__init__()
         if in_channels % groups or out_channels % groups:
             raise InputError(
-                f"A binary convolution of {in_channels} to {out_channels} channels cannot be split into {groups} groups; "
+                f"A binary convolution of {in_channels} to {out_channels} channels cannot have {groups} groups: "
                 "both channel counts must be multiples of the number of groups."
             )
         self.in_channels = in_channels
@@ -156,7 +159,7 @@ class FlatBinaryConv2d(BinaryConv2d):
 
 
 class BinaryLinear(nn.Module):
-    """(..., in_features) of {-1, 0, +1} to (..., out_features): signs of real weights, times mean abs(weight) per output."""
+    """(..., in_features) of {-1, 0, +1} to (..., out_features): signs of real weights, times their mean magnitude."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
@@ -213,7 +216,7 @@ class ChannelPReLU(nn.Module):
 
 
 class RPReLU(nn.Module):
-    """ReActNet's activation: bias, PReLU, bias, all per channel; named as in BiMLP's code (``move1``, ``act``, ``move2``)."""
+    """ReActNet's activation, bias, PReLU, bias per channel, with the names of BiMLP's code."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

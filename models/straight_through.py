@@ -1,7 +1,7 @@
 """Straight-through estimators: exact binary values forwards, the papers' surrogate gradients backwards.
 
-Written as autograd functions, not as ``surrogate + (value - surrogate).detach()``, because that sum rounds and then hands
-0.99999994 instead of 1 to the next layer.
+Written as autograd functions, not as ``surrogate + (value - surrogate).detach()``, because that sum rounds and would
+hand 0.99999994 instead of 1 to the next layer.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class TernaryFunction(torch.autograd.Function):
 
 
 class ScaledSignFunction(torch.autograd.Function):
-    """``scale * sign(weight)``; the gradient reaches the weight unscaled where ``abs(weight) <= 1`` and never the scale."""
+    """``scale * sign(weight)``; the gradient reaches only the weight, unscaled, where ``abs(weight) <= 1``."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, scale: Tensor) -> Tensor:
