@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 # In a checkout passes/, targets/ and models/ lie beside this package; in a wheel they are installed inside it.
-if (Path(__file__).parent.parent / "passes" / "pipeline.py").is_file():
+if (Path(__file__).parent.parent / "passes" / "__init__.py").is_file():
     __path__.append(str(Path(__file__).parent.parent))
 
 if TYPE_CHECKING:

@@ -1,0 +1,86 @@
+"""ONNX file -> bundle: drive the passes, generate machine code, link, and write everything at once."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import tvm
+
+from bnn_deploy.bundle import Bundle, write_bundle
+from bnn_deploy.errors import CompileError, InputError
+from bnn_deploy.onnx_file import load_onnx, require_binary
+from bnn_deploy.passes.pipeline import lower
+from bnn_deploy.statistics import model_statistics
+from bnn_deploy.targets.base import Target
+from bnn_deploy.targets.registry import get_target
+
+
+def compile_model(
+    onnx_path: str | Path,
+    target: str,
+    output: str | Path,
+    *,
+    batch: int = 1,
+    dump_ir: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Bundle:
+    """Compile an ONNX file with binary layers for one target.
+
+    Args:
+        onnx_path: file written by ``bnn-deploy export``, or any with nodes of the ``bnn_deploy`` domain.
+        target: name from ``bnn-deploy targets``.
+        output: folder to write; an existing bundle there is replaced, only once everything succeeded.
+        batch: images per inference, for files with a dynamic batch.
+        dump_ir: folder for the module after every pass; created if missing.
+        progress: told what is being done.
+
+    Raises:
+        ModelFileError, TargetError, CompileError, BundleError, ToolError: each one sentence for the user.
+    """
+    onnx_path, output = Path(onnx_path), Path(output)
+    report = progress or (lambda message: None)
+    if batch < 1:
+        raise InputError(f"--batch must be at least 1, got {batch}.")
+    chosen = get_target(target)
+    model = load_onnx(onnx_path)
+    require_binary(model, onnx_path)
+    if dump_ir is not None:
+        _make_folder(Path(dump_ir))
+    lowered = lower(model, chosen, batch, Path(dump_ir) if dump_ir else None, report)
+    content = onnx_path.read_bytes()
+    information = {
+        "metadata": {entry.key: entry.value for entry in model.metadata_props},
+        "onnx_sha256": hashlib.sha256(content).hexdigest(),
+        "statistics": model_statistics(model, len(content)).to_dict(),
+        "tools": {name: version(name) for name in ("bnn-deploy", "apache-tvm", "onnx", "ziglang")},
+    }
+    with tempfile.TemporaryDirectory(prefix="bnn-deploy-") as scratch:
+        report("generate machine code")
+        kernels_object = _object_file(lowered.kernels, chosen, Path(scratch) / "kernels.o")
+        report("link")
+        return write_bundle(
+            output, kernels_object=kernels_object, plan=lowered.plan, target=chosen, model_info=information
+        )
+
+
+def _object_file(kernels: tvm.IRModule, target: Target, path: Path) -> Path:
+    try:
+        tvm.tirx.build(kernels, tvm.target.Target(target.llvm)).write_to_file(str(path), "o")
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise CompileError(
+            f"LLVM could not generate code for target '{target.name}': {lines[-1]} This is a defect of bnn-deploy; please "
+            "report it with the ONNX file and the output of --debug."
+        ) from error
+    return path
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Cannot create the folder {path} for --dump-ir: {error.strerror}.") from error

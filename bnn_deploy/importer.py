@@ -1,0 +1,134 @@
+"""ONNX -> Relax: TVM's own ONNX front end for standard operators, ours for the ``bnn_deploy`` domain, layer names kept.
+
+The module attribute ``layer_names`` maps the variable that holds each node's result to the node's name, which is the PyTorch
+module path in files written by ``bnn-deploy export``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import warnings
+
+import numpy as np
+import onnx
+import tvm
+from tvm import relax
+from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_convert_map
+
+from bnn_deploy.errors import CompileError, ModelFileError
+from bnn_deploy.ops.registry import OPERATORS
+from bnn_deploy.relax_operators import ConvolutionAttributes, call
+
+
+def import_onnx(model: onnx.ModelProto, batch: int) -> tvm.IRModule:
+    """Build a Relax module with binary operators from an ONNX model.
+
+    Args:
+        model: checked model; standard operators and the ``bnn_deploy`` domain.
+        batch: value given to a dynamic first dimension; a fixed one must equal it.
+
+    Returns:
+        Module with one dataflow function ``main``, static shapes, constants embedded, and attribute ``layer_names``.
+
+    Raises:
+        ModelFileError: an operator is not supported, or a dimension other than the batch is dynamic; names the node.
+    """
+    shapes = {value.name: _static_shape(value, batch) for value in _true_inputs(model.graph)}
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    importer = _Importer(shapes, "float32")
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # the front end warns about every renamed identifier
+        module = importer.from_onnx(model.graph, opset)
+    module = relax.transform.FoldConstant()(module)
+    return module.with_attr("layer_names", importer.layer_names)
+
+
+def _true_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    constants = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in constants]
+
+
+def _static_shape(value: onnx.ValueInfoProto, batch: int) -> list[int]:
+    dimensions = value.type.tensor_type.shape.dim
+    shape = [batch if index == 0 and not d.dim_value else d.dim_value for index, d in enumerate(dimensions)]
+    if not shape or any(extent <= 0 for extent in shape):
+        found = [d.dim_param or d.dim_value for d in dimensions]
+        raise ModelFileError(
+            f"Input '{value.name}' has shape {found}: every dimension but the first must be a fixed positive number; "
+            "export the model with a fixed input size."
+        )
+    if shape[0] != batch:
+        raise ModelFileError(
+            f"Input '{value.name}' has a fixed batch of {shape[0]}, asked for {batch}: compile with --batch {shape[0]} "
+            "or export with --batch dynamic."
+        )
+    return shape
+
+
+class _Importer(ONNXGraphImporter):
+    """TVM's importer, which keys on the operator type alone and has no hook for new domains, hence the two overrides."""
+
+    def __init__(self, shapes: dict[str, list[int]], dtype: str) -> None:
+        super().__init__(shapes, dtype)
+        self.layer_names: dict[str, str] = {}
+
+    def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
+        known = _get_convert_map()
+        for node in graph.node:
+            if node.op_type not in known and node.op_type not in OPERATORS and node.op_type != "Constant":
+                raise ModelFileError(
+                    f"Node '{node.name or node.output[0]}' has operator '{node.domain or 'ai.onnx'}.{node.op_type}', which the "
+                    "compiler does not support; replace it in the model, or open an issue with the ONNX file."
+                )
+
+    def _convert_operator(self, op_name: str, inputs: list[relax.Expr], attrs: dict, opset: int) -> relax.Expr:
+        layer = attrs["tvm_custom"]["name"] or op_name
+        try:
+            if op_name in OPERATORS:
+                result = self.bb.normalize(_binary_operator(op_name, inputs, attrs))
+            else:
+                result = super()._convert_operator(op_name, inputs, attrs, opset)
+        except Exception as error:
+            raise CompileError(
+                f"Node '{layer}' (operator {op_name}) could not be imported: {_first_line(error)}"
+            ) from error
+        if isinstance(result, relax.Tuple):
+            return relax.Tuple([self._named(field, layer) for field in result.fields])
+        return self._named(result, layer)
+
+    def _named(self, result: relax.Expr, layer: str) -> relax.Expr:
+        if isinstance(result, relax.Call) and isinstance(result.ty, relax.TensorType):
+            result = self.bb.emit(result, name_hint=re.sub(r"\W", "_", layer))
+        if isinstance(result, relax.Var) and result.name not in self._inputs:
+            self.layer_names.setdefault(result.name, layer)
+        return result
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
+
+
+def _binary_operator(name: str, inputs: list[relax.Expr], attrs: dict) -> relax.Expr:
+    if name == "Sign":
+        return call("bnn.sign", list(inputs[:2]), {"zero": int(attrs.get("zero", -1))})
+    if name == "Ternary":
+        return call("bnn.ternary", [inputs[0]])
+    x, weight = inputs[0], inputs[1]
+    out_channels = int(weight.ty.shape.values[0])
+    ones = relax.const(np.ones(out_channels, "float32"))
+    zeros = relax.const(np.zeros(out_channels, "float32"))
+    if name == "BinaryLinear":
+        return call("bnn.linear", [x, weight, ones, zeros], {"in_features": int(attrs["in_features"]), "ternary": 0})
+    geometry = ConvolutionAttributes(
+        kernel_shape=tuple(attrs["kernel_shape"]),
+        strides=tuple(attrs["strides"]),
+        pads=tuple(attrs["pads"]),
+        group=int(attrs["group"]),
+        in_channels=int(attrs["in_channels"]),
+    )
+    if name == "TapScaledBinaryConv":
+        return call("bnn.tap_scaled_conv2d", [x, weight, inputs[2], zeros], geometry)
+    return call("bnn.conv2d", [x, weight, ones, zeros], geometry)

@@ -1,0 +1,137 @@
+"""The binary operators as first-class Relax operators: they stay readable in the IR until ``lower_binary`` picks kernels.
+
+Float level (what the importer emits; NCHW, values in {-1, 0, +1} carried as float32):
+    bnn.sign(x, threshold) {zero}                         -> like x
+    bnn.ternary(x)                                        -> like x
+    bnn.conv2d(x, weight, scale, shift) {convolution}     -> scale[o] * dot + shift[o]
+    bnn.tap_scaled_conv2d(x, weight, scale, shift) {…}    -> sum over taps scale[o, tap] * dot[tap] + shift[o]
+    bnn.linear(x, weight, scale, shift) {in_features}     -> scale[o] * dot + shift[o]
+Packed level (after ``pack``; channels last, 32 channels per uint32 word, bit k of word j is channel 32j+k; a three-valued
+tensor is two planes on a new leading axis, plane 0 = nonzero, plane 1 = positive):
+    bnn.sign_pack(x, threshold) {zero}                    -> (…, ceil(C/32)) uint32
+    bnn.ternary_pack(x)                                   -> (2, …, ceil(C/32)) uint32
+    bnn.packed_conv2d / bnn.packed_tap_scaled_conv2d / bnn.packed_linear: as above on words, {ternary: 0|1}
+``weight`` is always the ONNX packing: uint8 (O, ceil(K/8)), K in the order (kh, kw, c), least significant bit first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import tvm
+from tvm import ir, relax
+from tvm.ir import _ffi_api as ir_ffi
+
+
+@dataclass(frozen=True)
+class ConvolutionAttributes:
+    """Geometry of a binary convolution; ``pads`` is (top, left, bottom, right), ``in_channels`` counts all groups.
+
+    ``ternary`` is 1 where the packed input is two planes; ``channels_last`` is 1 once the layout pass has run.
+    """
+
+    kernel_shape: tuple[int, int]
+    strides: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    group: int
+    in_channels: int
+    ternary: int = 0
+    channels_last: int = 0
+
+    @classmethod
+    def of(cls, call: relax.Call) -> ConvolutionAttributes:
+        """Read the attributes back from a Relax call."""
+        values = {key: call.attrs[key] for key in cls.__dataclass_fields__}
+        return cls(**{k: tuple(int(x) for x in v) if k in _TUPLES else int(v) for k, v in values.items()})
+
+    def spatial(self, height: int, width: int) -> tuple[int, int]:
+        """Output height and width for an input of the given size."""
+        (kh, kw), (sh, sw), (top, left, bottom, right) = self.kernel_shape, self.strides, self.pads
+        return (height + top + bottom - kh) // sh + 1, (width + left + right - kw) // sw + 1
+
+
+_TUPLES = ("kernel_shape", "strides", "pads")
+
+
+def words(channels: int) -> int:
+    """uint32 words that hold one bit per channel."""
+    return (channels + 31) // 32
+
+
+def _tensor(shape: list[int], dtype: str) -> relax.TensorType:
+    return relax.TensorType(shape, dtype)
+
+
+def _shape(expression: relax.Expr) -> list[int]:
+    return [int(extent) for extent in expression.ty.shape.values]
+
+
+def _infer_same(call: relax.Call, _context: object) -> relax.TensorType:
+    return _tensor(_shape(call.args[0]), "float32")
+
+
+def _infer_conv2d(call: relax.Call, _context: object) -> relax.TensorType:
+    attributes = ConvolutionAttributes.of(call)
+    out_channels = _shape(call.args[1])[0]
+    if not attributes.channels_last:
+        n, _, h, w = _shape(call.args[0])
+        return _tensor([n, out_channels, *attributes.spatial(h, w)], "float32")
+    n, h, w, _ = _shape(call.args[0])[-4:]
+    return _tensor([n, *attributes.spatial(h, w), out_channels], "float32")
+
+
+def _infer_linear(call: relax.Call, _context: object) -> relax.TensorType:
+    leading = _shape(call.args[0])[:-1]
+    if int(call.attrs["ternary"]):
+        leading = leading[1:]
+    return _tensor([*leading, _shape(call.args[1])[0]], "float32")
+
+
+def _infer_sign_pack(call: relax.Call, _context: object) -> relax.TensorType:
+    *leading, channels = _shape(call.args[0])
+    return _tensor([*leading, words(channels)], "uint32")
+
+
+def _infer_ternary_pack(call: relax.Call, _context: object) -> relax.TensorType:
+    *leading, channels = _shape(call.args[0])
+    return _tensor([2, *leading, words(channels)], "uint32")
+
+
+_OPERATORS = {
+    "bnn.sign": _infer_same,
+    "bnn.ternary": _infer_same,
+    "bnn.conv2d": _infer_conv2d,
+    "bnn.tap_scaled_conv2d": _infer_conv2d,
+    "bnn.linear": _infer_linear,
+    "bnn.sign_pack": _infer_sign_pack,
+    "bnn.ternary_pack": _infer_ternary_pack,
+    "bnn.packed_conv2d": _infer_conv2d,
+    "bnn.packed_tap_scaled_conv2d": _infer_conv2d,
+    "bnn.packed_linear": _infer_linear,
+}
+
+
+def _register() -> None:
+    registered = set(ir.Op.list_op_names())
+    for name, infer in _OPERATORS.items():
+        if name not in registered:
+            ir_ffi.RegisterOp(name, "bnn-deploy")
+        ir.register_op_attr(name, "FInferType", infer)
+        ir.register_op_attr(name, "FPurity", True)
+
+
+_register()
+
+
+def call(
+    name: str, arguments: list[relax.Expr], attributes: ConvolutionAttributes | dict[str, int] | None = None
+) -> relax.Call:
+    """A call of one of the operators above."""
+    values = asdict(attributes) if isinstance(attributes, ConvolutionAttributes) else dict(attributes or {})
+    values = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    return relax.Call(ir.Op.get(name), arguments, attrs=ir.make_node("ir.DictAttrs", **values))
+
+
+def is_call(expression: object, *names: str) -> bool:
+    """Whether an expression is a call of one of the named operators (``bnn.…`` or ``relax.…``)."""
+    return isinstance(expression, relax.Call) and isinstance(expression.op, tvm.ir.Op) and expression.op.name in names

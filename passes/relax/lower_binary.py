@@ -1,0 +1,178 @@
+"""Replace packed binary operators by calls of the target's kernels.
+
+Before::
+
+    p = bnn.sign_pack(x, t);                     y = bnn.packed_conv2d(p, w, scale, shift)
+After::
+
+    p = call_tir(sign_pack_…, (x, t));           y = call_tir(binary_conv2d_…, (p, w', scale, shift)) {layer, kind, binary_macs}
+
+``targets.kernels`` chooses each kernel by shape and target; the weights are laid out here, at compile time, as that kernel
+reads them. Where: after ``pack``; the only pass that asks which target it compiles for before TIR.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tvm
+from tvm import ir, relax
+
+from bnn_deploy.errors import CompileError
+from bnn_deploy.passes.relax.rewriter import (
+    DataflowRewriter,
+    constant_array,
+    is_constant,
+    layer_identifier,
+    operator_name,
+    static_shape,
+)
+from bnn_deploy.relax_operators import ConvolutionAttributes
+from bnn_deploy.targets.base import Target
+from bnn_deploy.targets.kernels.specification import (
+    ConvolutionSpecification,
+    SignPackSpecification,
+    Specification,
+    TernaryPackSpecification,
+)
+from bnn_deploy.targets.kernels.table import select_kernel
+
+
+def lower_binary(module: tvm.IRModule, target: Target) -> tvm.IRModule:
+    """Run the pass for ``target``; see the module's docstring."""
+    return _LowerBinary(module, target).run()
+
+
+class _LowerBinary(DataflowRewriter):
+    def __init__(self, module: tvm.IRModule, target: Target) -> None:
+        super().__init__(module)
+        self.target = target
+        self.kernels: dict[Specification, tuple[ir.GlobalVar, object]] = {}
+
+    def rewrite(self, variable: relax.Var, value: relax.Call | relax.TupleGetItem) -> relax.Expr | None:
+        name = operator_name(value)
+        if name in ("bnn.sign_pack", "bnn.ternary_pack"):
+            return self._pack(variable, value)
+        if name in ("bnn.packed_conv2d", "bnn.packed_tap_scaled_conv2d"):
+            *_, height, width, _ = static_shape(value.args[0])
+            return self._convolution(variable, value, self._geometry(value, height, width))
+        if name == "bnn.packed_linear":
+            return self._convolution(variable, value, self._rows(value))
+        if name in ("bnn.sign", "bnn.ternary"):
+            return self._float_sign(value)
+        return None
+
+    def _float_sign(self, value: relax.Call) -> relax.Expr:
+        """A sign whose words would be cut by what follows (see ``pack``): it stays float."""
+        x = self.lookup(value.args[0])
+        one, minus = relax.const(np.float32(1)), relax.const(np.float32(-1))
+        if operator_name(value) == "bnn.sign":
+            compare = relax.op.greater if int(value.attrs["zero"]) < 0 else relax.op.greater_equal
+            positive = self.emit(compare(x, self.lookup(value.args[1])))
+            return self.emit(relax.op.where(positive, one, minus))
+        half, zero = np.float32(0.5), relax.const(np.float32(0))
+        negative = self.emit(relax.op.less(x, relax.const(-half)))
+        lower = self.emit(relax.op.where(negative, minus, zero))
+        positive = self.emit(relax.op.greater(x, relax.const(half)))
+        return self.emit(relax.op.where(positive, one, lower))
+
+    def _pack(self, variable: relax.Var, value: relax.Call) -> relax.Expr:
+        shape = static_shape(value.args[0])
+        # Anything but an image is rows of channels.
+        image = shape if len(shape) == 4 else (int(np.prod(shape[:-1])), 1, 1, shape[-1])
+        arguments = [self._reshaped(self.lookup(value.args[0]), image)]
+        if operator_name(value) == "bnn.ternary_pack":
+            specification: Specification = TernaryPackSpecification(*image)
+        else:
+            threshold = self._threshold_shape(variable, static_shape(value.args[1]), len(shape))
+            arguments.append(self._reshaped(self.lookup(value.args[1]), threshold))
+            specification = SignPackSpecification(*image, threshold_shape=threshold, zero=int(value.attrs["zero"]))
+        words = self._call(variable, specification, arguments, "pack", 0)
+        return self._reshaped(words, static_shape(variable))
+
+    def _threshold_shape(self, variable: relax.Var, shape: tuple[int, ...], rank: int) -> tuple[int, int, int, int]:
+        aligned = (1,) * (rank - len(shape)) + shape
+        if any(extent != 1 for extent in aligned[1:-1]) or (rank != 4 and aligned[0] != 1):
+            raise CompileError(
+                f"Layer '{self._layer(variable)}' compares with a threshold of shape {shape}, which varies over space; "
+                "a threshold may vary over channels and images only."
+            )
+        return (aligned[0], 1, 1, aligned[-1])
+
+    def _geometry(self, value: relax.Call, height: int, width: int) -> ConvolutionSpecification:
+        attributes = ConvolutionAttributes.of(value)
+        return ConvolutionSpecification(
+            batch=static_shape(value.args[0])[-4],
+            height=height,
+            width=width,
+            in_channels=attributes.in_channels,
+            out_channels=static_shape(value.args[1])[0],
+            kernel_shape=attributes.kernel_shape,
+            strides=attributes.strides,
+            pads=attributes.pads,
+            group=attributes.group,
+            ternary=bool(attributes.ternary),
+            tap_scaled=operator_name(value) == "bnn.packed_tap_scaled_conv2d",
+        )
+
+    def _rows(self, value: relax.Call) -> ConvolutionSpecification:
+        ternary = bool(int(value.attrs["ternary"]))
+        leading = static_shape(value.args[0])[ternary:-1]
+        return ConvolutionSpecification(
+            batch=int(np.prod(leading)),
+            height=1,
+            width=1,
+            in_channels=int(value.attrs["in_features"]),
+            out_channels=static_shape(value.args[1])[0],
+            ternary=ternary,
+        )
+
+    def _convolution(
+        self, variable: relax.Var, value: relax.Call, specification: ConvolutionSpecification
+    ) -> relax.Expr:
+        words, weight, scale, shift = value.args
+        if not all(is_constant(argument) for argument in (weight, scale, shift)):
+            raise CompileError(
+                f"Layer '{self._layer(variable)}' computes its packed weights or scale at run time; they must be constants."
+            )
+        _, kernel = self._kernel(specification)
+        scales = constant_array(scale)
+        arguments = [
+            self._reshaped(self.lookup(words), specification.input_shape),
+            relax.const(kernel.pack_weights(constant_array(weight))),
+            relax.const(np.ascontiguousarray(scales.T) if specification.tap_scaled else scales),
+            shift,
+        ]
+        result = self._call(variable, specification, arguments, "binary", specification.binary_macs)
+        return self._reshaped(result, static_shape(variable))
+
+    def _kernel(self, specification: Specification) -> tuple[ir.GlobalVar, object]:
+        if specification not in self.kernels:
+            kernel = select_kernel(specification, self.target)
+            # Opaque to FuseOps: these kernels are scheduled already.
+            function = kernel.build().with_attr("op_pattern", 8).with_attr("bnn.kernel", True)
+            self.kernels[specification] = (self.builder.add_func(function, kernel.name), kernel)
+        return self.kernels[specification]
+
+    def _call(
+        self,
+        variable: relax.Var,
+        specification: Specification,
+        arguments: list[relax.Expr],
+        kind: str,
+        binary_macs: int,
+    ) -> relax.Expr:
+        function, _ = self._kernel(specification)
+        dtype = "uint32" if kind == "pack" else "float32"
+        result = relax.call_tir(function, arguments, relax.TensorType(specification.output_shape, dtype))
+        attributes = ir.make_node("ir.DictAttrs", layer=self._layer(variable), kind=kind, binary_macs=binary_macs)
+        return self.emit(relax.Call(result.op, result.args, attributes, result.ty_args))
+
+    def _layer(self, variable: relax.Var) -> str:
+        return str(self.module.attrs["layer_names"].get(layer_identifier(variable), variable.name))
+
+    def _reshaped(self, x: relax.Expr, shape: tuple[int, ...]) -> relax.Expr:
+        if tuple(shape) == static_shape(x):
+            return x
+        if is_constant(x):
+            return relax.const(constant_array(x).reshape(shape))
+        return self.emit(relax.op.reshape(x, shape))

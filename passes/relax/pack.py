@@ -1,0 +1,174 @@
+"""Turn signs into packed words and let binary layers read words.
+
+Before::
+
+    s = bnn.sign(x, t): float32 (1, 14, 14, 512);  r = concat(slice(s), slice(s), axis=1);  y = bnn.conv2d(r, w, scale, shift)
+After::
+
+    p = bnn.sign_pack(x, t): uint32 (1, 14, 14, 16);  r = concat(slice(p), slice(p), axis=1);  y = bnn.packed_conv2d(r, w, scale, shift)
+
+Data movement between the sign and the layer (rolls, concatenations, channel splits) moves words instead of floats; where it
+would cut a word (channel counts that are no multiple of 32), the floats are moved and packed afterwards.
+Where: after ``to_channels_last``, since words run along the last axis.
+Raises CompileError for a binary layer whose input is not made of signs: its values could be anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from bnn_deploy.errors import CompileError
+from bnn_deploy.passes.relax.rewriter import DataflowRewriter, integers, layer_identifier, operator_name, static_shape
+from bnn_deploy.relax_operators import ConvolutionAttributes, call
+
+WORD = 32
+_LAYERS = ("bnn.conv2d", "bnn.tap_scaled_conv2d", "bnn.linear")
+
+
+def pack(module: tvm.IRModule) -> tvm.IRModule:
+    """Run the pass; see the module's docstring."""
+    return _Pack(module).run()
+
+
+@dataclass(frozen=True)
+class _Words:
+    """A packed tensor; ``ternary`` ones carry two planes on a leading axis."""
+
+    value: relax.Expr
+    ternary: bool
+
+
+class _Pack(DataflowRewriter):
+    def __init__(self, module: tvm.IRModule) -> None:
+        super().__init__(module)
+        self.packed: dict[relax.Var, _Words] = {}
+
+    def rewrite(self, variable: relax.Var, value: relax.Call | relax.TupleGetItem) -> relax.Expr | None:
+        name = operator_name(value)
+        if name not in _LAYERS:
+            return None
+        x, *parameters = value.args
+        words = self._words(x, self._layer(variable))
+        if name == "bnn.linear":
+            attributes = dict(value.attrs.items()) | {"ternary": int(words.ternary)}
+        else:
+            attributes = replace(ConvolutionAttributes.of(value), ternary=int(words.ternary))
+        return self.emit(call(name.replace("bnn.", "bnn.packed_"), [words.value, *parameters], attributes))
+
+    def _layer(self, variable: relax.Var) -> str:
+        identifier = layer_identifier(variable)
+        return str(self.module.attrs["layer_names"].get(identifier, identifier))
+
+    def _words(self, x: relax.Expr, layer: str) -> _Words:
+        """The packed form of a -1/0/+1 tensor of the old function, made once per tensor."""
+        if x not in self.packed:
+            own, self._name = self._name, layer_identifier(x)
+            self.packed[x] = self._pack(x, layer)
+            self._name = own
+        return self.packed[x]
+
+    def _pack(self, x: relax.Expr, layer: str) -> _Words:
+        value = self.values.get(x)
+        name = operator_name(value)
+        if name == "bnn.sign":
+            source, threshold = (self.lookup(argument) for argument in value.args)
+            return _Words(
+                self.emit(call("bnn.sign_pack", [source, threshold], dict(value.attrs.items()))), ternary=False
+            )
+        if name == "bnn.ternary":
+            return _Words(self.emit(call("bnn.ternary_pack", [self.lookup(value.args[0])])), ternary=True)
+        sources = moved_from(value, self.values)
+        if sources is None:
+            raise CompileError(
+                f"Layer '{layer}' is binary but its input comes from '{name or 'the network input'}': put a Sign or Ternary "
+                "before it, with nothing but data movement (Slice, Concat, Split) between."
+            )
+        movement = self._move_words(value, sources, layer) if _keeps_words_whole(value, sources) else None
+        if movement is not None:
+            return movement
+        ternary = any(self._is_ternary(source) for source in sources)
+        moved = self.lookup(x)
+        if ternary:
+            return _Words(self.emit(call("bnn.ternary_pack", [moved])), ternary=True)
+        zero = relax.const(np.zeros(1, "float32"))
+        return _Words(self.emit(call("bnn.sign_pack", [moved, zero], {"zero": -1})), ternary=False)
+
+    def _move_words(self, value: relax.Expr, sources: list[relax.Expr], layer: str) -> _Words | None:
+        packed = [self._words(source, layer) for source in sources]
+        if len({words.ternary for words in packed}) > 1:
+            return None
+        ternary = packed[0].ternary
+        planes = int(ternary)
+        last = len(static_shape(sources[0])) - 1
+        if operator_name(value) == "relax.concat":
+            axis = int(value.attrs.axis) % (last + 1) + planes
+            return _Words(self.emit(relax.op.concat([words.value for words in packed], axis=axis)), ternary)
+        axes, begin, end, strides = slice_of(value, self.values)
+        on_words = [axis % (last + 1) == last for axis in axes]
+        begin = [b // WORD if w else b for b, w in zip(begin, on_words, strict=True)]
+        end = [
+            min(e, static_shape(sources[0])[-1] + WORD - 1) // WORD if w else e
+            for e, w in zip(end, on_words, strict=True)
+        ]
+        axes = [axis % (last + 1) + planes for axis in axes]
+        return _Words(self.emit(relax.op.strided_slice(packed[0].value, axes, begin, end, strides)), ternary)
+
+    def _is_ternary(self, x: relax.Expr) -> bool:
+        value = self.values.get(x)
+        if operator_name(value) in ("bnn.sign", "bnn.ternary"):
+            return operator_name(value) == "bnn.ternary"
+        return any(self._is_ternary(source) for source in moved_from(value, self.values) or [])
+
+
+def moved_from(value: relax.Expr | None, values: dict[relax.Var, relax.Expr]) -> list[relax.Expr] | None:
+    """The tensors that ``value`` only moves around, or None when it computes something."""
+    if operator_name(value) == "relax.concat":
+        return list(value.args[0].fields)
+    if operator_name(value) == "relax.strided_slice":
+        return [value.args[0]]
+    if isinstance(value, relax.TupleGetItem) and operator_name(values.get(value.tuple_value)) == "relax.split":
+        return [values[value.tuple_value].args[0]]
+    return None
+
+
+def slice_of(
+    value: relax.Expr, values: dict[relax.Var, relax.Expr]
+) -> tuple[list[int], list[int], list[int], list[int]]:
+    """(axes, begin, end, strides) of a strided slice, or of one part of a split."""
+    if isinstance(value, relax.Call):
+        axes, begin, end, strides = (integers(argument) for argument in value.args[1:])
+        return axes, begin, end, strides
+    split = values[value.tuple_value]
+    axis = int(split.attrs.axis)
+    extents = [static_shape_of_field(field)[axis] for field in split.ty.fields]
+    begin = sum(extents[: value.index])
+    return [axis], [begin], [begin + extents[value.index]], [1]
+
+
+def static_shape_of_field(field: relax.TensorType) -> tuple[int, ...]:
+    """Shape of one tensor of a tuple type."""
+    return tuple(int(extent) for extent in field.shape.values)
+
+
+def _keeps_words_whole(value: relax.Expr, sources: list[relax.Expr]) -> bool:
+    last = len(static_shape(sources[0])) - 1
+    channels = [static_shape(source)[-1] for source in sources]
+    if operator_name(value) == "relax.concat":
+        return int(value.attrs.axis) % (last + 1) != last or all(count % WORD == 0 for count in channels)
+    if isinstance(value, relax.TupleGetItem):
+        return False if channels[0] % WORD else static_shape_fits(value)
+    axes, begin, end, strides = (integers(argument) for argument in value.args[1:])
+    for axis, first, after, step in zip(axes, begin, end, strides, strict=True):
+        whole = first % WORD == 0 and (after >= channels[0] or after % WORD == 0) and step == 1
+        if axis % (last + 1) == last and not whole:
+            return False
+    return True
+
+
+def static_shape_fits(value: relax.TupleGetItem) -> bool:
+    """Whether every part of a split is a whole number of words."""
+    return all(static_shape_of_field(field)[-1] % WORD == 0 for field in value.tuple_value.ty.fields)

@@ -1,0 +1,136 @@
+"""The shared way to rewrite a network: walk its straight line of bindings once, emitting into a new function.
+
+A pass subclasses ``DataflowRewriter`` and overrides ``rewrite``; everything it leaves alone is copied. Layer names survive
+because every new variable is named after the one it replaces.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import GenericConst, Op
+
+from bnn_deploy.errors import CompileError
+
+
+class DataflowRewriter:
+    """Rewrites ``main`` (one dataflow block, static shapes) binding by binding."""
+
+    def __init__(self, module: tvm.IRModule) -> None:
+        self.module = module
+        self.main = module["main"]
+        others = {variable: function for variable, function in module.functions_items() if variable.name_hint != "main"}
+        self.builder = relax.BlockBuilder(tvm.IRModule(others))
+        self.replacements: dict[relax.Var, relax.Expr] = {}
+        self.bindings = list(main_bindings(self.main))
+        self.values = {binding.var: binding.value for binding in self.bindings}
+        self.uses = count_uses(self.main)
+        self._name = ""
+
+    def run(self) -> tvm.IRModule:
+        """The rewritten module, dead bindings removed."""
+        with self.builder.function("main", list(self.main.params), attrs=dict(self.main.attrs or {})):
+            with self.builder.dataflow():
+                self.begin()
+                for binding in self.bindings:
+                    self._name = layer_identifier(binding.var)
+                    value = binding.value
+                    rewritable = isinstance(value, (relax.Call, relax.TupleGetItem))
+                    replacement = self.rewrite(binding.var, value) if rewritable else None
+                    if replacement is None:
+                        replacement = self.copy(value)
+                    self.replacements[binding.var] = replacement
+                output = self.builder.emit_output(self.finish(self.lookup(self.main.body.body)))
+            self.builder.emit_func_output(output)
+        module = relax.transform.DeadCodeElimination()(self.builder.finalize())
+        return module.with_attrs(dict(self.module.attrs.items()))
+
+    def begin(self) -> None:
+        """Called inside the new function before its first binding."""
+
+    def finish(self, output: relax.Expr) -> relax.Expr:
+        """Called with the rewritten output before the function ends."""
+        return output
+
+    def rewrite(self, variable: relax.Var, value: relax.Call | relax.TupleGetItem) -> relax.Expr | None:
+        """The replacement of ``variable``, or None to copy its value with the arguments replaced."""
+        raise CompileError(f"{type(self).__name__} must define rewrite()")
+
+    def lookup(self, expression: relax.Expr) -> relax.Expr:
+        """The new expression for an old one (a variable, tuple or constant)."""
+        if isinstance(expression, relax.Var):
+            return self.replacements.get(expression, expression)
+        if isinstance(expression, relax.Tuple):
+            return relax.Tuple([self.lookup(field) for field in expression.fields])
+        return expression
+
+    def emit(self, expression: relax.Expr) -> relax.Var:
+        """Bind a new expression under the name of the layer being rewritten."""
+        hint = f"{self._name}:" if self._name else ""
+        return self.builder.emit(expression, name_hint=hint)
+
+    def copy(self, value: relax.Expr) -> relax.Expr:
+        """The same operation on replaced arguments."""
+        if isinstance(value, relax.Call):
+            return self.emit(relax.Call(value.op, [self.lookup(a) for a in value.args], value.attrs, value.ty_args))
+        if isinstance(value, relax.TupleGetItem):
+            return self.emit(relax.TupleGetItem(self.lookup(value.tuple_value), value.index))
+        return self.lookup(value)
+
+
+def main_bindings(function: relax.Function) -> list[relax.VarBinding]:
+    """All bindings of a straight-line function, in order."""
+    return [binding for block in function.body.blocks for binding in block.bindings]
+
+
+def count_uses(function: relax.Function) -> dict[relax.Var, int]:
+    """How often each variable is read, the function's result included."""
+    uses: dict[relax.Var, int] = {}
+
+    def count(expression: relax.Expr) -> None:
+        if isinstance(expression, relax.Var):
+            uses[expression] = uses.get(expression, 0) + 1
+        elif isinstance(expression, relax.Tuple):
+            for field in expression.fields:
+                count(field)
+        elif isinstance(expression, relax.Call):
+            for argument in expression.args:
+                count(argument)
+        elif isinstance(expression, relax.TupleGetItem):
+            count(expression.tuple_value)
+
+    for binding in main_bindings(function):
+        count(binding.value)
+    count(function.body.body)
+    return uses
+
+
+def layer_identifier(variable: relax.Var) -> str:
+    """The part of a variable's name that stands for its layer, a key of ``layer_names``: ``name_layers`` ends it with a colon."""
+    return variable.name.split(":")[0] if ":" in variable.name else ""
+
+
+def operator_name(value: object) -> str:
+    """``relax.add``, ``bnn.conv2d``, … or the empty string."""
+    return value.op.name if isinstance(value, relax.Call) and isinstance(value.op, Op) else ""
+
+
+def static_shape(expression: relax.Expr) -> tuple[int, ...]:
+    """Shape of a tensor expression as integers."""
+    return tuple(int(extent) for extent in expression.ty.shape.values)
+
+
+def is_constant(expression: object) -> bool:
+    """Whether an expression is an embedded tensor."""
+    return isinstance(expression, GenericConst)
+
+
+def constant_array(expression: GenericConst) -> np.ndarray:
+    """The embedded tensor as a numpy array."""
+    return expression.value.numpy()
+
+
+def integers(expression: relax.Expr) -> list[int]:
+    """A tuple of Relax integers (the axes, begins, … of a strided slice) as Python integers."""
+    return [int(field) for field in expression.fields]

@@ -1,0 +1,72 @@
+"""Give a kernel the plain C signature ``int32_t kernel(void *, …)``.
+
+Before::
+
+    def k(x: Buffer((1, 8, 8, 32)), y: Buffer((1, 8, 8, 32))):   # root allocates t: Buffer((1, 10, 10, 32))
+After::
+
+    def k(x: handle, y: handle, t: handle) -> int32:             # calling_conv 2: no argument checks, no DLTensor
+
+Memory that a kernel would allocate becomes one more pointer, so that the memory plan covers all of it.
+Where: last pass on TIR; TVM's own lowering runs after it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import SBlock, SBlockRealize
+
+# tvm's CallingConv::kDeviceKernelLaunch: the code generator then leaves the parameters as they are.
+_PLAIN = 2
+
+
+@dataclass(frozen=True)
+class RawKernel:
+    """A kernel with pointer parameters, and the bytes of each scratch buffer it takes after its tensors."""
+
+    function: tirx.PrimFunc
+    scratch_bytes: tuple[int, ...]
+
+
+def raw_pointers(function: tirx.PrimFunc, symbol: str) -> RawKernel:
+    """Run the pass on one scheduled kernel; it becomes the C symbol ``symbol``."""
+    # Our own kernels keep their register tiles, which are private to a thread.
+    own = function.attrs is not None and "bnn.kernel" in function.attrs
+    body, allocated = (function.body, []) if own else _without_allocations(function.body)
+    parameters, declarations = [], []
+    for buffer in (*function.params, *allocated):
+        pointer = tirx.Var(f"{buffer.name}_pointer", tvm.ir.PointerType(buffer.ty.dtype))
+        parameters.append(pointer)
+        declarations.append(tirx.DeclBuffer(buffer, data=pointer))
+    raw = tirx.PrimFunc(parameters, tirx.SeqStmt([*declarations, body]), tvm.ir.PrimType("int32"), function.attrs)
+    for name, value in {"global_symbol": symbol, "calling_conv": _PLAIN, "tirx.noalias": True}.items():
+        raw = raw.with_attr(name, value)
+    return RawKernel(raw, tuple(_bytes(buffer) for buffer in allocated))
+
+
+def _without_allocations(body: tirx.Stmt) -> tuple[tirx.Stmt, list[tirx.Buffer]]:
+    if not isinstance(body, SBlockRealize) or not body.block.alloc_buffers:
+        return body, []
+    root = body.block
+    bare = SBlock(
+        root.iter_vars,
+        root.reads,
+        root.writes,
+        root.name_hint,
+        root.body,
+        root.init,
+        [],
+        root.match_buffers,
+        root.annotations,
+    )
+    return SBlockRealize([], True, bare), list(root.alloc_buffers)
+
+
+def _bytes(buffer: tirx.Buffer) -> int:
+    elements = 1
+    for extent in buffer.shape:
+        elements *= int(extent)
+    return elements * tvm.runtime.DataType(str(buffer.dtype)).itemsize

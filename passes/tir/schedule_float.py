@@ -1,0 +1,125 @@
+"""Schedule the float kernels: no needless intermediates, the last axis in vector registers, the outer axes over threads.
+
+Before::
+
+    for n, h, w, c: pad[…] = if_then_else(…, x[…], 0)
+    for n, h, w, o, kh, kw, c: y[n, h, w, o] += pad[…] * weight[kh, kw, c, o]
+After::
+
+    for n_h (parallel), w, o_outer:
+        for o_inner (vectorised): y[…] = 0
+        for kh, kw, c, o_inner (vectorised): y[…] += if_then_else(…, x[…], 0) * weight[kh, kw, c, o]
+
+A reduction keeps its order of summation, so results do not depend on the number of threads.
+Where: on TIR after ``fuse_float``; binary kernels come scheduled and are left alone.
+"""
+
+from __future__ import annotations
+
+import tvm
+from tvm import s_tir, tirx
+from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
+
+from bnn_deploy.targets.base import Target
+
+# Vectors wider than this many registers spill; narrower than half a register, LLVM does better alone.
+_MAXIMUM_REGISTERS = 4
+# Below this many elements, waking threads costs more than they save.
+_PARALLEL_ELEMENTS = 16384
+# A producer is recomputed inside its reader when that at most doubles its work, or when it only moves data.
+_RECOMPUTATION = 2
+
+
+def schedule_float(function: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
+    """Run the pass on one kernel; binary kernels (attribute ``bnn.kernel``) are returned as they are."""
+    if function.attrs is not None and "bnn.kernel" in function.attrs:
+        return function
+    schedule = s_tir.Schedule(tvm.IRModule({"main": function}), error_render_level="none")
+    root = schedule.get_sblock("root") if _has_root(function) else None
+    if root is None:
+        return function
+    for block in schedule.get_child_blocks(root):
+        _inline(schedule, block)
+    for block in schedule.get_child_blocks(root):
+        _schedule_block(schedule, block, target)
+    return schedule.mod["main"].with_attrs(function.attrs)
+
+
+def _has_root(function: tirx.PrimFunc) -> bool:
+    return isinstance(function.body, s_tir.SBlockRealize)
+
+
+def _inline(schedule: s_tir.Schedule, block: SBlockRV) -> None:
+    consumers = schedule.get_consumers(block)
+    if _reductions(schedule, block) or not consumers:
+        return
+    if not _only_moves_data(schedule, block):
+        elements = _domain(schedule, block)
+        if any(_domain(schedule, consumer) > _RECOMPUTATION * elements for consumer in consumers):
+            return
+    try:
+        schedule.compute_inline(block)
+    except ScheduleError:
+        return  # an output, or read in a way that cannot be inlined: it stays a loop of its own
+
+
+def _only_moves_data(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
+    """Whether the block copies elements, with a constant where an index is out of range: padding, slices, transposes."""
+    body = schedule.get(block).body
+    value = body.value if isinstance(body, tirx.BufferStore) else None
+    if isinstance(value, tvm.ir.Call) and getattr(value.op, "name", "") == "prim.if_then_else":
+        value = value.args[1]
+    return isinstance(value, tvm.ir.TensorLoad)
+
+
+def _schedule_block(schedule: s_tir.Schedule, block: SBlockRV, target: Target) -> None:
+    loops = schedule.get_loops(block)
+    kinds = [int(variable.iter_type) for variable in schedule.get(block).iter_vars]
+    if not loops or len(kinds) != len(loops):
+        return
+    spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.DataPar]
+    reductions = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.CommReduce]
+    if len(spatial) + len(reductions) != len(loops) or not spatial:
+        return
+    elements = _domain(schedule, block)
+    last = spatial[-1]
+    lanes = _vector_lanes(_extent(schedule, last), target)
+    inner = None
+    if lanes > 1:
+        outer, inner = schedule.split(last, [None, lanes])
+        spatial[-1] = outer
+        schedule.reorder(*spatial, *reductions, inner)
+    elif reductions:
+        schedule.reorder(*spatial, *reductions)
+    outer_loops = spatial[:-1] or spatial
+    fused = schedule.fuse(*outer_loops) if len(outer_loops) > 1 else outer_loops[0]
+    if elements >= _PARALLEL_ELEMENTS and _extent(schedule, fused) > 1:
+        schedule.parallel(fused)
+    if inner is not None:
+        schedule.vectorize(inner)
+    if reductions:
+        initial = schedule.decompose_reduction(block, reductions[0])
+        if inner is not None:
+            schedule.vectorize(schedule.get_loops(initial)[-1])
+
+
+def _vector_lanes(extent: int, target: Target) -> int:
+    """The largest divisor of ``extent`` that fills at least half a register and at most a few; 1 if there is none."""
+    widest = _MAXIMUM_REGISTERS * target.float_lanes
+    fitting = [lanes for lanes in range(target.float_lanes // 2, widest + 1) if lanes > 1 and extent % lanes == 0]
+    return max(fitting, default=1)
+
+
+def _reductions(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
+    return any(int(variable.iter_type) != tirx.IterVar.DataPar for variable in schedule.get(block).iter_vars)
+
+
+def _domain(schedule: s_tir.Schedule, block: SBlockRV) -> int:
+    elements = 1
+    for variable in schedule.get(block).iter_vars:
+        elements *= int(variable.dom.extent)
+    return elements
+
+
+def _extent(schedule: s_tir.Schedule, loop: LoopRV) -> int:
+    return int(schedule.get(loop).extent)
