@@ -1,0 +1,171 @@
+"""``binary_depthwise_conv2d``: one output channel per group and 1, 2, 4, 8 or 16 input channels in it.
+
+A word of X holds a field of ``C / group`` bits for each of 32, 16, 8, 4 or 2 neighbouring output channels. The xor with
+the weights, packed like X, is one scalar operation for all of them; so is counting within the fields. Then each
+lane shifts its own field down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from tvm.ir import Expr
+from tvm.tirx import Buffer, PrimFunc
+from tvm.tirx.script import builder as T
+
+from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification, word_count
+from bnn_deploy.targets.kernels.vector import (
+    FLOAT,
+    INTEGER,
+    WORD,
+    Index,
+    cast,
+    constant,
+    finished,
+    fused_multiply_add,
+    lanes_at,
+    let,
+    loop,
+    primitive_function,
+    registers,
+    spread,
+    view,
+    when,
+)
+from bnn_deploy.targets.kernels.weights import channel_words
+
+
+def is_depthwise(specification: ConvolutionSpecification) -> bool:
+    """Whether this family computes the layer: one output per group, and fields that divide a word."""
+    channels = specification.group_channels
+    return specification.group_outputs == 1 and channels < WORD_BITS and WORD_BITS % channels == 0
+
+
+def fields_per_word(specification: ConvolutionSpecification) -> int:
+    """Output channels whose input bits share one word."""
+    return WORD_BITS // specification.group_channels
+
+
+def weights_shape(specification: ConvolutionSpecification) -> tuple[int, int]:
+    """Layout of the packed weights: (taps, words of an image's channels), uint32."""
+    return (specification.taps, word_count(specification.in_channels))
+
+
+def pack_weights(weights: np.ndarray, specification: ConvolutionSpecification) -> np.ndarray:
+    """ONNX weights, uint8 (O, ceil(K / 8)), as uint32 ``weights_shape``."""
+    return channel_words(weights, specification)
+
+
+def field_counts(bits: Expr, width: int) -> Expr:
+    """Every field of ``width`` bits of the word replaced by the number of bits set in it."""
+    shift = 1
+    while shift < width:
+        # Bits 0 to shift-1 of every field twice as wide: the mask of a carry-less pairwise sum.
+        mask = constant(sum(((1 << shift) - 1) << start for start in range(0, WORD_BITS, 2 * shift)), WORD)
+        bits = (bits & mask) + ((bits >> constant(shift, WORD)) & mask)
+        shift *= 2
+    return bits
+
+
+def build(specification: ConvolutionSpecification, lanes: int) -> PrimFunc:
+    """The kernel ``(X, weights, scale, shift, Y)``; parameters as in ``binary_conv2d`` but for ``weights_shape``."""
+    layer = specification
+    batch, rows, columns, outputs = layer.output_shape
+    fields = fields_per_word(layer)
+    with primitive_function(
+        X=(layer.input_shape, WORD),
+        weights=(weights_shape(layer), WORD),
+        scale=(layer.scale_shape, FLOAT),
+        shift=((outputs,), FLOAT),
+        Y=(layer.output_shape, FLOAT),
+    ) as (builder, (x, weights, scale, shift, y)):
+        planes = 2 if layer.ternary else 1
+        image = view("image", x, (planes, batch, layer.height, layer.width, word_count(layer.in_channels)))
+        emitter = FieldEmitter(layer, image, weights, scale, shift, y)
+        with loop("task", batch * rows, "parallel") as task:
+            n, row = let("n", task // rows), let("row", task % rows)
+            with loop("column", columns) as column:
+                if outputs >= fields:
+                    with loop("word", outputs // fields) as word:
+                        emitter.emit((n, row, column), word, 0, lanes, fields // lanes)
+                if outputs % fields:
+                    with loop("field", outputs % fields) as field:
+                        emitter.emit((n, row, column), outputs // fields, field, 1, 1)
+    return finished(builder)
+
+
+class FieldEmitter:
+    """Emits the statements for some neighbouring fields of one word of one output pixel."""
+
+    def __init__(
+        self, layer: ConvolutionSpecification, image: Buffer, weights: Buffer, scale: Buffer, shift: Buffer, y: Buffer
+    ) -> None:
+        self.layer, self.image, self.weights = layer, image, weights
+        self.scale, self.shift, self.y = scale, shift, y
+
+    @contextmanager
+    def taps(self, position: tuple[Index, Index, Index]) -> Iterator[tuple[Index, Index, Index]]:
+        """Loops over the taps that do not fall into the padding: (tap, row of X, column of X)."""
+        layer = self.layer
+        (kernel_rows, kernel_columns), (top, left, bottom, right) = layer.kernel_shape, layer.pads
+        with loop("kernel_row", kernel_rows) as kernel_row:
+            row = let("image_row", position[1] * layer.strides[0] + kernel_row - top)
+            row_inside = T.And(row >= 0, row < layer.height) if top or bottom else True
+            with when(row_inside), loop("kernel_column", kernel_columns) as kernel_column:
+                column = let("image_column", position[2] * layer.strides[1] + kernel_column - left)
+                column_inside = T.And(column >= 0, column < layer.width) if left or right else True
+                with when(column_inside):
+                    yield kernel_row * kernel_columns + kernel_column, row, column
+
+    def emit(self, position: tuple[Index, Index, Index], word: Index, field: Index, lanes: int, vectors: int) -> None:
+        """Compute ``lanes * vectors`` output channels from field ``field`` of word ``word``."""
+        layer = self.layer
+        width = layer.group_channels
+        dots = registers("dots", INTEGER, lanes * vectors)
+        total = registers("total", FLOAT, lanes * vectors) if layer.tap_scaled else None
+
+        def at(v: Index) -> Index:
+            return lanes_at(v * lanes, lanes)
+
+        def outputs(v: Index) -> Index:
+            return lanes_at(word * fields_per_word(layer) + field + v * lanes, lanes)
+
+        def unpacked(counts: Expr, v: Index) -> Expr:
+            first = T.Cast(WORD, (field + v * lanes) * width)
+            shifts = first if lanes == 1 else T.ramp(first, constant(width, WORD), lanes)
+            return cast((spread(counts, lanes) >> shifts) & constant((1 << width) - 1, WORD, lanes), INTEGER, lanes)
+
+        def dot_product(tap: Index, row: Index, column: Index) -> tuple[Expr, Expr | None]:
+            """Fields that count products of -1 and, when they vary, of products that are not 0."""
+            signs = self.image[int(layer.ternary), position[0], row, column, word]
+            if not layer.ternary:
+                return let("minus", field_counts(signs ^ self.weights[tap, word], width)), None
+            nonzero = let("nonzero", self.image[0, position[0], row, column, word])
+            minus = let("minus", field_counts(signs ^ (self.weights[tap, word] & nonzero), width))
+            return minus, let("valid", field_counts(nonzero, width))
+
+        with loop("v", vectors, "unroll") as v:
+            T.buffer_store(dots, constant(0, INTEGER, lanes), [at(v)])
+            if total is not None:
+                T.buffer_store(total, constant(0, FLOAT, lanes), [at(v)])
+        with self.taps(position) as (tap, row, column):
+            minus, valid = dot_product(tap, row, column)
+            with loop("v", vectors, "unroll") as v:
+                products = constant(width, INTEGER, lanes) if valid is None else unpacked(valid, v)
+                dot = products - (unpacked(minus, v) + unpacked(minus, v))
+                if total is None:
+                    T.buffer_store(dots, dots[at(v)] + dot, [at(v)])
+                else:
+                    value = fused_multiply_add(
+                        cast(dot, FLOAT, lanes), self.scale[tap, outputs(v)], total[at(v)], lanes
+                    )
+                    T.buffer_store(total, value, [at(v)])
+        with loop("v", vectors, "unroll") as v:
+            if total is None:
+                sums = cast(dots[at(v)], FLOAT, lanes)
+                value = fused_multiply_add(sums, self.scale[outputs(v)], self.shift[outputs(v)], lanes)
+            else:
+                value = total[at(v)] + self.shift[outputs(v)]
+            T.buffer_store(self.y, value, [*position, outputs(v)])

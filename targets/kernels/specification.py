@@ -1,0 +1,175 @@
+"""What a kernel has to compute: shapes and conventions, with nothing about how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bnn_deploy.errors import CompileError
+
+WORD_BITS = 32
+# Dot products are converted to float32 once; whole numbers up to here are exact in it.
+LARGEST_DOT_PRODUCT = 2**24
+
+
+def ceil_divide(dividend: int, divisor: int) -> int:
+    """Smallest whole number not below ``dividend / divisor``."""
+    return -(-dividend // divisor)
+
+
+def word_count(channels: int) -> int:
+    """32-bit words that hold one bit per channel."""
+    return ceil_divide(channels, WORD_BITS)
+
+
+@dataclass(frozen=True)
+class SignPackSpecification:
+    """Compare with a threshold and pack the bits.
+
+    Attributes:
+        batch, height, width, channels: shape of X, NHWC float32.
+        threshold_shape: shape of the threshold, ``(1 or batch, 1, 1, 1 or channels)`` float32.
+        zero: -1 when x == threshold gives -1 (bit = x > threshold), +1 when it gives +1 (bit = x >= threshold).
+            NaN gives bit 0 in both.
+    """
+
+    batch: int
+    height: int
+    width: int
+    channels: int
+    threshold_shape: tuple[int, int, int, int] = (1, 1, 1, 1)
+    zero: int = -1
+
+    def __post_init__(self) -> None:
+        batch, rows, columns, channels = self.threshold_shape
+        if batch not in (1, self.batch) or channels not in (1, self.channels) or (rows, columns) != (1, 1):
+            raise CompileError(
+                f"sign_pack takes a threshold of shape (1 or {self.batch}, 1, 1, 1 or {self.channels}), "
+                f"found {self.threshold_shape}."
+            )
+        if self.zero not in (-1, 1):
+            raise CompileError(f"sign_pack maps x == threshold to -1 or +1, found zero={self.zero}.")
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """X, float32 NHWC."""
+        return (self.batch, self.height, self.width, self.channels)
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """Words, uint32 (N, H, W, ceil(C / 32)); tail bits are 0."""
+        return (self.batch, self.height, self.width, word_count(self.channels))
+
+
+@dataclass(frozen=True)
+class TernaryPackSpecification:
+    """Round to -1, 0, +1 and pack two bit planes.
+
+    Attributes:
+        batch, height, width, channels: shape of X, NHWC float32.
+    """
+
+    batch: int
+    height: int
+    width: int
+    channels: int
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """X, float32 NHWC."""
+        return (self.batch, self.height, self.width, self.channels)
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int, int]:
+        """Words, uint32 (2, N, H, W, ceil(C / 32)): plane 0 is abs(x) > 0.5, plane 1 is x > 0.5; NaN is 0 in both."""
+        return (2, self.batch, self.height, self.width, word_count(self.channels))
+
+
+@dataclass(frozen=True)
+class ConvolutionSpecification:
+    """A 2-D convolution of packed activations with packed +-1 weights.
+
+    A binary linear layer is the 1x1 case: ``height = width = 1`` and the rows as ``batch``.
+
+    Attributes:
+        batch, height, width, in_channels: the activations, NHWC; C is the number of channels before packing.
+        out_channels: O.
+        kernel_shape: (kh, kw).
+        strides: (rows, columns).
+        pads: zeros around the image (top, left, bottom, right); a padded tap contributes 0.
+        group: C and O are split into this many groups, as in ONNX Conv.
+        ternary: the activations are -1, 0, +1 in two planes rather than -1, +1 in one.
+        tap_scaled: one scale per output channel and tap instead of one per output channel.
+    """
+
+    batch: int
+    height: int
+    width: int
+    in_channels: int
+    out_channels: int
+    kernel_shape: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    group: int = 1
+    ternary: bool = False
+    tap_scaled: bool = False
+
+    def __post_init__(self) -> None:
+        sizes = (self.batch, self.height, self.width, self.in_channels, self.out_channels, *self.kernel_shape)
+        if min(*sizes, *self.strides, self.group) < 1 or min(self.pads) < 0:
+            raise CompileError(f"A convolution needs sizes >= 1 and pads >= 0, found {self}.")
+        if self.in_channels % self.group or self.out_channels % self.group:
+            raise CompileError(
+                f"group {self.group} must divide the {self.in_channels} input and {self.out_channels} output channels."
+            )
+        if self.weight_bits >= LARGEST_DOT_PRODUCT:
+            raise CompileError(f"{self.weight_bits} weights per output channel are too many: 2**24 are exact.")
+        if min(self.output_shape) < 1:
+            raise CompileError(f"The kernel {self.kernel_shape} is larger than the padded image of {self}.")
+
+    @property
+    def group_channels(self) -> int:
+        """Input channels of one group."""
+        return self.in_channels // self.group
+
+    @property
+    def group_outputs(self) -> int:
+        """Output channels of one group."""
+        return self.out_channels // self.group
+
+    @property
+    def taps(self) -> int:
+        """kh * kw."""
+        return self.kernel_shape[0] * self.kernel_shape[1]
+
+    @property
+    def weight_bits(self) -> int:
+        """K: weights of one output channel, in ONNX order (kh, kw, c)."""
+        return self.taps * self.group_channels
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Packed X, uint32: (N, H, W, ceil(C / 32)), or with the two planes first when ternary."""
+        words = (self.batch, self.height, self.width, word_count(self.in_channels))
+        return (2, *words) if self.ternary else words
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """Y, float32 (N, Ho, Wo, O)."""
+        top, left, bottom, right = self.pads
+        rows = (self.height + top + bottom - self.kernel_shape[0]) // self.strides[0] + 1
+        columns = (self.width + left + right - self.kernel_shape[1]) // self.strides[1] + 1
+        return (self.batch, rows, columns, self.out_channels)
+
+    @property
+    def scale_shape(self) -> tuple[int, ...]:
+        """The kernel's scale, float32: (O,), or (kh * kw, O) when tap scaled (taps first, unlike ONNX's (O, taps))."""
+        return (self.taps, self.out_channels) if self.tap_scaled else (self.out_channels,)
+
+    @property
+    def binary_macs(self) -> int:
+        """Multiply-accumulates on bits in one call; padded taps count, as in the papers."""
+        batch, rows, columns, outputs = self.output_shape
+        return batch * rows * columns * outputs * self.weight_bits
+
+
+Specification = SignPackSpecification | TernaryPackSpecification | ConvolutionSpecification

@@ -1,0 +1,102 @@
+"""Which kernel runs a layer on a target: one literal table, read by dispatch, tests and benchmarks.
+
+Grammar of kernel names::
+
+    <values>_conv2d[_tap]_<counter>x<lanes>_p<pixels>v<vectors>       binary_conv2d_u32x16_p7v2
+    <values>_depthwise_conv2d[_tap]_u32x<lanes>                       ternary_depthwise_conv2d_tap_u32x4
+    sign_pack_<architecture>   ternary_pack_<architecture>            sign_pack_x86_64
+
+``values`` is ``binary`` (-1, +1) or ``ternary`` (-1, 0, +1); ``tap`` means one scale per tap; ``counter`` is ``u32``
+(popcounts of 32-bit lanes are added) or ``u8`` (popcounts of bytes are added, and widened now and then); a register
+tile is ``pixels`` output pixels by ``vectors`` vectors of ``lanes`` output channels. The tile is the target's widest one
+cut down to the layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from bnn_deploy.targets.base import Target
+from bnn_deploy.targets.kernels import binary_conv2d, bitpack, depthwise_conv2d
+from bnn_deploy.targets.kernels.kernel import Kernel
+from bnn_deploy.targets.kernels.specification import (
+    SignPackSpecification,
+    Specification,
+    TernaryPackSpecification,
+)
+from bnn_deploy.targets.kernels.tiling import Tile, Tiling
+
+
+@dataclass(frozen=True)
+class TileChoice:
+    """A line of the table: where it applies, and the widest register tile there."""
+
+    applies: Callable[[Target], bool]
+    tile: Tile
+    reason: str
+
+
+# The first line that applies to a target is taken.
+TILES = (
+    TileChoice(
+        lambda target: target.architecture == "x86_64" and "+avx512vpopcntdq" in target.mattr,
+        Tile("word", lanes=16, pixels=7, vectors=2),
+        "vpopcntd counts a word per lane; 14 counters of 32 registers, and 7 divides the rows of 224x224 networks",
+    ),
+    TileChoice(
+        lambda target: target.architecture == "x86_64" and target.vector_bits == 512,
+        Tile("byte", lanes=16, pixels=4, vectors=2),
+        "pshufb counts bytes; 8 counters of 32 registers beside its tables",
+    ),
+    TileChoice(
+        lambda target: target.architecture == "x86_64",
+        Tile("byte", lanes=8, pixels=4, vectors=2),
+        "pshufb counts bytes; 8 counters of 16 registers beside its tables",
+    ),
+    TileChoice(
+        lambda target: target.architecture == "arm64",
+        Tile("byte", lanes=4, pixels=4, vectors=4),
+        "eor + cnt + add per 128 bits is the least possible; 16 counters of 32 registers, 4 weights and 4 words reused",
+    ),
+    TileChoice(
+        lambda target: True,
+        Tile("word", lanes=4, pixels=4, vectors=1),
+        "portable: LLVM's own popcount on the narrowest vectors",
+    ),
+)
+
+
+def widest_tile(target: Target) -> Tile:
+    """The register tile of the first line that applies to ``target``."""
+    return next(choice.tile for choice in TILES if choice.applies(target))
+
+
+def select_kernel(specification: Specification, target: Target) -> Kernel:
+    """The kernel that computes ``specification`` on ``target``; there always is one."""
+    if isinstance(specification, SignPackSpecification):
+        build = partial(bitpack.build_sign_pack, specification, target.architecture)
+        return Kernel(f"sign_pack_{target.architecture}", "pack", specification, build)
+    if isinstance(specification, TernaryPackSpecification):
+        build = partial(bitpack.build_ternary_pack, specification, target.architecture)
+        return Kernel(f"ternary_pack_{target.architecture}", "pack", specification, build)
+    values = "ternary" if specification.ternary else "binary"
+    tap = "_tap" if specification.tap_scaled else ""
+    if depthwise_conv2d.is_depthwise(specification):
+        lanes = min(target.float_lanes, depthwise_conv2d.fields_per_word(specification))
+        return Kernel(
+            f"{values}_depthwise_conv2d{tap}_u32x{lanes}",
+            "binary",
+            specification,
+            partial(depthwise_conv2d.build, specification, lanes),
+            partial(depthwise_conv2d.pack_weights, specification=specification),
+        )
+    tiling = Tiling(specification, widest_tile(target))
+    return Kernel(
+        f"{values}_conv2d{tap}_{tiling.tile.name}",
+        "binary",
+        specification,
+        partial(binary_conv2d.build, tiling),
+        partial(binary_conv2d.pack_weights, tiling=tiling),
+    )
