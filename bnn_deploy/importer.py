@@ -18,8 +18,10 @@ from tvm import relax
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_convert_map
 
 from bnn_deploy.errors import CompileError, ModelFileError
-from bnn_deploy.ops.registry import OPERATORS
+from bnn_deploy.ops.registry import DOMAIN, OPERATORS
 from bnn_deploy.relax_operators import ConvolutionAttributes, call
+
+_PREFIX = f"{DOMAIN}."
 
 
 def import_onnx(model: onnx.ModelProto, batch: int) -> tvm.IRModule:
@@ -33,14 +35,21 @@ def import_onnx(model: onnx.ModelProto, batch: int) -> tvm.IRModule:
         Module with one dataflow function ``main``, static shapes, constants embedded, and attribute ``layer_names``.
 
     Raises:
-        ModelFileError: an operator is not supported, or a dimension other than the batch is dynamic; names the node.
+        ModelFileError: an operator is not supported, a dimension other than the batch is dynamic, or there is not exactly
+            one input and one output; names the node.
     """
-    shapes = {value.name: _static_shape(value, batch) for value in _true_inputs(model.graph)}
+    inputs = _true_inputs(model.graph)
+    if len(inputs) != 1 or len(model.graph.output) != 1:
+        raise ModelFileError(
+            f"The model has {len(inputs)} inputs and {len(model.graph.output)} outputs, but the compiler takes exactly one "
+            "of each; export only the part from the image to the logits."
+        )
+    shapes = {value.name: _static_shape(value, batch) for value in inputs}
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     importer = _Importer(shapes, "float32")
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # the front end warns about every renamed identifier
-        module = importer.from_onnx(model.graph, opset)
+        module = importer.from_onnx(_qualified(model.graph), opset)
     module = relax.transform.FoldConstant()(module)
     return module.with_attr("layer_names", importer.layer_names)
 
@@ -48,6 +57,16 @@ def import_onnx(model: onnx.ModelProto, batch: int) -> tvm.IRModule:
 def _true_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     constants = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in constants]
+
+
+def _qualified(graph: onnx.GraphProto) -> onnx.GraphProto:
+    """A copy in which our operators carry their domain: TVM goes by the type alone, and standard ONNX has a Sign of its own."""
+    qualified = onnx.GraphProto()
+    qualified.CopyFrom(graph)
+    for node in qualified.node:
+        if node.domain == DOMAIN:
+            node.op_type = f"{_PREFIX}{node.op_type}"
+    return qualified
 
 
 def _static_shape(value: onnx.ValueInfoProto, batch: int) -> list[int]:
@@ -77,22 +96,24 @@ class _Importer(ONNXGraphImporter):
     def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
         known = _get_convert_map()
         for node in graph.node:
-            if node.op_type not in known and node.op_type not in OPERATORS and node.op_type != "Constant":
+            name = node.op_type.removeprefix(_PREFIX)
+            supported = name in OPERATORS if node.domain == DOMAIN else name in known or name == "Constant"
+            if not supported:
                 raise ModelFileError(
-                    f"Node '{node.name or node.output[0]}' has operator '{node.domain or 'ai.onnx'}.{node.op_type}', which the "
-                    "compiler does not support; replace it in the model, or open an issue with the ONNX file."
+                    f"Node '{node.name or node.output[0]}' has operator '{node.domain or 'ai.onnx'}.{name}', which the compiler "
+                    "does not support; replace it in the model, or open an issue with the ONNX file."
                 )
 
     def _convert_operator(self, op_name: str, inputs: list[relax.Expr], attrs: dict, opset: int) -> relax.Expr:
         layer = attrs["tvm_custom"]["name"] or op_name
         try:
-            if op_name in OPERATORS:
-                result = self.bb.normalize(_binary_operator(op_name, inputs, attrs))
+            if op_name.startswith(_PREFIX):
+                result = self.bb.normalize(_binary_operator(op_name.removeprefix(_PREFIX), inputs, attrs))
             else:
                 result = super()._convert_operator(op_name, inputs, attrs, opset)
         except Exception as error:
             raise CompileError(
-                f"Node '{layer}' (operator {op_name}) could not be imported: {_first_line(error)}"
+                f"Node '{layer}' (operator {op_name.removeprefix(_PREFIX)}) could not be imported: {_first_line(error)}"
             ) from error
         if isinstance(result, relax.Tuple):
             return relax.Tuple([self._named(field, layer) for field in result.fields])

@@ -71,7 +71,12 @@ class _FoldAffine(DataflowRewriter):
         alone = self.uses.get(step.base, 0) == 1
         if alone and operator_name(layer) in (*_BINARY_LAYERS, "relax.nn.conv2d"):
             self._name = layer_identifier(step.base)  # reports speak of the convolution, not of what was folded into it
-        if alone and operator_name(layer) in _BINARY_LAYERS:
+        # The outputs of a linear layer are its last axis, which is axis 1 only of a matrix.
+        if (
+            alone
+            and operator_name(layer) in _BINARY_LAYERS
+            and (operator_name(layer) != "bnn.linear" or len(shape) == 2)
+        ):
             x, weight, scale, shift = layer.args
             old_scale, old_shift = constant_array(scale).astype(np.float64), constant_array(shift).astype(np.float64)
             factor = step.scale if old_scale.ndim == 1 else step.scale[:, None]
@@ -124,8 +129,10 @@ def _elementwise(value: relax.Call) -> _Affine | None:
     x, constant = (right, left) if swapped else (left, right)
     if not isinstance(x, relax.Var) or not is_constant(constant) or str(x.ty.dtype) != "float32":
         return None
+    if static_shape(value) != static_shape(x):
+        return None
     vector = _channel_vector(constant_array(constant), static_shape(x))
-    if vector is None or static_shape(value) != static_shape(x):
+    if vector is None:
         return None
     one, zero = np.ones_like(vector), np.zeros_like(vector)
     if name == "relax.add":

@@ -8,7 +8,8 @@ After::
     s = bnn.sign(x, -b)                             s = bnn.sign(x, b)
 
 Where: first of the Relax passes, before ``fold_affine``, which would otherwise pull the bias into a batch norm and round it.
-Exact: in IEEE arithmetic with gradual underflow x + b > 0 holds just when x > -b (and so for x - b, and for >=).
+Exact: in IEEE arithmetic with gradual underflow x + b > 0 holds just when x > -b (and so for x - b, and for >=, except where
+x and b are infinite and cancel to NaN).
 Not handled: sign(x + b, t) with t != 0, and bnn.ternary(x + b), whose boundaries +-0.5 would round; the add stays.
 """
 
@@ -53,10 +54,14 @@ def _is_zero(expression: relax.Expr) -> bool:
 
 
 def _broadcasts_into(bias: relax.Expr, x: relax.Expr) -> bool:
-    """Whether ``x (+) bias`` has the shape of ``x``: constant over space, one value per channel (and per image) or one."""
+    """Whether ``x (+) bias`` has the shape of ``x``: constant over space, one value per channel (and per image) or one.
+
+    Anything else, a residual say, is an addition and stays one: a kernel compares with a threshold per channel.
+    """
     shape = [int(extent) for extent in x.ty.shape.values]
     other = [int(extent) for extent in bias.ty.shape.values]
     other = [1] * (len(shape) - len(other)) + other
     if len(other) > len(shape) or any(b not in (1, a) for a, b in zip(shape, other, strict=True)):
         return False
-    return len(shape) < 4 or all(extent == 1 for extent in other[2:])
+    # Rows of features, (N, K) or (N, T, K), have one channel axis, the last; images have axis 1.
+    return all(extent == 1 for extent in (other[2:] if len(shape) == 4 else other[:-1]))

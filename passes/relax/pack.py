@@ -8,7 +8,7 @@ After::
     p = bnn.sign_pack(x, t): uint32 (1, 14, 14, 16);  r = concat(slice(p), slice(p), axis=1);  y = bnn.packed_conv2d(r, w, scale, shift)
 
 Data movement between the sign and the layer (rolls, concatenations, channel splits) moves words instead of floats; where it
-would cut a word (channel counts that are no multiple of 32), the floats are moved and packed afterwards.
+would cut a word (channel counts that are no multiple of 32, reshapes), the floats are moved and packed afterwards.
 Where: after ``to_channels_last``, since words run along the last axis.
 Raises CompileError for a binary layer whose input is not made of signs: its values could be anything.
 """
@@ -27,6 +27,10 @@ from bnn_deploy.relax_operators import ConvolutionAttributes, call
 
 WORD = 32
 _LAYERS = ("bnn.conv2d", "bnn.tap_scaled_conv2d", "bnn.linear")
+# Moves elements in ways that words cannot follow.
+_FLOAT_MOVEMENT = {
+    f"relax.{name}" for name in "reshape permute_dims squeeze expand_dims flatten broadcast_to tile take".split()
+}
 
 
 def pack(module: tvm.IRModule) -> tvm.IRModule:
@@ -81,16 +85,12 @@ class _Pack(DataflowRewriter):
             )
         if name == "bnn.ternary":
             return _Words(self.emit(call("bnn.ternary_pack", [self.lookup(value.args[0])])), ternary=True)
+        ternary = self._is_ternary(x, layer)
         sources = moved_from(value, self.values)
-        if sources is None:
-            raise CompileError(
-                f"Layer '{layer}' is binary but its input comes from '{name or 'the network input'}': put a Sign or Ternary "
-                "before it, with nothing but data movement (Slice, Concat, Split) between."
-            )
-        movement = self._move_words(value, sources, layer) if _keeps_words_whole(value, sources) else None
+        whole = _keeps_words_whole(value, sources, self.values)
+        movement = self._move_words(value, sources, layer) if whole else None
         if movement is not None:
             return movement
-        ternary = any(self._is_ternary(source) for source in sources)
         moved = self.lookup(x)
         if ternary:
             return _Words(self.emit(call("bnn.ternary_pack", [moved])), ternary=True)
@@ -110,25 +110,30 @@ class _Pack(DataflowRewriter):
         axes, begin, end, strides = slice_of(value, self.values)
         on_words = [axis % (last + 1) == last for axis in axes]
         begin = [b // WORD if w else b for b, w in zip(begin, on_words, strict=True)]
-        end = [
-            min(e, static_shape(sources[0])[-1] + WORD - 1) // WORD if w else e
-            for e, w in zip(end, on_words, strict=True)
-        ]
+        end = [-(-e // WORD) if w else e for e, w in zip(end, on_words, strict=True)]
         axes = [axis % (last + 1) + planes for axis in axes]
         return _Words(self.emit(relax.op.strided_slice(packed[0].value, axes, begin, end, strides)), ternary)
 
-    def _is_ternary(self, x: relax.Expr) -> bool:
+    def _is_ternary(self, x: relax.Expr, layer: str) -> bool:
+        """Whether ``x``, a tensor of signs, may hold zeros; raises CompileError when it is not made of signs alone."""
         value = self.values.get(x)
-        if operator_name(value) in ("bnn.sign", "bnn.ternary"):
-            return operator_name(value) == "bnn.ternary"
-        return any(self._is_ternary(source) for source in moved_from(value, self.values) or [])
+        name = operator_name(value)
+        if name in ("bnn.sign", "bnn.ternary"):
+            return name == "bnn.ternary"
+        sources = moved_from(value, self.values)
+        if sources is None:
+            raise CompileError(
+                f"Layer '{layer}' is binary but its input comes from '{name or 'the network input'}': put a Sign or Ternary "
+                "before it, with nothing but data movement (Slice, Concat, Split, Reshape) between."
+            )
+        return any([self._is_ternary(source, layer) for source in sources])
 
 
 def moved_from(value: relax.Expr | None, values: dict[relax.Var, relax.Expr]) -> list[relax.Expr] | None:
     """The tensors that ``value`` only moves around, or None when it computes something."""
     if operator_name(value) == "relax.concat":
         return list(value.args[0].fields)
-    if operator_name(value) == "relax.strided_slice":
+    if operator_name(value) in ("relax.strided_slice", *_FLOAT_MOVEMENT):
         return [value.args[0]]
     if isinstance(value, relax.TupleGetItem) and operator_name(values.get(value.tuple_value)) == "relax.split":
         return [values[value.tuple_value].args[0]]
@@ -138,9 +143,13 @@ def moved_from(value: relax.Expr | None, values: dict[relax.Var, relax.Expr]) ->
 def slice_of(
     value: relax.Expr, values: dict[relax.Var, relax.Expr]
 ) -> tuple[list[int], list[int], list[int], list[int]]:
-    """(axes, begin, end, strides) of a strided slice, or of one part of a split."""
+    """(axes, begin, end, strides) of a strided slice, or of one part of a split; where it steps forward, within bounds."""
     if isinstance(value, relax.Call):
         axes, begin, end, strides = (integers(argument) for argument in value.args[1:])
+        shape = static_shape(value.args[0])
+        for i, axis in enumerate(axes):
+            if strides[i] > 0:
+                begin[i], end[i], _ = slice(begin[i], end[i]).indices(shape[axis])
         return axes, begin, end, strides
     split = values[value.tuple_value]
     axis = int(split.attrs.axis)
@@ -154,21 +163,16 @@ def static_shape_of_field(field: relax.TensorType) -> tuple[int, ...]:
     return tuple(int(extent) for extent in field.shape.values)
 
 
-def _keeps_words_whole(value: relax.Expr, sources: list[relax.Expr]) -> bool:
+def _keeps_words_whole(value: relax.Expr, sources: list[relax.Expr], values: dict[relax.Var, relax.Expr]) -> bool:
     last = len(static_shape(sources[0])) - 1
+    name = operator_name(value)
+    if name in _FLOAT_MOVEMENT:
+        return False
     channels = [static_shape(source)[-1] for source in sources]
-    if operator_name(value) == "relax.concat":
+    if name == "relax.concat":
         return int(value.attrs.axis) % (last + 1) != last or all(count % WORD == 0 for count in channels)
-    if isinstance(value, relax.TupleGetItem):
-        return False if channels[0] % WORD else static_shape_fits(value)
-    axes, begin, end, strides = (integers(argument) for argument in value.args[1:])
-    for axis, first, after, step in zip(axes, begin, end, strides, strict=True):
-        whole = first % WORD == 0 and (after >= channels[0] or after % WORD == 0) and step == 1
+    for axis, first, after, step in zip(*slice_of(value, values), strict=True):
+        whole = step == 1 and first % WORD == 0 and (after == channels[0] or after % WORD == 0)
         if axis % (last + 1) == last and not whole:
             return False
     return True
-
-
-def static_shape_fits(value: relax.TupleGetItem) -> bool:
-    """Whether every part of a split is a whole number of words."""
-    return all(static_shape_of_field(field)[-1] % WORD == 0 for field in value.tuple_value.ty.fields)
