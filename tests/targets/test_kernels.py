@@ -1,0 +1,156 @@
+"""Every kernel against the references, bit for bit, on every target that can run here or under qemu."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tvm
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bnn_deploy.errors import TargetError
+from bnn_deploy.targets.base import Target
+from bnn_deploy.targets.kernels.specification import (
+    ConvolutionSpecification,
+    SignPackSpecification,
+    Specification,
+    TernaryPackSpecification,
+)
+from bnn_deploy.targets.registry import all_targets, get_target, host_target, missing_cpu_flags
+from tests.targets.cases import Case, edge_bank, make_case
+from tests.targets.program import Program
+
+X86_64 = [target.name for target in all_targets() if target.architecture == "x86_64"]
+# One core of each kind of code: generic, in-order, out-of-order, ARMv8.2-A. Other presets differ only in scheduling.
+ARM64 = ["arm64", "rpi3", "rpi5"]
+
+
+def runnable(name: str) -> Target:
+    """The target, or a skip that says what this processor lacks."""
+    target = get_target(name)
+    missing = missing_cpu_flags(target)
+    if missing:
+        pytest.skip(f"this processor lacks {' '.join(missing)}, which {name} needs")
+    return target
+
+
+def best_target() -> Target:
+    """The best target that this processor runs natively, or a skip."""
+    try:
+        return host_target()
+    except TargetError as error:
+        pytest.skip(str(error))
+
+
+def edge_cases(target: Target, first_variant: int = 0) -> list[Case]:
+    """The edge bank on a target; tests start with different variants, so that together they cover them all."""
+    bank = edge_bank(first_variant)
+    return [make_case(name, shape, target, seed) for seed, (name, shape) in enumerate(bank.items())]
+
+
+@pytest.mark.parametrize("name", X86_64)
+def test_edge_bank_on_x86_64(name: str, tmp_path: Path) -> None:
+    """Wrong bits, writes outside of the output, or results that depend on the number of threads, in a known hard case."""
+    program = Program(edge_cases(runnable(name), X86_64.index(name)), get_target(name), tmp_path)
+    for parts in (1, 2, 13):
+        assert program.mismatches(program.run(parts=parts)) == []
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("name", ARM64)
+def test_edge_bank_on_arm64(name: str, tmp_path: Path) -> None:
+    """NEON kernels differ from the references in one of the known hard cases."""
+    emulator = shutil.which("qemu-aarch64")
+    if emulator is None:
+        pytest.skip("qemu-aarch64 is not installed (Debian package qemu-user)")
+    target = get_target(name)
+    program = Program(edge_cases(target, ARM64.index(name)), target, tmp_path)
+    assert program.mismatches(program.run([emulator])) == []
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> ConvolutionSpecification:
+    """Small layers of every family."""
+    depthwise = draw(st.booleans())
+    group = draw(st.integers(1, 70)) if depthwise else draw(st.sampled_from([1, 1, 2, 3]))
+    channels = draw(st.sampled_from([1, 2, 4, 8, 16])) if depthwise else draw(st.integers(1, 130))
+    outputs = 1 if depthwise else draw(st.integers(1, 70))
+    kernel_shape = draw(st.sampled_from([(1, 1), (3, 3), (1, 7), (7, 1), (2, 5)]))
+    pads = draw(st.tuples(*[st.integers(0, 3)] * 4))
+    smallest = [
+        max(1, kernel - before - after) for kernel, before, after in zip(kernel_shape, pads[:2], pads[2:], strict=True)
+    ]
+    return ConvolutionSpecification(
+        batch=draw(st.integers(1, 3)),
+        height=draw(st.integers(smallest[0], smallest[0] + 8)),
+        width=draw(st.integers(smallest[1], smallest[1] + 16)),
+        in_channels=group * channels,
+        out_channels=group * outputs,
+        kernel_shape=kernel_shape,
+        strides=draw(st.tuples(st.integers(1, 3), st.integers(1, 3))),
+        pads=pads,
+        group=group,
+        ternary=draw(st.booleans()),
+        tap_scaled=draw(st.booleans()),
+    )
+
+
+@st.composite
+def packs(draw: st.DrawFn) -> Specification:
+    """Small sign_pack and ternary_pack calls."""
+    batch, height, width = draw(st.tuples(*[st.integers(1, 3)] * 3))
+    channels = draw(st.integers(1, 140))
+    if draw(st.booleans()):
+        return TernaryPackSpecification(batch, height, width, channels)
+    threshold_shape = (draw(st.sampled_from([1, batch])), 1, 1, draw(st.sampled_from([1, channels])))
+    return SignPackSpecification(batch, height, width, channels, threshold_shape, draw(st.sampled_from([-1, 1])))
+
+
+def run_here(case: Case, target: Target) -> np.ndarray:
+    """The last parameter after a call in this process."""
+    function = case.kernel.build().with_attr("global_symbol", "kernel")
+    compiled = tvm.compile(function, target=tvm.target.Target(target.llvm))
+    untouched = np.full(case.expected.shape, 0xA5A5A5A5, np.uint32).view(case.expected.dtype)
+    arguments = [tvm.runtime.tensor(array) for array in (*case.inputs, untouched)]
+    compiled["kernel"](*arguments)
+    return arguments[-1].numpy()
+
+
+def check_here(specification: Specification, target: Target, seed: int) -> None:
+    case = make_case(str(specification), specification, target, seed)
+    np.testing.assert_array_equal(
+        run_here(case, target).view(np.uint32), case.expected.view(np.uint32), case.kernel.name
+    )
+
+
+@pytest.mark.parametrize("name", X86_64)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(specification=convolutions(), seed=st.integers(0, 2**32 - 1))
+def test_convolutions(name: str, specification: ConvolutionSpecification, seed: int) -> None:
+    """A convolution of some shape has wrong integers or is rounded otherwise than by one fused multiply-add."""
+    check_here(specification, runnable(name), seed)
+
+
+@pytest.mark.parametrize("name", X86_64)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(specification=packs(), seed=st.integers(0, 2**32 - 1))
+def test_packs(name: str, specification: Specification, seed: int) -> None:
+    """Sign or rounding differs at a threshold, at NaN, at a zero or at infinity, or tail bits are not 0."""
+    check_here(specification, runnable(name), seed)
+
+
+def test_threads() -> None:
+    """Real threads change the result."""
+    target = best_target()
+    configure = tvm.get_global_func("runtime.config_threadpool")
+    specification = ConvolutionSpecification(2, 14, 14, 64, 64, (3, 3), (1, 1), (1, 1, 1, 1))
+    case = make_case("threads", specification, target, 0)
+    try:
+        for threads in (1, 4):
+            configure(1, threads)
+            np.testing.assert_array_equal(run_here(case, target), case.expected)
+    finally:
+        configure(1, 0)
