@@ -53,10 +53,10 @@ def compile_model(
     lowered = lower(model, chosen, batch, Path(dump_ir) if dump_ir else None, report)
     content = onnx_path.read_bytes()
     information = {
-        "metadata": {entry.key: entry.value for entry in model.metadata_props},
-        "onnx_sha256": hashlib.sha256(content).hexdigest(),
+        "model": {entry.key: entry.value for entry in model.metadata_props}
+        | {"onnx_sha256": hashlib.sha256(content).hexdigest()},
         "statistics": model_statistics(model, len(content)).to_dict(),
-        "tools": {name: version(name) for name in ("bnn-deploy", "apache-tvm", "onnx", "ziglang")},
+        "tools": {name: version(name) for name in ("apache-tvm", "onnx", "ziglang")},
     }
     with tempfile.TemporaryDirectory(prefix="bnn-deploy-") as scratch:
         report("generate machine code")
