@@ -2,10 +2,10 @@
 
 Before::
 
-    s = bnn.sign(x, t): float32 (1, 14, 14, 512);  r = concat(slice(s), slice(s), axis=1);  y = bnn.conv2d(r, w, scale, shift)
+    s = bnn.sign(x, t): float32 (1, 14, 14, 512);  r = concat(slice(s), slice(s), axis=1);  y = bnn.conv2d(r, …)
 After::
 
-    p = bnn.sign_pack(x, t): uint32 (1, 14, 14, 16);  r = concat(slice(p), slice(p), axis=1);  y = bnn.packed_conv2d(r, w, scale, shift)
+    p = bnn.sign_pack(x, t): uint32 (1, 14, 14, 16);  r = concat(slice(p), slice(p), axis=1);  y = bnn.packed_conv2d(r, …)
 
 Data movement between the sign and the layer (rolls, concatenations, channel splits) moves words instead of floats; where it
 would cut a word (channel counts that are no multiple of 32, reshapes), the floats are moved and packed afterwards.
@@ -28,9 +28,8 @@ from bnn_deploy.relax_operators import ConvolutionAttributes, call
 WORD = 32
 _LAYERS = ("bnn.conv2d", "bnn.tap_scaled_conv2d", "bnn.linear")
 # Moves elements in ways that words cannot follow.
-_FLOAT_MOVEMENT = {
-    f"relax.{name}" for name in "reshape permute_dims squeeze expand_dims flatten broadcast_to tile take".split()
-}
+_FLOAT_NAMES = "reshape permute_dims squeeze expand_dims flatten broadcast_to tile take"
+_FLOAT_MOVEMENT = {f"relax.{name}" for name in _FLOAT_NAMES.split()}
 
 
 def pack(module: tvm.IRModule) -> tvm.IRModule:

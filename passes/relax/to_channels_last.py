@@ -5,7 +5,8 @@ Before::
     y = conv2d(x: (1, 3, 32, 32), w);  z = prelu(y, slope, axis=1);  m = mean(z, axis=[2, 3])
 After::
 
-    t = permute_dims(x, [0, 2, 3, 1]);  y = conv2d(t: (1, 32, 32, 3), w', NHWC, HWIO);  z = prelu(y, slope, axis=3);  m = mean(z, axis=[1, 2])
+    t = permute_dims(x, [0, 2, 3, 1]);  y = conv2d(t: (1, 32, 32, 3), w', NHWC, HWIO)
+    z = prelu(y, slope, axis=3);  m = mean(z, axis=[1, 2])
 
 Where: after folding (which counts channels from axis 1) and before packing (which packs the last axis).
 An operator without a rule keeps its NCHW form between two transposes, so any graph stays correct.
@@ -46,8 +47,10 @@ class ToChannelsLast(DataflowRewriter):
             attributes = replace(ConvolutionAttributes.of(value), channels_last=1)
             result = self.emit(call(name, [self.last(value.args[0]), *value.args[1:]], attributes))
         elif name in ELEMENTWISE and tensor:
-            arguments = [self.last(argument) for argument in value.args]
-            result = self.emit(relax.Call(value.op, arguments, value.attrs)) if None not in arguments else None
+            # The bounds of a clip are numbers, not tensors.
+            arguments = [self.last(a) if isinstance(a.ty, relax.TensorType) else a for a in value.args]
+            if all(argument is not None for argument in arguments):
+                result = self.emit(relax.Call(value.op, arguments, value.attrs))
         elif name in RULES and reads_image:
             result = RULES[name](self, value)
         elif isinstance(value, relax.TupleGetItem) and value.tuple_value in self.channels_last:
