@@ -22,6 +22,7 @@ from bnn_deploy.passes.onnx.merge_heads import merge_heads
 from bnn_deploy.passes.plan_memory import plan_memory
 from bnn_deploy.passes.relax.drop_identity import drop_identity
 from bnn_deploy.passes.relax.fold_affine import fold_affine
+from bnn_deploy.passes.relax.fold_constants import fold_constants
 from bnn_deploy.passes.relax.fold_threshold import fold_threshold
 from bnn_deploy.passes.relax.fuse_float import fuse_float
 from bnn_deploy.passes.relax.lower_binary import lower_binary
@@ -70,6 +71,7 @@ def lower(
     # Phase 2, Relax: what the network computes.
     module = run("import_onnx", lambda: import_onnx(model, batch))
     module = run("name_layers", lambda: name_layers(module))
+    module = run("fold_constants", lambda: fold_constants(module))
     module = run("drop_identity", lambda: drop_identity(module))
     module = run("fold_threshold", lambda: fold_threshold(module))
     module = run("fold_affine", lambda: fold_affine(module))

@@ -34,7 +34,8 @@ class DataflowRewriter:
             with self.builder.dataflow():
                 self.begin()
                 for binding in self.bindings:
-                    self._name = layer_identifier(binding.var)
+                    # What has no layer, the transpose of the output say, belongs to the layer before it.
+                    self._name = layer_identifier(binding.var) or self._name
                     value = binding.value
                     rewritable = isinstance(value, (relax.Call, relax.TupleGetItem))
                     replacement = self.rewrite(binding.var, value) if rewritable else None
