@@ -1,0 +1,97 @@
+"""Runs what the passes make of a network on this machine: whole modules in TVM's own VM, single kernels by ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import tvm
+from tvm import relax, tirx
+
+from bnn_deploy.targets.base import Target
+
+# The thread pool's entry point: here one thread does all tasks, from the last to the first.
+LAUNCHER = """
+#include <stdint.h>
+typedef struct { void *sync; int32_t num_task; } environment_t;
+static int launch(int (*body)(int, environment_t *, void *), void *closure, int wanted) {
+    environment_t environment = {0, wanted ? wanted : 3};
+    for (int task = environment.num_task - 1; task >= 0; --task) {
+        int status = body(task, &environment, closure);
+        if (status) return status;
+    }
+    return 0;
+}
+int (*__TVMBackendParallelLaunch)(int (*)(int, environment_t *, void *), void *, int) = launch;
+"""
+
+# What the VM needs of TVM's default pipeline; its RewriteDataflowReshape takes no functions without blocks, as our kernels are.
+PIPELINE = tvm.transform.Sequential(
+    [
+        relax.transform.LegalizeOps(),
+        relax.transform.ToNonDataflow(),
+        relax.transform.RemovePurityChecking(),
+        relax.transform.CallTIRRewrite(),
+        relax.transform.LowerAllocTensor(),
+        relax.transform.KillAfterLastUse(),
+        relax.transform.LowerRuntimeBuiltin(),
+        relax.transform.ComputePrimValue(),
+        relax.transform.VMShapeLower(),
+        relax.transform.AttachGlobalSymbol(),
+    ]
+)
+
+
+def run_module(module: tvm.IRModule, target: Target, *inputs: np.ndarray) -> np.ndarray:
+    """The output of a module of TIR calls and standard operators."""
+    executable = relax.build(module, tvm.target.Target(target.llvm), relax_pipeline=PIPELINE)
+    machine = relax.VirtualMachine(executable, tvm.cpu())
+    return machine["main"](*(tvm.runtime.tensor(np.asarray(x, "float32")) for x in inputs)).numpy()
+
+
+def run_function(function: tirx.PrimFunc, target: Target, *arrays: np.ndarray) -> list[np.ndarray]:
+    """All buffers after a call of a kernel on copies of ``arrays``."""
+    built = tvm.tirx.build(function.with_attr("global_symbol", "kernel"), tvm.target.Target(target.llvm))
+    tensors = [tvm.runtime.tensor(array) for array in arrays]
+    built["kernel"](*tensors)
+    return [tensor.numpy() for tensor in tensors]
+
+
+def link(module: tvm.IRModule, target: Target, folder: Path) -> ctypes.CDLL:
+    """C kernels as a shared library, made from their object file as a bundle is."""
+    tvm.tirx.build(module, tvm.target.Target(target.llvm)).write_to_file(str(folder / "kernels.o"), "o")
+    (folder / "launcher.c").write_text(LAUNCHER)
+    command = [
+        sys.executable,
+        "-m",
+        "ziglang",
+        "cc",
+        "-shared",
+        "-O1",
+        "kernels.o",
+        "launcher.c",
+        "-lm",
+        "-o",
+        "kernels.so",
+    ]
+    subprocess.run(command, cwd=folder, check=True)
+    return ctypes.CDLL(str(folder / "kernels.so"))
+
+
+def call_pointers(library: ctypes.CDLL, symbol: str, *arrays: np.ndarray) -> int:
+    """``int32_t symbol(void *, …)`` on the memory of ``arrays``."""
+    function = getattr(library, symbol)
+    function.restype, function.argtypes = ctypes.c_int32, [ctypes.c_void_p] * len(arrays)
+    return function(*(array.ctypes.data for array in arrays))
+
+
+def aligned(array: np.ndarray, boundary: int = 64) -> np.ndarray:
+    """A copy of ``array`` at an address that is a multiple of ``boundary``, as the arena's buffers are."""
+    memory = np.zeros(array.nbytes + boundary, np.uint8)
+    start = -memory.ctypes.data % boundary
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
