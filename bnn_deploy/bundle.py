@@ -1,0 +1,235 @@
+"""Bundles: the folder that ``compile`` writes and everything else reads. docs/bundle.md describes the format."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnn_deploy import __version__
+from bnn_deploy.errors import BundleError
+from bnn_deploy.plan import ExecutionPlan, Step, TensorSpecification
+from bnn_deploy.runtime import manifest as manifest_format
+
+if TYPE_CHECKING:
+    from bnn_deploy.targets.base import Target
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files were checked against its manifest.
+
+    Attributes:
+        path: the folder.
+        manifest: content of manifest.json.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @staticmethod
+    def open(path: str | Path) -> Bundle:
+        """Check a bundle and describe it; nothing of it is executed.
+
+        Raises:
+            BundleError: it is missing, not a bundle, damaged, altered or of a newer format version.
+        """
+        folder = Path(path)
+        try:
+            manifest = manifest_format.read_manifest(folder)
+            for name in manifest_format.FILES:
+                _check_file(folder / name, manifest["files"][name])
+        except OSError as error:
+            raise BundleError(f"The bundle {folder} cannot be read: {error}.") from error
+        return Bundle(folder.absolute(), manifest)
+
+    @property
+    def target(self) -> str:
+        """Name of the target it was compiled for."""
+        return self.manifest["target"]
+
+    @property
+    def architecture(self) -> str:
+        """``"x86_64"`` or ``"arm64"``."""
+        return self.manifest["architecture"]
+
+    @property
+    def library(self) -> Path:
+        """The shared library, glibc 2.17 or newer."""
+        return self.path / "model.so"
+
+    @property
+    def static_library(self) -> Path:
+        """The same as an archive, for any C library."""
+        return self.path / "libmodel.a"
+
+    @property
+    def runner(self) -> Path:
+        """The static command-line program."""
+        return self.path / "runner"
+
+    @property
+    def header(self) -> Path:
+        """The C interface of both libraries."""
+        return self.path / "bnn_model.h"
+
+    @property
+    def inputs(self) -> tuple[TensorSpecification, ...]:
+        """The network's inputs, batch included."""
+        return _tensors(self.manifest["inputs"])
+
+    @property
+    def outputs(self) -> tuple[TensorSpecification, ...]:
+        """The network's outputs, batch included."""
+        return _tensors(self.manifest["outputs"])
+
+    @property
+    def batch(self) -> int:
+        """Leading dimension of every input: images per run."""
+        return self.inputs[0].shape[0]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The kernel calls in order; their ``arguments`` are empty, as only the compiled code needs them."""
+        return tuple(
+            Step(step["kernel"], step["layer"], step["kind"], (), step["binary_macs"])
+            for step in self.manifest["steps"]
+        )
+
+
+def write_bundle(
+    output: str | Path, *, kernels_object: Path, plan: ExecutionPlan, target: Target, model_info: dict[str, Any]
+) -> Bundle:
+    """Link a bundle and put it in place as a whole; on failure an older bundle at ``output`` stays as it was.
+
+    Args:
+        output: folder to make; an existing bundle there is replaced.
+        kernels_object: ELF object file with the plan's kernels, compiled for ``target``.
+        plan: the network.
+        target: the processor.
+        model_info: the JSON objects ``"model"`` (the ONNX metadata), ``"statistics"`` (operation counts) and
+            ``"tools"`` (versions); missing ones are empty.
+
+    Raises:
+        BundleError: ``output`` exists and is not a bundle (or holds files of yours too), or cannot be written.
+        ToolError: the linker is missing or failed.
+        CompileError: the plan is one that a bundle cannot hold.
+    """
+    from bnn_deploy.linker import link_model
+
+    unknown = set(model_info) - {"model", "statistics", "tools"}
+    if unknown:
+        raise ValueError(f"model_info has unknown keys {sorted(unknown)}; it takes model, statistics and tools")
+    destination = Path(os.path.abspath(output))
+    _check_replaceable(destination)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{destination.name}.", dir=destination.parent) as temporary:
+            folder = Path(temporary) / "bundle"
+            folder.mkdir()
+            link_model(folder, kernels_object=kernels_object, plan=plan, architecture=target.architecture)
+            manifest = _manifest(folder, plan, target, model_info)
+            text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
+            (folder / manifest_format.NAME).write_text(text + "\n", encoding="utf-8")
+            Bundle.open(folder)
+            _put_in_place(folder, destination, Path(temporary) / "replaced")
+    except OSError as error:
+        raise BundleError(f"The bundle {destination} cannot be written: {error.strerror or error}.") from error
+    return Bundle(destination, manifest)
+
+
+def _check_file(path: Path, expected: dict[str, Any]) -> None:
+    if not path.is_file():
+        raise BundleError(f"The bundle {path.parent} is incomplete: its file {path.name} is missing; compile it again.")
+    size = path.stat().st_size
+    if size != expected["bytes"]:
+        raise BundleError(
+            f"The bundle's file {path} is {size} bytes long, expected {expected['bytes']}; it was truncated or "
+            "altered, so copy or compile the bundle again."
+        )
+    if _sha256(path) != expected["sha256"]:
+        raise BundleError(
+            f"The bundle's file {path} was altered: its sha256 differs from the manifest's; "
+            "copy or compile the bundle again."
+        )
+
+
+def _check_replaceable(destination: Path) -> None:
+    if not destination.parent.is_dir():
+        raise BundleError(
+            f"The bundle {destination} cannot be written: the folder {destination.parent} does not exist."
+        )
+    if not os.path.lexists(destination):
+        return
+    try:
+        manifest_format.read_manifest(destination)
+    except BundleError as error:
+        raise BundleError(
+            f"{destination} exists and is not a bundle that could be replaced; remove it or give another path."
+        ) from error
+    foreign = {entry.name for entry in destination.iterdir()} - {manifest_format.NAME, *manifest_format.FILES}
+    if foreign:
+        raise BundleError(
+            f"The bundle {destination} is not replaced because it also holds {', '.join(sorted(foreign)[:3])}; "
+            "move that away or give another path."
+        )
+
+
+def _put_in_place(folder: Path, destination: Path, replaced: Path) -> None:
+    if not os.path.lexists(destination):
+        folder.rename(destination)
+        return
+    destination.rename(replaced)
+    try:
+        folder.rename(destination)
+    except OSError:
+        replaced.rename(destination)
+        raise
+
+
+def _manifest(folder: Path, plan: ExecutionPlan, target: Target, model_info: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "format": manifest_format.FORMAT,
+        "format_version": manifest_format.FORMAT_VERSION,
+        "target": target.name,
+        "architecture": target.architecture,
+        "processor": {
+            "mcpu": target.mcpu,
+            "mattr": list(target.mattr),
+            "required_cpu_flags": list(target.required_cpu_flags),
+        },
+        "inputs": [_tensor_entry(tensor) for tensor in plan.inputs],
+        "outputs": [_tensor_entry(tensor) for tensor in plan.outputs],
+        "arena_bytes": plan.arena_bytes,
+        "weights_bytes": len(plan.weights),
+        "files": {
+            name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)}
+            for name in manifest_format.FILES
+        },
+        "model": model_info.get("model", {}),
+        "statistics": model_info.get("statistics", {}),
+        "tools": {"bnn-deploy": __version__, **model_info.get("tools", {})},
+        "steps": [
+            {"kernel": step.kernel, "layer": step.layer, "kind": step.kind, "binary_macs": step.binary_macs}
+            for step in plan.steps
+        ],
+    }
+
+
+def _tensor_entry(tensor: TensorSpecification) -> dict[str, Any]:
+    return {"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype, "bytes": tensor.bytes}
+
+
+def _tensors(entries: list[dict[str, Any]]) -> tuple[TensorSpecification, ...]:
+    return tuple(TensorSpecification(entry["name"], tuple(entry["shape"]), entry["dtype"]) for entry in entries)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

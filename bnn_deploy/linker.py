@@ -1,0 +1,128 @@
+"""Links kernels, plan and C runtime into the binaries of a bundle, with the cross compiler of the ``ziglang`` package.
+
+The runtime is compiled once, for the architecture's baseline processor, into objects that depend on no C library's
+layouts; they go into ``libmodel.a``, into ``model.so`` (glibc 2.17 or newer) and into the static ``runner`` (musl).
+The very first static link for an architecture makes zig build musl (up to a minute, kept in zig's global cache).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bnn_deploy.codegen import WEIGHTS_ASSEMBLY, generate_plan_source
+from bnn_deploy.errors import ToolError
+from bnn_deploy.plan import ExecutionPlan
+
+RUNTIME_SOURCES = Path(__file__).parent / "runtime"
+MODEL_SOURCES = ("executor.c", "thread_pool.c")
+RUNNER_SOURCES = ("runner.c", "npy.c", "output_file.c", "profile_report.c")
+PROCESSORS = {"x86_64": "x86_64", "arm64": "aarch64"}
+COMPILE_OPTIONS = (
+    "-std=c11",
+    "-O2",
+    "-g0",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-D_GNU_SOURCE",
+)
+
+# Variables of TVM's runtime that runtime/thread_pool.c defines; any other would be a null pointer when called.
+PROVIDED_TVM_VARIABLES = {"__TVMBackendParallelLaunch", "__TVMBackendAllocWorkspace", "__TVMBackendFreeWorkspace"}
+
+
+def link_model(folder: Path, *, kernels_object: Path, plan: ExecutionPlan, architecture: str) -> None:
+    """Write ``model.so``, ``libmodel.a``, ``runner`` and ``bnn_model.h`` into an existing folder.
+
+    Args:
+        folder: where the four files go.
+        kernels_object: ELF object file that defines the plan's kernels for this architecture.
+        plan: the network.
+        architecture: ``"x86_64"`` or ``"arm64"``.
+
+    Raises:
+        ToolError: ziglang is missing or failed, or the kernels need a part of TVM's runtime that bundles do not have.
+        CompileError: the plan cannot be written as C.
+    """
+    processor = PROCESSORS[architecture]
+    musl, glibc = f"{processor}-linux-musl", f"{processor}-linux-gnu.2.17"
+    _check_tvm_variables(kernels_object)
+    with tempfile.TemporaryDirectory(prefix="bnn-deploy-link-") as temporary:
+        work = Path(temporary)
+        (work / "plan.c").write_text(generate_plan_source(plan), encoding="utf-8")
+        (work / "weights.S").write_text(WEIGHTS_ASSEMBLY, encoding="utf-8")
+        (work / "weights.bin").write_bytes(plan.weights)
+        (work / "exports.map").write_text(
+            f"{{ global: {' '.join(f'{name};' for name in api_symbols())} local: *; }};\n"
+        )
+        shutil.copyfile(kernels_object, work / "kernels.o")
+        for path in (*RUNTIME_SOURCES.glob("*.c"), *RUNTIME_SOURCES.glob("*.h")):
+            shutil.copyfile(path, work / path.name)
+
+        objects = ["kernels.o", "weights.o"]
+        _zig(work, "cc", "-target", musl, "-c", "weights.S", "-o", "weights.o")
+        for source in ("plan.c", *MODEL_SOURCES, *RUNNER_SOURCES):
+            _zig(work, "cc", "-target", musl, *COMPILE_OPTIONS, "-c", source)
+            if source not in RUNNER_SOURCES:
+                objects.append(source.replace(".c", ".o"))
+        _zig(work, "ar", "rcsD", "libmodel.a", *objects)
+        _zig(
+            work,
+            *("cc", "-target", glibc, "-shared", "-s", "-o", "model.so", *objects),
+            *("-Wl,-soname,model.so", "-Wl,--version-script=exports.map", "-Wl,-z,defs", "-lm", "-lpthread"),
+        )
+        runner_objects = [source.replace(".c", ".o") for source in RUNNER_SOURCES]
+        # zig keeps a build of musl for -s and another one without it; examples/c/main.c says -s too, to share this one.
+        _zig(work, "cc", "-target", musl, "-static", "-s", "-o", "runner", *runner_objects, "libmodel.a", "-lm")
+        for name in ("model.so", "libmodel.a", "runner", "bnn_model.h"):
+            shutil.copyfile(work / name, folder / name)
+        for name in ("model.so", "runner"):
+            (folder / name).chmod((folder / name).stat().st_mode | 0o111)
+
+
+def api_symbols() -> list[str]:
+    """The functions that bnn_model.h declares: all that ``model.so`` exports."""
+    header = (RUNTIME_SOURCES / "bnn_model.h").read_text(encoding="utf-8")
+    return re.findall(r"^BNN_API [^(]*?(bnn_\w+)\(", header, flags=re.MULTILINE)
+
+
+def _check_tvm_variables(kernels_object: Path) -> None:
+    found = {name.decode() for name in re.findall(rb"(__TVM\w+)\0", kernels_object.read_bytes())}
+    missing = sorted(found - PROVIDED_TVM_VARIABLES)
+    if missing:
+        raise ToolError(
+            f"The kernels need {', '.join(missing)} of TVM's runtime, which a bundle does not contain; "
+            "build them without packed-function interfaces, assertions and barriers."
+        )
+
+
+def _zig(work: Path, *arguments: str) -> None:
+    """Run ``python -m ziglang`` in a folder; paths in arguments are relative to it."""
+    if importlib.util.find_spec("ziglang") is None:
+        raise ToolError(
+            "The linker is missing: the Python package ziglang is not installed here; run `pip install ziglang`."
+        )
+    # The local cache would only grow: each link has new sources. The global one keeps the C libraries.
+    environment = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(work / "zig-cache")}
+    result = subprocess.run(
+        [sys.executable, "-m", "ziglang", *arguments],
+        cwd=work,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if result.returncode != 0:
+        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+        message = " | ".join(lines[-6:]) or f"exit status {result.returncode}"
+        raise ToolError(f"Linking failed in `zig {' '.join(arguments[:3])} …`: {message}")

@@ -1,0 +1,225 @@
+/* Runs the generated plan, step after step, over one arena. */
+#include "plan.h"
+#include "thread_pool.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { ALIGNMENT = 64 };
+
+struct bnn_model {
+    bnn_pool pool;
+    atomic_flag busy;
+    ptrdiff_t failed_step;
+    unsigned char *arena;
+    unsigned char **inputs;         /* what the kernels are given: the caller's buffer, or its realigned copy */
+    unsigned char **outputs;
+    unsigned char **aligned_inputs; /* room inside this model */
+    unsigned char **aligned_outputs;
+};
+
+static size_t round_up(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
+
+static size_t tensor_bytes(const bnn_tensor *tensors, size_t count) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        bytes += round_up(tensors[i].bytes);
+    }
+    return bytes;
+}
+
+static size_t pointer_bytes(void) {
+    return round_up(2 * (bnn_network.input_count + bnn_network.output_count) * sizeof(unsigned char *));
+}
+
+size_t bnn_memory_bytes(void) {
+    return round_up(sizeof(bnn_model)) + pointer_bytes() + round_up(bnn_network.arena_bytes) +
+           tensor_bytes(bnn_network.inputs, bnn_network.input_count) +
+           tensor_bytes(bnn_network.outputs, bnn_network.output_count);
+}
+
+const bnn_tensor *bnn_inputs(size_t *count) {
+    *count = bnn_network.input_count;
+    return bnn_network.inputs;
+}
+
+const bnn_tensor *bnn_outputs(size_t *count) {
+    *count = bnn_network.output_count;
+    return bnn_network.outputs;
+}
+
+const bnn_step *bnn_steps(size_t *count) {
+    *count = bnn_network.step_count;
+    return bnn_network.steps;
+}
+
+static unsigned char *place(unsigned char **places, const bnn_tensor *tensors, size_t count, unsigned char *next) {
+    for (size_t i = 0; i < count; i++) {
+        places[i] = next;
+        next += round_up(tensors[i].bytes);
+    }
+    return next;
+}
+
+static int thread_count_is_valid(int threads) { return threads >= 1 && threads <= BNN_MAX_THREADS; }
+
+bnn_status bnn_create(int threads, bnn_model **result) {
+    if (result == NULL || !thread_count_is_valid(threads)) {
+        return BNN_ERROR_ARGUMENT;
+    }
+    *result = NULL;
+    unsigned char *memory = aligned_alloc(ALIGNMENT, bnn_memory_bytes());
+    if (memory == NULL) {
+        return BNN_ERROR_MEMORY;
+    }
+    bnn_model *model = (bnn_model *)(void *)memory;
+    unsigned char **pointers = (unsigned char **)(void *)(memory + round_up(sizeof *model));
+    model->inputs = pointers;
+    model->aligned_inputs = model->inputs + bnn_network.input_count;
+    model->outputs = model->aligned_inputs + bnn_network.input_count;
+    model->aligned_outputs = model->outputs + bnn_network.output_count;
+    model->arena = memory + round_up(sizeof *model) + pointer_bytes();
+    unsigned char *next = model->arena + round_up(bnn_network.arena_bytes);
+    next = place(model->aligned_inputs, bnn_network.inputs, bnn_network.input_count, next);
+    place(model->aligned_outputs, bnn_network.outputs, bnn_network.output_count, next);
+    atomic_flag_clear(&model->busy);
+    model->failed_step = -1;
+    bnn_pool_initialise(&model->pool, threads);
+    *result = model;
+    return BNN_OK;
+}
+
+bnn_status bnn_set_threads(bnn_model *model, int threads) {
+    if (model == NULL || !thread_count_is_valid(threads)) {
+        return BNN_ERROR_ARGUMENT;
+    }
+    if (atomic_flag_test_and_set(&model->busy)) {
+        return BNN_ERROR_BUSY;
+    }
+    if (threads != model->pool.threads) {
+        bnn_pool_stop(&model->pool);
+        bnn_pool_initialise(&model->pool, threads);
+    }
+    atomic_flag_clear(&model->busy);
+    return BNN_OK;
+}
+
+static int is_aligned(const void *pointer) { return (uintptr_t)pointer % ALIGNMENT == 0; }
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static bnn_status run_steps(bnn_model *model, double *step_seconds) {
+    const bnn_memory memory = {model->inputs, model->outputs, model->arena};
+    double before = step_seconds != NULL ? seconds() : 0;
+    for (size_t i = 0; i < bnn_network.step_count; i++) {
+        if (bnn_network.calls[i](&memory) != 0) {
+            model->failed_step = (ptrdiff_t)i;
+            return BNN_ERROR_KERNEL;
+        }
+        if (step_seconds != NULL) {
+            double after = seconds();
+            step_seconds[i] = after - before;
+            before = after;
+        }
+    }
+    return BNN_OK;
+}
+
+static bnn_status run_exclusively(bnn_model *model, const void *const *inputs, void *const *outputs,
+                                  double *step_seconds) {
+    model->failed_step = -1;
+    if (bnn_pool_start(&model->pool) != 0) {
+        return BNN_ERROR_THREADS;
+    }
+    for (size_t i = 0; i < bnn_network.input_count; i++) {
+        if (is_aligned(inputs[i])) {
+            model->inputs[i] = (unsigned char *)(uintptr_t)inputs[i];
+        } else {
+            model->inputs[i] = memcpy(model->aligned_inputs[i], inputs[i], bnn_network.inputs[i].bytes);
+        }
+    }
+    for (size_t i = 0; i < bnn_network.output_count; i++) {
+        model->outputs[i] = is_aligned(outputs[i]) ? outputs[i] : model->aligned_outputs[i];
+    }
+    bnn_pool *outer = bnn_pool_enter(&model->pool);
+    bnn_status status = run_steps(model, step_seconds);
+    bnn_pool_enter(outer);
+    for (size_t i = 0; status == BNN_OK && i < bnn_network.output_count; i++) {
+        if (!is_aligned(outputs[i])) {
+            memcpy(outputs[i], model->aligned_outputs[i], bnn_network.outputs[i].bytes);
+        }
+    }
+    return status;
+}
+
+static int has_null(const void *const *pointers, size_t count) {
+    if (pointers == NULL) {
+        return 1;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (pointers[i] == NULL) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static bnn_status run(bnn_model *model, const void *const *inputs, void *const *outputs, double *step_seconds) {
+    if (model == NULL || has_null(inputs, bnn_network.input_count) ||
+        has_null((const void *const *)outputs, bnn_network.output_count)) {
+        return BNN_ERROR_ARGUMENT;
+    }
+    if (atomic_flag_test_and_set(&model->busy)) {
+        return BNN_ERROR_BUSY;
+    }
+    bnn_status status = run_exclusively(model, inputs, outputs, step_seconds);
+    atomic_flag_clear(&model->busy);
+    return status;
+}
+
+bnn_status bnn_run(bnn_model *model, const void *const *inputs, void *const *outputs) {
+    return run(model, inputs, outputs, NULL);
+}
+
+bnn_status bnn_run_timed(bnn_model *model, const void *const *inputs, void *const *outputs, double *step_seconds,
+                         double *total_seconds) {
+    if (step_seconds == NULL || total_seconds == NULL) {
+        return BNN_ERROR_ARGUMENT;
+    }
+    double before = seconds();
+    bnn_status status = run(model, inputs, outputs, step_seconds);
+    *total_seconds = seconds() - before;
+    return status;
+}
+
+ptrdiff_t bnn_failed_step(const bnn_model *model) { return model == NULL ? -1 : model->failed_step; }
+
+void bnn_destroy(bnn_model *model) {
+    if (model != NULL) {
+        bnn_pool_stop(&model->pool);
+        free(model);
+    }
+}
+
+const char *bnn_status_text(bnn_status status) {
+    switch (status) {
+    case BNN_OK:
+        return "success";
+    case BNN_ERROR_ARGUMENT:
+        return "an argument is a null pointer or out of range";
+    case BNN_ERROR_MEMORY:
+        return "the memory of the model could not be allocated";
+    case BNN_ERROR_THREADS:
+        return "the worker threads could not be started";
+    case BNN_ERROR_KERNEL:
+        return "a kernel reported failure";
+    case BNN_ERROR_BUSY:
+        return "the model is in use by another thread";
+    }
+    return "unknown status";
+}

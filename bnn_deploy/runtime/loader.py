@@ -1,0 +1,165 @@
+"""Runs a bundle in this process: numpy arrays in and out, through the C interface of its library."""
+
+from __future__ import annotations
+
+import ctypes
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnn_deploy.bundle import Bundle
+from bnn_deploy.errors import BnnDeployError, BundleError
+from bnn_deploy.plan import TensorSpecification
+from bnn_deploy.runtime.arrays import check_threads, checked_arrays
+from bnn_deploy.runtime.processor import check_processor
+
+KERNEL_FAILED = 4  # BNN_ERROR_KERNEL of bnn_model.h
+
+
+class _Tensor(ctypes.Structure):
+    """``bnn_tensor`` of bnn_model.h."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("dtype", ctypes.c_char_p),
+        ("rank", ctypes.c_size_t),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("bytes", ctypes.c_size_t),
+    )
+
+
+class Model:
+    """A network ready to run. Calls from several threads take turns.
+
+    Args:
+        bundle: folder of a bundle, or an opened one.
+        threads: threads that one inference uses, the caller's included.
+
+    Raises:
+        BundleError: the bundle is missing, damaged or of a newer format, or this processor cannot run it.
+        InputError: ``threads`` is not from 1 to 256.
+    """
+
+    def __init__(self, bundle: str | Path | Bundle, threads: int = 1) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        check_threads(threads)
+        check_processor(self.bundle)
+        self.inputs = self.bundle.inputs
+        self.outputs = self.bundle.outputs
+        self._lock = threading.Lock()
+        self._library = _load_library(self.bundle)
+        handle = ctypes.c_void_p()
+        self._check(self._library.bnn_create(int(threads), ctypes.byref(handle)))
+        self._handle = handle
+        self.close = weakref.finalize(self, self._library.bnn_destroy, handle)
+
+    def __call__(self, *arrays: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        """Run the network.
+
+        Args:
+            arrays: one per input, of its dtype; the leading dimension is a multiple of the bundle's batch.
+
+        Returns:
+            one array per output (not in a tuple when there is only one), as many batches as given.
+
+        Raises:
+            InputError: wrong shape or dtype.
+            BundleError: a kernel reported failure.
+        """
+        checked, batches = checked_arrays(arrays, self.inputs)
+        results = [np.empty((batches * out.shape[0], *out.shape[1:]), out.dtype) for out in self.outputs]
+        with self._lock:
+            for batch in range(batches):
+                inputs = _pointers(checked, self.inputs, batch)
+                outputs = _pointers(results, self.outputs, batch)
+                self._check(self._library.bnn_run(self._handle, inputs, outputs))
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def profile(self, *arrays: np.ndarray, repeat: int, warmup: int) -> tuple[np.ndarray, np.ndarray]:
+        """Time the first batch of the arrays, step by step, on the monotonic clock.
+
+        Returns:
+            float64 seconds: ``(repeat, steps)`` of each kernel call, and ``(repeat,)`` of the whole run.
+
+        Raises:
+            InputError: wrong shape or dtype.
+            BundleError: a kernel reported failure.
+        """
+        checked, _ = checked_arrays(arrays, self.inputs)
+        results = [np.empty(out.shape, out.dtype) for out in self.outputs]
+        inputs, outputs = _pointers(checked, self.inputs, 0), _pointers(results, self.outputs, 0)
+        step_seconds = np.zeros((repeat, len(self.bundle.steps)))
+        total_seconds = np.zeros(repeat)
+        with self._lock:
+            for _ in range(warmup):
+                self._check(self._library.bnn_run(self._handle, inputs, outputs))
+            for row in range(repeat):
+                steps, total = step_seconds[row].ctypes.data, total_seconds[row:].ctypes.data
+                self._check(self._library.bnn_run_timed(self._handle, inputs, outputs, steps, total))
+        return step_seconds, total_seconds
+
+    def _check(self, status: int) -> None:
+        if status == KERNEL_FAILED:
+            step = self.bundle.steps[self._library.bnn_failed_step(self._handle)]
+            raise BundleError(f"Kernel {step.kernel} of layer {step.layer} reported failure in {self.bundle.path}.")
+        if status != 0:
+            text = self._library.bnn_status_text(status).decode()
+            raise BnnDeployError(f"The network of {self.bundle.path} cannot run: {text}.")
+
+
+def _pointers(arrays: list[np.ndarray], tensors: tuple[TensorSpecification, ...], batch: int) -> ctypes.Array:
+    places = [array.ctypes.data + batch * tensor.bytes for array, tensor in zip(arrays, tensors, strict=True)]
+    return (ctypes.c_void_p * len(places))(*places)
+
+
+def _load_library(bundle: Bundle) -> ctypes.CDLL:
+    # The dynamic loader knows libraries by the name they were opened with: under its own name, a bundle compiled again
+    # at the same place would give the library of before.
+    with tempfile.TemporaryDirectory(prefix="bnn-deploy-") as folder:
+        link = Path(folder) / "model.so"
+        link.symlink_to(bundle.library)
+        try:
+            library = ctypes.CDLL(str(link))
+            _declare(library)
+        except (OSError, AttributeError) as error:
+            raise BundleError(f"The library {bundle.library} cannot be loaded: {error}.") from error
+    for name, expected in (("inputs", bundle.inputs), ("outputs", bundle.outputs)):
+        if _describe(getattr(library, f"bnn_{name}")) != [(t.name, t.dtype, t.shape, t.bytes) for t in expected]:
+            raise BundleError(f"The manifest of {bundle.path} was altered: its {name} are not those of model.so.")
+    count = ctypes.c_size_t()
+    library.bnn_steps(ctypes.byref(count))
+    if count.value != len(bundle.steps):
+        raise BundleError(f"The manifest of {bundle.path} was altered: its steps are not those of model.so.")
+    return library
+
+
+def _declare(library: ctypes.CDLL) -> None:
+    pointer, count = ctypes.c_void_p, ctypes.POINTER(ctypes.c_size_t)
+    for name in ("bnn_inputs", "bnn_outputs"):
+        getattr(library, name).argtypes, getattr(library, name).restype = [count], ctypes.POINTER(_Tensor)
+    library.bnn_steps.argtypes, library.bnn_steps.restype = [count], pointer
+    library.bnn_create.argtypes = [ctypes.c_int, ctypes.POINTER(pointer)]
+    library.bnn_run.argtypes = [pointer] * 3
+    library.bnn_run_timed.argtypes = [pointer] * 5
+    library.bnn_failed_step.argtypes, library.bnn_failed_step.restype = [pointer], ctypes.c_ssize_t
+    library.bnn_destroy.argtypes, library.bnn_destroy.restype = [pointer], None
+    library.bnn_status_text.argtypes, library.bnn_status_text.restype = [ctypes.c_int], ctypes.c_char_p
+
+
+def _describe(getter: Callable[..., Any]) -> list[tuple[str, str, tuple[int, ...], int]]:
+    count = ctypes.c_size_t()
+    tensors = getter(ctypes.byref(count))
+    return [
+        (
+            tensors[i].name.decode(),
+            tensors[i].dtype.decode(),
+            tuple(tensors[i].shape[k] for k in range(tensors[i].rank)),
+            tensors[i].bytes,
+        )
+        for i in range(count.value)
+    ]

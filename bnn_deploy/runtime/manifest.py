@@ -1,0 +1,136 @@
+"""The manifest of a bundle: what it must hold, checked field by field, since bundles come from anywhere.
+
+``check`` returns nothing that was not checked: after it, shapes, sizes, hashes and file names can be used as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from bnn_deploy.errors import BundleError
+
+FORMAT = "bnn_deploy.bundle"
+FORMAT_VERSION = 1
+NAME = "manifest.json"
+FILES = ("model.so", "libmodel.a", "runner", "bnn_model.h")
+ARCHITECTURES = ("x86_64", "arm64")
+MAX_MANIFEST_BYTES = 16 << 20
+MAX_SIZE = 1 << 40
+ITEM_BYTES = {"float32": 4, "int32": 4, "int64": 8}
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read and check ``manifest.json`` of a folder.
+
+    Raises:
+        BundleError: the folder or its manifest is missing, unreadable, of a newer format, or not as in docs/bundle.md.
+    """
+    if not folder.exists():
+        raise BundleError(f"The bundle {folder} does not exist; write one with `bnn-deploy compile`.")
+    path = folder / NAME
+    if not folder.is_dir() or not path.is_file():
+        raise BundleError(f"{folder} is not a bundle: it is not a folder with a {NAME}.")
+    try:
+        size = path.stat().st_size
+        if size > MAX_MANIFEST_BYTES:
+            raise BundleError(f"{path} is {size} bytes long, more than the {MAX_MANIFEST_BYTES} a manifest may take.")
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path} is not valid JSON, so the bundle is damaged; compile it again.") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise BundleError(f'{path} is not the manifest of a bundle: it has no "format": "{FORMAT}".')
+    version = manifest.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise BundleError(
+            f"The bundle {folder} has format version {version}, this bnn-deploy reads up to {FORMAT_VERSION}; "
+            "upgrade bnn-deploy, or compile the model again with this one."
+        )
+    problem = _problem(manifest)
+    if problem is not None:
+        raise BundleError(f"{path} is damaged: {problem}; compile the bundle again.")
+    return manifest
+
+
+def _problem(manifest: dict[str, Any]) -> str | None:
+    """What is wrong with a manifest of this version, or None."""
+    if not _is_whole(manifest.get("format_version")) or manifest["format_version"] != FORMAT_VERSION:
+        return f"format_version must be {FORMAT_VERSION}"
+    if not isinstance(manifest.get("target"), str):
+        return "target must be a name"
+    if manifest.get("architecture") not in ARCHITECTURES:
+        return f"architecture must be one of {', '.join(ARCHITECTURES)}"
+    processor = manifest.get("processor")
+    if not isinstance(processor, dict) or not isinstance(processor.get("mcpu"), str):
+        return "processor must name its mcpu"
+    if not _is_list_of(str, processor.get("mattr")) or not _is_list_of(str, processor.get("required_cpu_flags")):
+        return "processor must list its mattr and required_cpu_flags"
+    for name in ("arena_bytes", "weights_bytes"):
+        if not _is_size(manifest.get(name)):
+            return f"{name} must be a whole number from 0 to {MAX_SIZE}"
+    for name in ("inputs", "outputs"):
+        tensors = manifest.get(name)
+        if not isinstance(tensors, list) or not tensors or not all(map(_is_tensor, tensors)):
+            return f"{name} must list tensors with name, dtype, shape and the bytes that follow from them"
+    steps = manifest.get("steps")
+    if not isinstance(steps, list) or not steps or not all(map(_is_step, steps)):
+        return "steps must list kernel, layer, kind and binary_macs"
+    for name in ("statistics", "model", "tools"):
+        if not isinstance(manifest.get(name), dict):
+            return f"{name} must be an object"
+    files = manifest.get("files")
+    if not isinstance(files, dict) or set(files) != set(FILES):
+        return f"files must be exactly {', '.join(FILES)}"
+    if not all(map(_is_file, files.values())):
+        return "each of files must give its bytes and its sha256 of 64 hexadecimal digits"
+    return None
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_size(value: object, minimum: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= MAX_SIZE
+
+
+def _is_list_of(kind: type, value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
+def _is_tensor(value: object) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        return False
+    shape, dtype = value.get("shape"), value.get("dtype")
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+        return False
+    if not isinstance(shape, list) or not 1 <= len(shape) <= 32 or not all(_is_size(size, 1) for size in shape):
+        return False
+    expected = ITEM_BYTES[dtype]
+    for size in shape:
+        expected *= size
+    return expected <= MAX_SIZE and _is_whole(value.get("bytes")) and value["bytes"] == expected
+
+
+def _is_step(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("kernel"), str)
+        and isinstance(value.get("layer"), str)
+        and value.get("kind") in ("binary", "pack", "float")
+        and _is_whole(value.get("binary_macs"))
+        and value["binary_macs"] >= 0
+    )
+
+
+def _is_file(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and _is_size(value.get("bytes"), 1)
+        and isinstance(value.get("sha256"), str)
+        and re.fullmatch(r"[0-9a-f]{64}", value["sha256"]) is not None
+    )

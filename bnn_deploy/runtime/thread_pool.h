@@ -1,0 +1,51 @@
+/*
+ * The threads of one bnn_model, and the functions that TVM's generated code calls.
+ *
+ * Compiled code reaches the pool through a thread-local pointer that bnn_pool_enter sets, so pools of different models
+ * never meet. Only futexes and pthread_create with a padded attribute are used: no type whose size differs between glibc
+ * and musl is laid out here, and the same object file serves model.so (glibc) and the static runner (musl).
+ */
+#ifndef BNN_THREAD_POOL_H
+#define BNN_THREAD_POOL_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+typedef struct bnn_parallel_environment {
+    void *sync_handle;
+    int32_t num_task;
+} bnn_parallel_environment;
+
+typedef int (*bnn_parallel_lambda)(int task, bnn_parallel_environment *environment, void *closure);
+
+typedef struct bnn_pool {
+    int threads; /* in all, the caller included */
+    int started; /* workers running */
+    pid_t owner; /* process that started them: a forked child has none */
+    struct bnn_worker *workers;
+    int may_spin; /* there is a processor for every thread */
+
+    bnn_parallel_lambda lambda;
+    void *closure;
+    int32_t task_count;
+    int quit;
+
+    _Alignas(64) atomic_uint generation; /* counts launches; workers wait for it to change */
+    atomic_uint sleepers;
+    _Alignas(64) atomic_uint pending; /* workers that have not finished this launch */
+    atomic_int failed;
+} bnn_pool;
+
+void bnn_pool_initialise(bnn_pool *pool, int threads);
+
+/* Starts missing workers. 0 on success; on failure no worker runs. */
+int bnn_pool_start(bnn_pool *pool);
+
+/* Joins all workers. */
+void bnn_pool_stop(bnn_pool *pool);
+
+/* Makes `pool` the one that parallel kernels called by this thread use; returns the one of before. */
+bnn_pool *bnn_pool_enter(bnn_pool *pool);
+
+#endif
