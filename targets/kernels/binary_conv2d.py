@@ -18,7 +18,19 @@ from bnn_deploy.targets.kernels.convolution_tile import ConvolutionTile, TilePos
 from bnn_deploy.targets.kernels.operands import group_word_loader
 from bnn_deploy.targets.kernels.specification import ceil_divide, word_count
 from bnn_deploy.targets.kernels.tiling import Tiling
-from bnn_deploy.targets.kernels.vector import FLOAT, WORD, finished, let, loop, primitive_function, view, when
+from bnn_deploy.targets.kernels.valid_products import emit_valid_products
+from bnn_deploy.targets.kernels.vector import (
+    FLOAT,
+    INTEGER,
+    WORD,
+    finished,
+    let,
+    loop,
+    primitive_function,
+    registers,
+    view,
+    when,
+)
 from bnn_deploy.targets.kernels.weights import weight_words
 
 
@@ -62,15 +74,21 @@ def build(tiling: Tiling) -> PrimFunc:
             chunk = let("chunk", task // (batch * rows))
             n = let("n", task % (batch * rows) // rows)
             row = let("row", task % rows)
-            with loop("tile", ceil_divide(columns, tile.pixels)) as index, loop("block", tiling.chunk_blocks) as part:
+            with loop("tile", ceil_divide(columns, tile.pixels)) as index:
                 # The last tile of a row, and the last block of a group, overlap their neighbour.
                 column = let("column", T.min(index * tile.pixels, columns - tile.pixels))
-                block = let("weight_block", chunk * tiling.chunk_blocks + part)
-                group = let("group", block // tiling.group_blocks)
-                first = T.min(block % tiling.group_blocks * tile.block, layer.group_outputs - tile.block)
-                output = let("output", group * layer.group_outputs + first)
-                position = TilePosition(n, row, column, block, group, output)
-                emit_tile(ConvolutionTile(tiling, position, load, weights, scale), shift, result)
+                valid = registers("valid", INTEGER, tile.pixels)
+                if layer.group == 1 and not layer.tap_scaled:
+                    emit_valid_products(tiling, load, n, row, column, 0, valid)
+                with loop("block", tiling.chunk_blocks) as part:
+                    block = let("weight_block", chunk * tiling.chunk_blocks + part)
+                    group = let("group", block // tiling.group_blocks)
+                    first = T.min(block % tiling.group_blocks * tile.block, layer.group_outputs - tile.block)
+                    output = let("output", group * layer.group_outputs + first)
+                    if layer.group > 1 and not layer.tap_scaled:
+                        emit_valid_products(tiling, load, n, row, column, group, valid)
+                    position = TilePosition(n, row, column, block, group, output)
+                    emit_tile(ConvolutionTile(tiling, position, load, weights, scale, valid), shift, result)
     return finished(builder)
 
 

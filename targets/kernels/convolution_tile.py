@@ -46,15 +46,19 @@ class TilePosition:
 
 
 class ConvolutionTile:
-    """Emits one tile's statements; ``differing`` counts products of -1, ``valid`` all products that are not 0."""
+    """Emits one tile's statements; ``differing`` counts products of -1, ``valid`` all products that are not 0.
 
-    def __init__(self, tiling: Tiling, position: TilePosition, load: Load, weights: Buffer, scale: Buffer) -> None:
+    With a scale per tap both are counted per tap; otherwise ``valid`` is given, see ``valid_products``.
+    """
+
+    def __init__(
+        self, tiling: Tiling, position: TilePosition, load: Load, weights: Buffer, scale: Buffer, valid: Buffer
+    ) -> None:
         self.tiling, self.layer, self.tile, self.position = tiling, tiling.specification, tiling.tile, position
-        self.load, self.weights, self.scale = load, weights, scale
+        self.load, self.weights, self.scale, self.valid = load, weights, scale, valid
         self.lanes = self.tile.lanes
         cells = self.tile.pixels * self.tile.block
         self.differing = registers("differing", INTEGER, cells)
-        self.valid = registers("valid", INTEGER, self.tile.pixels)
         if any(self.layer.pads):
             self.mask = registers("mask", WORD, self.tile.pixels)
         if self.tile.counter == "byte":
@@ -84,9 +88,10 @@ class ConvolutionTile:
         self.assign(buffer, p, v, buffer[self.at(buffer, p, v)] + value)
 
     def clear(self) -> None:
-        """Set ``differing`` and ``valid`` to 0."""
-        with loop("p", self.tile.pixels, "unroll") as p:
-            T.buffer_store(self.valid, constant(0, INTEGER), [p])
+        """Set ``differing``, and ``valid`` when it is counted per tap, to 0."""
+        if self.layer.tap_scaled:
+            with loop("p", self.tile.pixels, "unroll") as p:
+                T.buffer_store(self.valid, constant(0, INTEGER), [p])
         with self.cells() as (p, v):
             self.assign(self.differing, p, v, constant(0, INTEGER, self.lanes))
 
@@ -120,11 +125,11 @@ class ConvolutionTile:
                 inside = T.And(column >= 0, column < self.tiling.width)
                 everything, nothing = constant(0xFFFFFFFF, WORD), constant(0, WORD)
                 T.buffer_store(self.mask, T.Select(inside, everything, nothing), [p])
-        if not self.layer.ternary:
+        if self.layer.tap_scaled and not self.layer.ternary:
             with loop("p", self.tile.pixels, "unroll") as p:
                 channels = constant(self.layer.group_channels, INTEGER)
                 visible = channels & T.Cast(INTEGER, self.mask[p]) if masked else channels
-                T.buffer_store(self.valid, self.valid[p] + visible, [p])
+                T.buffer_store(self.valid, visible, [p])
         size, words = self.tiling.chunk_words, self.tiling.group_words
         with self.flushed("tap"), loop("word_chunk", ceil_divide(words, size)) as chunk, self.flushed("chunk"):
             left = T.min(size, words - chunk * size) if words % size else size
@@ -147,7 +152,8 @@ class ConvolutionTile:
             if self.layer.ternary:
                 if masked:
                     values = tuple(value & self.mask[p] for value in values)
-                T.buffer_store(self.valid, self.valid[p] + T.Cast(INTEGER, T.popcount(values[0])), [p])
+                if self.layer.tap_scaled:
+                    T.buffer_store(self.valid, self.valid[p] + T.Cast(INTEGER, T.popcount(values[0])), [p])
             with loop("v", self.tile.vectors, "unroll") as v:
                 weights = self.weights[position.block, tap, word, v, lanes_at(0, self.lanes)]
                 bits = differing_bits(values, weights, self.lanes)

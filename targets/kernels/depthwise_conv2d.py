@@ -15,6 +15,7 @@ from tvm.ir import Expr
 from tvm.tirx import Buffer, PrimFunc
 from tvm.tirx.script import builder as T
 
+from bnn_deploy.targets.kernels.operands import differing_bits
 from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification, word_count
 from bnn_deploy.targets.kernels.vector import (
     FLOAT,
@@ -35,6 +36,9 @@ from bnn_deploy.targets.kernels.vector import (
     when,
 )
 from bnn_deploy.targets.kernels.weights import channel_words
+
+# (image, row, column) of an output
+Pixel = tuple[Index, Index, Index]
 
 
 def is_depthwise(specification: ConvolutionSpecification) -> bool:
@@ -62,7 +66,7 @@ def field_counts(bits: Expr, width: int) -> Expr:
     """Every field of ``width`` bits of the word replaced by the number of bits set in it."""
     shift = 1
     while shift < width:
-        # Bits 0 to shift-1 of every field twice as wide: the mask of a carry-less pairwise sum.
+        # The lower half of every field of 2 * shift bits; the sum of both halves fits in them.
         mask = constant(sum(((1 << shift) - 1) << start for start in range(0, WORD_BITS, 2 * shift)), WORD)
         bits = (bits & mask) + ((bits >> constant(shift, WORD)) & mask)
         shift *= 2
@@ -106,7 +110,7 @@ class FieldEmitter:
         self.scale, self.shift, self.y = scale, shift, y
 
     @contextmanager
-    def taps(self, position: tuple[Index, Index, Index]) -> Iterator[tuple[Index, Index, Index]]:
+    def taps(self, position: Pixel) -> Iterator[tuple[Index, Index, Index]]:
         """Loops over the taps that do not fall into the padding: (tap, row of X, column of X)."""
         layer = self.layer
         (kernel_rows, kernel_columns), (top, left, bottom, right) = layer.kernel_shape, layer.pads
@@ -119,12 +123,10 @@ class FieldEmitter:
                 with when(column_inside):
                     yield kernel_row * kernel_columns + kernel_column, row, column
 
-    def emit(self, position: tuple[Index, Index, Index], word: Index, field: Index, lanes: int, vectors: int) -> None:
+    def emit(self, position: Pixel, word: Index, field: Index, lanes: int, vectors: int) -> None:
         """Compute ``lanes * vectors`` output channels from field ``field`` of word ``word``."""
         layer = self.layer
         width = layer.group_channels
-        dots = registers("dots", INTEGER, lanes * vectors)
-        total = registers("total", FLOAT, lanes * vectors) if layer.tap_scaled else None
 
         def at(v: Index) -> Index:
             return lanes_at(v * lanes, lanes)
@@ -137,35 +139,45 @@ class FieldEmitter:
             shifts = first if lanes == 1 else T.ramp(first, constant(width, WORD), lanes)
             return cast((spread(counts, lanes) >> shifts) & constant((1 << width) - 1, WORD, lanes), INTEGER, lanes)
 
-        def dot_product(tap: Index, row: Index, column: Index) -> tuple[Expr, Expr | None]:
-            """Fields that count products of -1 and, when they vary, of products that are not 0."""
-            signs = self.image[int(layer.ternary), position[0], row, column, word]
-            if not layer.ternary:
-                return let("minus", field_counts(signs ^ self.weights[tap, word], width)), None
-            nonzero = let("nonzero", self.image[0, position[0], row, column, word])
-            minus = let("minus", field_counts(signs ^ (self.weights[tap, word] & nonzero), width))
-            return minus, let("valid", field_counts(nonzero, width))
+        def accumulate(buffer: Buffer, v: Index, value: Expr) -> None:
+            T.buffer_store(buffer, buffer[at(v)] + value, [at(v)])
 
+        def dot_product(valid: Expr, differing: Expr) -> Expr:
+            return cast(valid - (differing + differing), FLOAT, lanes)
+
+        # What is summed over the taps: products of -1 and products that are not 0, or scaled dot products.
+        differing = registers("differing", INTEGER, lanes * vectors)
+        valid = registers("valid", INTEGER, lanes * vectors)
+        total = registers("total", FLOAT, lanes * vectors)
         with loop("v", vectors, "unroll") as v:
-            T.buffer_store(dots, constant(0, INTEGER, lanes), [at(v)])
-            if total is not None:
-                T.buffer_store(total, constant(0, FLOAT, lanes), [at(v)])
+            T.buffer_store(differing, constant(0, INTEGER, lanes), [at(v)])
+            T.buffer_store(valid, constant(0, INTEGER, lanes), [at(v)])
+            T.buffer_store(total, constant(0, FLOAT, lanes), [at(v)])
         with self.taps(position) as (tap, row, column):
-            minus, valid = dot_product(tap, row, column)
+            differing_counts, valid_counts = self.counts(position[0], row, column, tap, word)
             with loop("v", vectors, "unroll") as v:
-                products = constant(width, INTEGER, lanes) if valid is None else unpacked(valid, v)
-                dot = products - (unpacked(minus, v) + unpacked(minus, v))
-                if total is None:
-                    T.buffer_store(dots, dots[at(v)] + dot, [at(v)])
+                tap_valid = constant(width, INTEGER, lanes) if valid_counts is None else unpacked(valid_counts, v)
+                if layer.tap_scaled:
+                    dot = dot_product(tap_valid, unpacked(differing_counts, v))
+                    scaled = fused_multiply_add(dot, self.scale[tap, outputs(v)], total[at(v)], lanes)
+                    T.buffer_store(total, scaled, [at(v)])
                 else:
-                    value = fused_multiply_add(
-                        cast(dot, FLOAT, lanes), self.scale[tap, outputs(v)], total[at(v)], lanes
-                    )
-                    T.buffer_store(total, value, [at(v)])
+                    accumulate(differing, v, unpacked(differing_counts, v))
+                    accumulate(valid, v, tap_valid)
         with loop("v", vectors, "unroll") as v:
-            if total is None:
-                sums = cast(dots[at(v)], FLOAT, lanes)
-                value = fused_multiply_add(sums, self.scale[outputs(v)], self.shift[outputs(v)], lanes)
-            else:
+            if layer.tap_scaled:
                 value = total[at(v)] + self.shift[outputs(v)]
+            else:
+                dot = dot_product(valid[at(v)], differing[at(v)])
+                value = fused_multiply_add(dot, self.scale[outputs(v)], self.shift[outputs(v)], lanes)
             T.buffer_store(self.y, value, [*position, outputs(v)])
+
+    def counts(self, n: Index, row: Index, column: Index, tap: Index, word: Index) -> tuple[Expr, Expr | None]:
+        """One tap of one word: fields that count products of -1 and, unless they all do, products that are not 0."""
+        layer = self.layer
+        words = tuple(self.image[plane, n, row, column, word] for plane in range(2 if layer.ternary else 1))
+        differing = differing_bits(words, self.weights[tap, word], lanes=1)
+        counts = let("differing_counts", field_counts(differing, layer.group_channels))
+        if not layer.ternary:
+            return counts, None
+        return counts, let("valid_counts", field_counts(words[0], layer.group_channels))

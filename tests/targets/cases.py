@@ -32,12 +32,14 @@ class Case:
 SPECIAL_FACTORS = np.array([0.0, -0.0, -1.0, 1.0, -0.37, 1e-30, 3e7], np.float32)
 
 
-def make_case(name: str, specification: Specification, target: Target, seed: int) -> Case:
+def make_case(
+    name: str, specification: Specification, target: Target, seed: int, all_products_minus_one: bool = False
+) -> Case:
     """A call of the kernel selected for ``specification`` on random inputs that include the special values."""
     random = np.random.default_rng(seed)
     kernel = select_kernel(specification, target)
     if isinstance(specification, ConvolutionSpecification):
-        inputs, expected = convolution_arrays(specification, kernel, random)
+        inputs, expected = convolution_arrays(specification, kernel, random, all_products_minus_one)
     else:
         inputs, expected = pack_arrays(specification, random)
     return Case(name, kernel, tuple(np.ascontiguousarray(array) for array in inputs), expected)
@@ -50,11 +52,13 @@ def factors(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def convolution_arrays(
-    layer: ConvolutionSpecification, kernel: Kernel, random: np.random.Generator
+    layer: ConvolutionSpecification, kernel: Kernel, random: np.random.Generator, all_products_minus_one: bool
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """(X, weights, scale, shift) and Y of a convolution."""
     signs, packed = reference.random_weights(random, layer)
     values = reference.random_values(random, layer)
+    if all_products_minus_one:
+        values, signs, packed = np.ones_like(values), np.full_like(signs, -1), np.zeros_like(packed)
     outputs = layer.out_channels
     scale = factors(random, (outputs, layer.taps) if layer.tap_scaled else (outputs,))
     shift = factors(random, (outputs,))
@@ -116,7 +120,10 @@ LAYERS = {
     "linear": layer((5, 1, 1, 200), 10),
     "linear, one row": layer((1, 1, 1, 784), 130),
     "byte counters flushed per chunk": layer((1, 1, 3, 32 * 65), 16),
+    "byte counters full": layer((1, 1, 3, 32 * 31), 16),
+    "byte counters one word too short": layer((1, 1, 3, 32 * 32), 16),
     "byte counters flushed per tap": layer((1, 3, 3, 32 * 20), 16, **SAME),
+    "byte counters flushed per row": layer((1, 4, 3, 32 * 10), 16, **SAME),
     "two groups": layer((1, 5, 5, 64), 32, group=2, **SAME),
     "three groups, odd outputs": layer((1, 5, 5, 96), 21, group=3, **SAME),
     "windows of 3": layer((1, 4, 5, 36), 24, group=12, **SAME),
