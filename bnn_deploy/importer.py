@@ -50,7 +50,6 @@ def import_onnx(model: onnx.ModelProto, batch: int) -> tvm.IRModule:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # the front end warns about every renamed identifier
         module = importer.from_onnx(_qualified(model.graph), opset)
-    module = relax.transform.FoldConstant()(module)
     return module.with_attr("layer_names", importer.layer_names)
 
 
