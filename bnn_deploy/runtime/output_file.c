@@ -38,6 +38,37 @@ static int publish(char *name) {
     return -1;
 }
 
+/* Signals that were ignored, as SIGHUP under nohup, stay ignored. */
+static void handle(const sigset_t *signals) {
+    for (int number = 1; number < NSIG; number++) {
+        if (sigismember(signals, number) == 1 && signal(number, discard_and_exit) == SIG_IGN) {
+            signal(number, SIG_IGN);
+        }
+    }
+    signal(SIGXFSZ, SIG_IGN); /* a file-size limit becomes an error of write */
+}
+
+/* Makes the temporary file and publishes its name; no signal can come between the two. */
+static int create(char *name) {
+    sigset_t signals, before;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGHUP);
+    handle(&signals);
+    sigprocmask(SIG_BLOCK, &signals, &before);
+    int descriptor = mkstemp(name);
+    if (descriptor >= 0 && publish(name) != 0) {
+        close(descriptor);
+        unlink(name);
+        descriptor = -1;
+    }
+    int reason = errno;
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    errno = reason;
+    return descriptor;
+}
+
 int output_file_open(output_file *file, const char *path) {
     struct stat status;
     if (stat(path, &status) == 0 && !S_ISREG(status.st_mode)) {
@@ -51,22 +82,13 @@ int output_file_open(output_file *file, const char *path) {
         return -1;
     }
     snprintf(file->temporary, size, "%s.partial-XXXXXX", path);
-    int descriptor = mkstemp(file->temporary);
+    int descriptor = create(file->temporary);
     if (descriptor < 0) {
         return -1;
     }
     mode_t mask = umask(0);
     umask(mask);
     fchmod(descriptor, 0666 & ~mask);
-    if (publish(file->temporary) != 0) {
-        close(descriptor);
-        unlink(file->temporary);
-        return -1;
-    }
-    signal(SIGINT, discard_and_exit);
-    signal(SIGTERM, discard_and_exit);
-    signal(SIGHUP, discard_and_exit);
-    signal(SIGXFSZ, SIG_IGN); /* a file-size limit becomes an error of write */
     file->stream = fdopen(descriptor, "wb");
     return file->stream == NULL ? -1 : 0;
 }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import platform
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +131,10 @@ def test_a_forked_child_has_its_own_threads(host_bundle: Bundle) -> None:
     assert subprocess.run(command, cwd=root, timeout=60).returncode == 0
 
 
+def count_threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
 def test_thread_count_can_change_and_is_real(host_bundle: Bundle) -> None:
     """One thread starts workers, or a changed count is not followed."""
     library = ctypes.CDLL(str(host_bundle.library))
@@ -136,11 +142,14 @@ def test_thread_count_can_change_and_is_real(host_bundle: Bundle) -> None:
     assert library.bnn_create(1, ctypes.byref(handle)) == 0
     array, result = toy_input(), np.zeros((BATCH, HIDDEN), np.float32)
     inputs, outputs = (ctypes.c_void_p * 1)(array.ctypes.data), (ctypes.c_void_p * 1)(result.ctypes.data)
-    started = len(list(Path("/proc/self/task").iterdir()))
+    gc.collect()  # joins the workers of earlier tests' models
+    started = count_threads()
     for threads in (1, 3, 2, 1):
         assert library.bnn_set_threads(handle, threads) == 0
         assert library.bnn_run(handle, inputs, outputs) == 0
-        assert len(list(Path("/proc/self/task").iterdir())) == started + threads - 1
+        deadline = time.monotonic() + 5  # a joined thread stays in /proc for a moment
+        while count_threads() != started + threads - 1:
+            assert time.monotonic() < deadline, f"{count_threads() - started} workers for {threads} threads"
         np.testing.assert_array_equal(result, reference(array))
     assert library.bnn_set_threads(handle, 0) == 1 and library.bnn_set_threads(handle, 257) == 1
     library.bnn_destroy(handle)
