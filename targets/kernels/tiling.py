@@ -103,10 +103,10 @@ class Tiling:
         """The widest tile made no wider than the layer, and even over a row and over the output channels."""
         outputs = self.specification.group_outputs
         lanes = min(self.widest.lanes, 1 << (outputs.bit_length() - 1))
-        # Fewest vectors computed in all; among equals the widest block, which reuses each word of X most.
-        widest = min(self.widest.vectors, outputs // lanes)
-        vectors = min(range(widest, 0, -1), key=lambda count: ceil_divide(outputs, count * lanes) * count)
         pixels = ceil_divide(self.columns, ceil_divide(self.columns, self.widest.pixels))
+        # Fewest vectors computed in all; among equals the widest block, which reuses each word of X most.
+        choices = range(min(self.widest.vectors, outputs // lanes), 0, -1)
+        vectors = min(choices, key=lambda count: ceil_divide(outputs, count * lanes) * count)
         # Four lanes of bytes fill the narrowest vector; below, a scalar popcount does as well.
         return Tile(self.widest.counter if lanes >= 4 else "word", lanes, pixels, vectors)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
@@ -19,7 +20,7 @@ WORD = "uint32"
 INTEGER = "int32"
 BYTE = "uint8"
 
-Index = Expr | int
+Index: TypeAlias = Expr | int
 
 
 def vector_type(element: str, lanes: int) -> str:
