@@ -51,6 +51,9 @@ class BCDNet(nn.Module):
     H and W must be multiples of the whole reduction, 32 for BCDNet-A.
     """
 
+    # Heads that inference merges into another one, so that operation counts leave them out.
+    merged_heads = ("fc_dist",)
+
     def __init__(self, config: BCDNetConfig = BCDNET_A, num_classes: int = 1000, data_dependent: bool = False) -> None:
         super().__init__()
         self.feature = nn.ModuleList([FirstConv(3, config.stem)])

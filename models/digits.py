@@ -1,0 +1,98 @@
+"""scikit-learn's handwritten digits, and a training loop that is enough for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bnn_deploy.errors import ToolError
+
+TEST_SHARE = 0.2
+BATCH = 64
+LEARNING_RATE = 4e-3
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+Progress = Callable[[int, int, float], None]
+
+
+def load_digits_split() -> tuple[FloatArray, IntArray, FloatArray, IntArray]:
+    """The 1797 real 8x8 images: x_train (1437, 1, 8, 8), y_train, x_test (360, 1, 8, 8), y_test.
+
+    Pixels 0..16 are scaled to -1..1; the split is stratified by class and always the same.
+
+    Raises:
+        ToolError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+    except ImportError as error:
+        raise ToolError(
+            "The digits come with scikit-learn, which is not installed; run `pip install scikit-learn`."
+        ) from error
+    digits = load_digits()
+    images = (digits.images[:, None] / 8 - 1).astype(np.float32)
+    labels = digits.target.astype(np.int64)
+    x_train, x_test, y_train, y_test = train_test_split(
+        images, labels, test_size=TEST_SHARE, random_state=0, stratify=labels
+    )
+    return x_train, y_train, x_test, y_test
+
+
+def train_digits(model: nn.Module, epochs: int = 40, seed: int = 0, progress: Progress | None = None) -> float:
+    """Train a model of (N, 1, 8, 8) to 10 classes on the digits; the same seed on one machine gives the same weights.
+
+    Args:
+        model: left in evaluation mode, trained.
+        epochs: passes over the training images.
+        seed: of the order of the images. The initial weights are the model's; seed torch before building it.
+        progress: called after each epoch with its number from 1, the number of epochs, and the mean training loss.
+
+    Returns:
+        Accuracy on the test split, 0..1.
+    """
+    x_train, y_train, x_test, y_test = (torch.from_numpy(array) for array in load_digits_split())
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
+    batches = len(x_train) // BATCH
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)
+    threads = torch.get_num_threads()
+    # The tensors are small: a second thread saves little alone, and costs tenfold when another process has its core.
+    torch.set_num_threads(1)
+    try:
+        for epoch in range(1, epochs + 1):
+            model.train()
+            order = torch.randperm(len(x_train), generator=generator)
+            total = 0.0
+            for batch in order[: batches * BATCH].reshape(batches, BATCH):
+                loss = F.cross_entropy(model(shift_images(x_train[batch], generator)), y_train[batch])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                total += loss.item()
+            if progress:
+                progress(epoch, epochs, total / batches)
+        return accuracy(model, x_test, y_test)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Share of the images whose largest logit is their label's; the model is left in evaluation mode."""
+    model.eval()
+    return float((model(images).argmax(dim=1) == labels).float().mean())
+
+
+def shift_images(images: Tensor, generator: torch.Generator) -> Tensor:
+    """The batch (N, C, H, W) moved by at most one pixel each way; what is uncovered becomes background, -1."""
+    down, right = (int(torch.randint(0, 3, (), generator=generator)) for _ in range(2))
+    height, width = images.shape[2:]
+    return F.pad(images, (1, 1, 1, 1), value=-1.0)[:, :, down : down + height, right : right + width]
