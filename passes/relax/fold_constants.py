@@ -55,7 +55,9 @@ class _FoldConstants(DataflowRewriter):
         if not tensors or not all(is_constant(tensor) for tensor in tensors):
             return None
         arrays = [constant_array(tensor) for tensor in tensors]
-        shape = static_shape(variable)
+        shape, dtype = static_shape(variable), str(variable.ty.dtype)
+        if name == "relax.divide" and not dtype.startswith("float"):
+            return None  # numpy would divide whole numbers as real ones
         if name in _ARITHMETIC:
             result = _ARITHMETIC[name](*arrays)
         elif name in _RESHAPES:
@@ -69,4 +71,5 @@ class _FoldConstants(DataflowRewriter):
             result = arrays[0].astype(str(value.attrs.dtype))
         else:
             return None
-        return relax.const(np.ascontiguousarray(result))
+        # relax.const would narrow int64, and ascontiguousarray make a row of a scalar.
+        return relax.const(np.array(result, dtype, order="C"), dtype)
