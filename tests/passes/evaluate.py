@@ -262,7 +262,7 @@ def _split(call: relax.Call, x: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(np.split(x, sections, int(call.attrs.axis)))
 
 
-def _reshape(call: relax.Call, x: np.ndarray, _shape: relax.Expr) -> np.ndarray:
+def _reshape(call: relax.Call, x: np.ndarray, *_shape: relax.Expr) -> np.ndarray:
     return x.reshape([int(extent) for extent in call.ty.shape.values])
 
 
@@ -306,6 +306,8 @@ OPERATORS: dict[str, Callable[..., Value]] = {
     "relax.split": _split,
     "relax.strided_slice": _strided_slice,
     "relax.reshape": _reshape,
+    "relax.expand_dims": _reshape,
+    "relax.squeeze": _reshape,
     "relax.permute_dims": _permute_dims,
     "relax.broadcast_to": lambda call, x, _: np.broadcast_to(x, [int(e) for e in call.ty.shape.values]),
     "relax.clip": _clip,

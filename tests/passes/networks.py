@@ -38,7 +38,7 @@ def build(
 
 def constant(values: object, dtype: str = "float32") -> relax.Expr:
     """An embedded tensor."""
-    return relax.const(np.ascontiguousarray(values, dtype=dtype))
+    return relax.const(np.array(values, dtype=dtype, order="C"), dtype)
 
 
 def per_channel(values: Sequence[float]) -> relax.Expr:
