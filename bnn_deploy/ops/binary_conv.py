@@ -87,8 +87,9 @@ def tap_products(
 
 def reference(arrays: Sequence[np.ndarray], attributes: Attributes) -> np.ndarray:
     """X float32 (N, C, H, W) of -1, 0, +1; W uint8 (O, ceil(K/8)) -> float32 (N, O, Ho, Wo) of exact integers."""
-    total = sum(product for _, product in tap_products(*arrays, attributes, "BinaryConv"))
-    return np.asarray(total, np.float32)
+    values, weights = arrays
+    products = [product for _, product in tap_products(values, weights, attributes, "BinaryConv")]
+    return np.sum(products, axis=0).astype(np.float32)
 
 
 def kernel_nodes() -> list[NodeProto]:

@@ -131,7 +131,7 @@ def attribute_constant(output: str, attribute: str, is_list: bool) -> NodeProto:
     return with_references(node, {"value_ints" if is_list else "value_int": (attribute, kind)})
 
 
-def with_references(node: NodeProto, references: Mapping[str, tuple[str, int]]) -> NodeProto:
+def with_references(node: NodeProto, references: Mapping[str, tuple[str, AttributeProto.AttributeType]]) -> NodeProto:
     """Make attributes of a body node refer to attributes of the calling node: name -> (caller's name, type)."""
     for name, (caller_name, kind) in references.items():
         node.attribute.append(AttributeProto(name=name, ref_attr_name=caller_name, type=kind))

@@ -32,8 +32,8 @@ def reference(arrays: Sequence[np.ndarray], attributes: Attributes) -> np.ndarra
     values, weights, scale = arrays
     infer_shape([values.shape, weights.shape, scale.shape], attributes)
     factors = scale.astype(np.float64)[:, :, None, None]
-    total = sum(factors[:, tap] * product for tap, product in tap_products(values, weights, attributes, NAME))
-    return np.asarray(total, np.float32)
+    products = [factors[:, tap] * product for tap, product in tap_products(values, weights, attributes, NAME)]
+    return np.sum(products, axis=0).astype(np.float32)
 
 
 def body() -> list[NodeProto]:

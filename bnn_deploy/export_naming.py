@@ -1,0 +1,88 @@
+"""Node names of an exported graph: the PyTorch module path of each node, made unique."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Mapping
+
+import onnx_ir as ir
+
+from bnn_deploy.export_layers import LAYER_KEY
+from bnn_deploy.ops.registry import DOMAIN
+
+# Written by torch.onnx.export: the list of module paths from the root to the operation, then the operation's own name.
+_SCOPES_KEY = "pkg.torch.onnx.name_scopes"
+_MAIN_OPERATORS = {
+    *("Conv", "ConvTranspose", "Gemm", "MatMul", "PRelu", "BatchNormalization"),
+    *("GroupNormalization", "InstanceNormalization", "LayerNormalization"),
+}
+
+
+def name_graph(graph: ir.Graph, modules: Mapping[str, bool]) -> None:
+    """Name every node after the module it comes from.
+
+    The main operation of a leaf module (its only node, or its first Conv, BatchNormalization, binary layer ...) gets
+    the module path itself, e.g. ``feature.1.binary_3x3``; everything else gets path, slash and operator, e.g.
+    ``feature.1/Add``, numbered from the second on (``feature.1/Add_2``).
+
+    Weight matrices and kernels keep PyTorch's names (``feature.1.binary_3x3.packed``). Vectors, other constants and the
+    values between nodes are numbered (``c7``, ``v31``): the node's name tells what they are, and a second and third
+    name as long as a module path would be 4% of BiMLP's file.
+
+    Args:
+        graph: changed in place.
+        modules: module path -> whether it is a leaf (has no children).
+    """
+    nodes = list(graph)
+    paths = [_module_path(node, modules) for node in nodes]
+    population = Counter(paths)
+    taken: set[str] = set()
+    for node, path in zip(nodes, paths, strict=True):
+        main = population[path] == 1 or node.op_type in _MAIN_OPERATORS or node.domain == DOMAIN
+        name = path if path and modules[path] and main else ""
+        if not name or name in taken:
+            name = f"{path}/{node.op_type}" if path else node.op_type
+        node.name = _unique(name, taken)
+    _name_values(graph, nodes)
+
+
+def _name_values(graph: ir.Graph, nodes: list[ir.Node]) -> None:
+    outputs = [value for node in nodes for value in node.outputs if not value.is_graph_output()]
+    constants = [value for value in graph.initializers.values() if not _is_matrix(value)]
+    # Out of the way first: a value that is renamed later may still carry the name that another one gets now.
+    for number, value in enumerate((*outputs, *constants)):
+        value.name = f"bnn_deploy/temporary/{number}"
+    taken = {str(value.name) for value in (*graph.inputs, *graph.outputs, *graph.initializers.values())}
+    for kind, values in (("c", constants), ("v", outputs)):
+        for number, value in enumerate(values):
+            value.name = _unique(f"{kind}{number}", taken)
+
+
+def _is_matrix(value: ir.Value) -> bool:
+    tensor = value.const_value
+    return tensor is not None and tensor.size > max((*tensor.shape.numpy(), 1))
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    candidate, count = name, 1
+    while candidate in taken:
+        count += 1
+        candidate = f"{name}_{count}"
+    taken.add(candidate)
+    return candidate
+
+
+def _module_path(node: ir.Node, modules: Mapping[str, bool]) -> str:
+    """The node's module, else that of its first reader: the exporter's clean-up may write nodes without a scope."""
+    readers = [reader for output in node.outputs for reader, _ in output.uses()]
+    paths = (_own_path(candidate) for candidate in (node, *readers))
+    # The exporter may also invent a module: such nodes belong to the root, whose path is empty.
+    return next((path for path in paths if path is not None and path in modules), "")
+
+
+def _own_path(node: ir.Node) -> str | None:
+    if LAYER_KEY in node.metadata_props:
+        return node.metadata_props[LAYER_KEY]
+    scopes = node.metadata_props.get(_SCOPES_KEY)
+    return None if scopes is None else str((["", *ast.literal_eval(scopes)])[-2])

@@ -1,0 +1,267 @@
+"""Reading ONNX files that nobody vouches for, and the checks that come before compiling one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+
+from bnn_deploy.errors import ModelFileError
+from bnn_deploy.ops.operator import describe
+from bnn_deploy.ops.registry import DOMAIN, OPERATORS, OPSET
+
+# protobuf's own limit for one message.
+LARGEST_FILE = 2**31 - 1
+# Nodes after inlining every function. The largest model here has about 2500; nested functions can hide billions.
+MOST_NODES = 1_000_000
+
+# Operators whose output holds only values of their input: a -1/0/+1 tensor stays one.
+DATA_MOVEMENT = {
+    *("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "SpaceToDepth"),
+    *("Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+}
+
+
+def load_onnx(path: str | Path) -> ModelProto:
+    """Read and check an ONNX file. Nothing is executed, and no other file is opened.
+
+    Returns:
+        The model: valid for onnx.checker, all its tensors inside it, its ``bnn_deploy`` nodes well-formed.
+
+    Raises:
+        ModelFileError: one sentence on what is wrong with the file, the node where there is one, and what to do.
+    """
+    path = Path(path)
+    model = _parse(path, _read(path))
+    _check_functions(path, model)
+    _check_tensors(path, model)
+    _check_domain_version(path, model)
+    _check_bnn_nodes(path, model)
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise ModelFileError(f"{path} is not valid ONNX: {_first_line(error)}; export it again.") from error
+    return model
+
+
+def require_binary(model: ModelProto, source: str | Path = "the model") -> None:
+    """Check that there is something binary to compile, and that every binary layer reads binary values.
+
+    Args:
+        model: result of ``load_onnx``.
+        source: file name for the messages.
+
+    Raises:
+        ModelFileError: no binary layer; a layer whose weights are not constants; or a layer whose X does not come from
+            Sign or Ternary through data movement only. Names the node.
+    """
+    layers = [node for node in model.graph.node if _is_binary_layer(node)]
+    if not layers:
+        real = sum(node.op_type in ("Conv", "Gemm", "MatMul") for node in model.graph.node)
+        raise ModelFileError(
+            f"No binary layers found in {source}: found {real} real-valued Conv/Gemm/MatMul layers and no node of the "
+            f"domain {DOMAIN!r}; build the model from bnn_deploy.models.layers and write it with `bnn-deploy export`."
+        )
+    constants = {tensor.name for tensor in model.graph.initializer}
+    producers = {output: node for node in model.graph.node for output in node.output if output}
+    for layer in layers:
+        if layer.input[1] not in constants:
+            raise ModelFileError(f"{describe(layer)}: its weights W must be an initializer, found {layer.input[1]!r}.")
+        _check_source(layer, producers)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not path.exists():
+            raise ModelFileError(f"{path} does not exist; give the path of an ONNX file.")
+        if not path.is_file():
+            raise ModelFileError(f"{path} is not a file; give the path of an ONNX file.")
+        size = path.stat().st_size
+        if size == 0:
+            raise ModelFileError(f"{path} is empty; export the model again.")
+        if size > LARGEST_FILE:
+            raise ModelFileError(f"{path} has {size} bytes, but an ONNX file has at most {LARGEST_FILE}.")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+def _parse(path: Path, content: bytes) -> ModelProto:
+    try:
+        model = ModelProto.FromString(content)
+    except (DecodeError, RuntimeError) as error:
+        if _looks_like_text(content):
+            raise ModelFileError(
+                f"{path} is a text file, not an ONNX model; give the file that export wrote."
+            ) from error
+        raise ModelFileError(
+            f"{path} is not an ONNX model, or is truncated or damaged; copy or export it again."
+        ) from error
+    if not model.graph.node:
+        kind = "a text file" if _looks_like_text(content) else "a file without a graph"
+        raise ModelFileError(f"{path} is {kind}, not an ONNX model; give the file that export wrote.")
+    if not model.graph.input or not model.graph.output:
+        raise ModelFileError(f"{path} holds a graph without inputs or outputs; copy or export it again.")
+    return model
+
+
+def _looks_like_text(content: bytes) -> bool:
+    start = content[:4096]
+    return all(byte >= 32 or byte in b"\t\n\r\f" for byte in start)
+
+
+def _check_functions(path: Path, model: ModelProto) -> None:
+    """Refuse recursive functions and those that expand beyond reason: onnx and runtimes inline them blindly."""
+    functions = {(function.domain, function.name): function for function in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+    unfinished: set[tuple[str, str]] = set()
+
+    def size_of(nodes: Iterator[NodeProto]) -> int:
+        total = 0
+        for node in nodes:
+            key = (node.domain, node.op_type)
+            total += 1 if key not in functions else expanded(key)
+            total += sum(size_of(iter(graph.node)) for graph in _subgraphs(node))
+        return total
+
+    def expanded(key: tuple[str, str]) -> int:
+        if key in unfinished or len(unfinished) > 100:
+            raise ModelFileError(
+                f"{path}: function {key[0]}::{key[1]} calls itself or nests too deep; ONNX forbids that."
+            )
+        if key not in sizes:
+            unfinished.add(key)
+            sizes[key] = size_of(iter(functions[key].node))
+            unfinished.remove(key)
+        return sizes[key]
+
+    for key in functions:
+        expanded(key)
+    if size_of(iter(model.graph.node)) > MOST_NODES:
+        raise ModelFileError(f"{path} expands to more than {MOST_NODES} nodes; its functions are nested too deep.")
+
+
+def _check_tensors(path: Path, model: ModelProto) -> None:
+    """Refuse tensors kept in other files, and tensors whose data do not fill their shape."""
+    for tensor in _tensors(model):
+        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+            raise ModelFileError(
+                f"{path}: tensor {tensor.name!r} is stored in another file, which is not supported; save the model "
+                "with all data inside (onnx.save with save_as_external_data=False)."
+            )
+        try:
+            if min(tensor.dims, default=0) < 0:
+                raise ValueError("negative dimension")
+            numpy_helper.to_array(tensor)
+        except Exception as error:
+            shape = tuple(tensor.dims)
+            raise ModelFileError(
+                f"{path}: the data of tensor {tensor.name!r} do not match its shape {shape} and type; "
+                "the file is damaged, export it again."
+            ) from error
+
+
+def _check_domain_version(path: Path, model: ModelProto) -> None:
+    for opset in model.opset_import:
+        if opset.domain == DOMAIN and opset.version > OPSET:
+            raise ModelFileError(
+                f"{path} uses version {opset.version} of the operator set {DOMAIN!r}, but this bnn-deploy knows only "
+                f"version {OPSET}; install a newer bnn-deploy."
+            )
+
+
+def _check_bnn_nodes(path: Path, model: ModelProto) -> None:
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.domain != DOMAIN:
+            continue
+        operator = OPERATORS.get(node.op_type)
+        if operator is None:
+            raise ModelFileError(
+                f"{path}: {describe(node)} is no operator of {DOMAIN!r} version {OPSET}, which has "
+                f"{', '.join(OPERATORS)}; install a newer bnn-deploy or export the model again."
+            )
+        found = [name for name in node.input if name]
+        if len(found) != len(operator.inputs) or len(node.output) != 1:
+            raise ModelFileError(
+                f"{path}: {describe(node)} needs the inputs {', '.join(operator.inputs)} and one output, found "
+                f"{len(found)} inputs and {len(node.output)} outputs."
+            )
+        operator.attributes_of(node)
+        weights = tensors.get(node.input[1]) if operator.packed_weights else None
+        if weights is not None and (weights.data_type != TensorProto.UINT8 or len(weights.dims) != 2):
+            kind = TensorProto.DataType.Name(weights.data_type)
+            raise ModelFileError(
+                f"{path}: {describe(node)}: W must be UINT8 of shape (outputs, bytes), found {kind} of shape "
+                f"{tuple(weights.dims)}."
+            )
+
+
+def _check_source(layer: NodeProto, producers: dict[str, NodeProto]) -> None:
+    pending, seen = [layer.input[0]], set()
+    while pending:
+        value = pending.pop()
+        if value in seen:
+            continue
+        seen.add(value)
+        node = producers.get(value)
+        if node is None:
+            raise ModelFileError(
+                f"{describe(layer)} reads the real-valued tensor {value!r}; put Sign or Ternary before the layer."
+            )
+        if node.domain == DOMAIN and node.op_type in ("Sign", "Ternary"):
+            continue
+        if node.domain not in ("", "ai.onnx") or node.op_type not in DATA_MOVEMENT:
+            raise ModelFileError(
+                f"{describe(layer)} reads the output of {describe(node)}, which need not be -1, 0 or +1; only data "
+                "movement (such as Slice, Concat, Reshape) may stand between a Sign or Ternary node and a binary layer."
+            )
+        pending.extend(node.input if node.op_type == "Concat" else node.input[:1])
+
+
+def _is_binary_layer(node: NodeProto) -> bool:
+    operator = OPERATORS.get(node.op_type) if node.domain == DOMAIN else None
+    return operator is not None and operator.packed_weights
+
+
+def _tensors(model: ModelProto) -> Iterator[TensorProto]:
+    yield from _graph_tensors(model.graph)
+    for function in model.functions:
+        yield from _node_tensors(iter(function.node))
+
+
+def _graph_tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _node_tensors(iter(graph.node))
+
+
+def _node_tensors(nodes: Iterator[NodeProto]) -> Iterator[TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            sparse_tensors = [
+                *attribute.sparse_tensors,
+                *([attribute.sparse_tensor] * attribute.HasField("sparse_tensor")),
+            ]
+            for sparse in sparse_tensors:
+                yield from (sparse.values, sparse.indices)
+        for graph in _subgraphs(node):
+            yield from _graph_tensors(graph)
+
+
+def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,210 @@
+"""Files from anywhere: each bad one gets one sentence, and nothing crashes, hangs or reads another file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from bnn_deploy.bits import pack_bits
+from bnn_deploy.errors import ModelFileError
+from bnn_deploy.onnx_file import load_onnx, require_binary
+from bnn_deploy.ops.registry import DOMAIN, OPSET, STANDARD_OPSET, functions
+
+
+def good_model() -> onnx.ModelProto:
+    """Sign, Slice and Concat, then a BinaryLinear with a Mul; dynamic batch."""
+    nodes = [
+        helper.make_node("Sign", ["input", "threshold"], ["signs"], name="act", domain=DOMAIN),
+        helper.make_node("Slice", ["signs", "one", "ten", "one"], ["tail"], name="cut"),
+        helper.make_node("Slice", ["signs", "zero", "one", "one"], ["head"], name="cut_2"),
+        helper.make_node("Concat", ["tail", "head"], ["rolled"], name="join", axis=1),
+        helper.make_node("BinaryLinear", ["rolled", "W"], ["sums"], name="layer.1", domain=DOMAIN, in_features=10),
+        helper.make_node("Mul", ["sums", "scale"], ["logits"], name="layer.1/Mul"),
+    ]
+    initializers = [
+        numpy_helper.from_array(np.float32(0), "threshold"),
+        numpy_helper.from_array(np.array([0]), "zero"),
+        numpy_helper.from_array(np.array([1]), "one"),
+        numpy_helper.from_array(np.array([10]), "ten"),
+        numpy_helper.from_array(pack_bits(np.ones((3, 10))), "W"),
+        numpy_helper.from_array(np.ones(3, np.float32), "scale"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "main",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 10])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
+        initializers,
+    )
+    opsets = [helper.make_opsetid("", STANDARD_OPSET), helper.make_opsetid(DOMAIN, OPSET)]
+    return helper.make_model(graph, opset_imports=opsets, functions=functions(), ir_version=10)
+
+
+def node(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
+    return next(item for item in model.graph.node if item.name == name)
+
+
+def tensor(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
+    return next(item for item in model.graph.initializer if item.name == name)
+
+
+def load_bytes(content: bytes, folder: Path) -> onnx.ModelProto:
+    path = folder / "model.onnx"
+    path.write_bytes(content)
+    return load_onnx(path)
+
+
+def load_changed(change: Callable[[onnx.ModelProto], object], folder: Path) -> onnx.ModelProto:
+    model = good_model()
+    change(model)
+    return load_bytes(model.SerializeToString(), folder)
+
+
+def test_a_good_file_loads(tmp_path: Path) -> None:
+    """Breaks when the checks refuse a correct file, which would void every other test here."""
+    model = load_changed(lambda model: None, tmp_path)
+    assert model == good_model()
+    require_binary(model, "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"just some words\nin lines\n", "text file"),
+        (b"{}", "text file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "not an ONNX model"),
+        (good_model().SerializeToString()[:-100], "truncated or damaged|is not valid ONNX"),
+        (good_model().SerializeToString()[:100], "truncated or damaged"),
+        (onnx.ModelProto(ir_version=10).SerializeToString(), "without a graph"),
+    ],
+)
+def test_what_is_no_model(content: bytes, message: str, tmp_path: Path) -> None:
+    """Breaks when a file that is no ONNX model gets a traceback or a misleading sentence."""
+    with pytest.raises(ModelFileError, match=message) as caught:
+        load_bytes(content, tmp_path)
+    assert "model.onnx" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    """Breaks when a wrong path gives an OSError."""
+    with pytest.raises(ModelFileError, match="does not exist"):
+        load_onnx(tmp_path / "none.onnx")
+    with pytest.raises(ModelFileError, match="is not a file"):
+        load_onnx(tmp_path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_damaged_files_never_crash(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Breaks when flipped or missing bytes raise anything but ModelFileError, in loading or in the checks after it."""
+    content = bytearray(good_model().SerializeToString())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    content = content[: data.draw(st.integers(len(content) // 2, len(content)))]
+    try:
+        require_binary(load_bytes(bytes(content), tmp_path_factory.mktemp("damaged")))
+    except ModelFileError as error:
+        assert str(error)
+
+
+def _externalise(model: onnx.ModelProto, location: str) -> None:
+    weights = tensor(model, "W")
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value=location)
+
+
+def _huge(model: onnx.ModelProto) -> None:
+    weights = tensor(model, "scale")
+    del weights.dims[:]
+    weights.dims.extend([2**40, 2**40])
+
+
+def _negative(model: onnx.ModelProto) -> None:
+    tensor(model, "scale").dims[0] = -3
+
+
+def _recursive(model: onnx.ModelProto) -> None:
+    model.functions[0].node.add(op_type="Sign", domain=DOMAIN, input=["X", "threshold"], output=["again"])
+
+
+def _explosive(model: onnx.ModelProto) -> None:
+    opsets = [helper.make_opsetid("", STANDARD_OPSET), helper.make_opsetid("x", 1)]
+    for level in range(40):
+        calls = [helper.make_node(f"F{level + 1}", ["a"], [out], domain="x") for out in ("b", "c")]
+        model.functions.append(helper.make_function("x", f"F{level}", ["a"], ["b"], calls, opsets))
+    model.functions.append(
+        helper.make_function("x", "F40", ["a"], ["b"], [helper.make_node("Identity", ["a"], ["b"])], opsets)
+    )
+    model.opset_import.append(helper.make_opsetid("x", 1))
+    model.graph.node.insert(0, helper.make_node("F0", ["input"], ["unused"], domain="x"))
+
+
+def _float_weights(model: onnx.ModelProto) -> None:
+    tensor(model, "W").CopyFrom(numpy_helper.from_array(np.ones((3, 10), np.float32), "W"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: _externalise(m, "weights.bin"), "'W' is stored in another file"),
+        (lambda m: _externalise(m, "../../etc/passwd"), "'W' is stored in another file"),
+        (lambda m: _externalise(m, "/etc/passwd"), "'W' is stored in another file"),
+        (_huge, "'scale' do not match its shape"),
+        (_negative, "'scale' do not match its shape"),
+        (lambda m: setattr(tensor(m, "scale"), "raw_data", b"\0" * 8), "'scale' do not match its shape"),
+        (lambda m: setattr(tensor(m, "scale"), "data_type", 77), "'scale' do not match its shape"),
+        (_recursive, "bnn_deploy::Sign calls itself"),
+        (_explosive, "more than 1000000 nodes"),
+        (lambda m: m.graph.ClearField("input"), "without inputs or outputs"),
+        (lambda m: setattr(m.opset_import[1], "version", 2), "version 2 .* knows only version 1"),
+        (lambda m: setattr(node(m, "layer.1"), "op_type", "BinaryDream"), "BinaryDream node 'layer.1' is no operator"),
+        (lambda m: node(m, "layer.1").input.append("scale"), "'layer.1' needs the inputs X, W and one output"),
+        (lambda m: node(m, "layer.1").attribute.pop(), "'layer.1' lacks the attribute 'in_features'"),
+        (_float_weights, "'layer.1': W must be UINT8 .* found FLOAT"),
+        (lambda m: node(m, "cut").input.__setitem__(0, "nowhere"), "is not valid ONNX"),
+        (lambda m: setattr(m, "ir_version", 99), "is not valid ONNX"),
+        (lambda m: m.opset_import.pop(0), "is not valid ONNX"),
+    ],
+)
+def test_bad_models(change: Callable[[onnx.ModelProto], object], message: str, tmp_path: Path) -> None:
+    """Breaks when a model that is unsafe, malformed or too new is accepted, or its error does not name the culprit."""
+    with pytest.raises(ModelFileError, match=message):
+        load_changed(change, tmp_path)
+
+
+def _without_binary(model: onnx.ModelProto) -> None:
+    del model.graph.node[:]
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((10, 3), np.float32), "real"))
+    model.graph.node.append(helper.make_node("Gemm", ["input", "real"], ["logits"]))
+
+
+def _computed_weights(model: onnx.ModelProto) -> None:
+    model.graph.node.insert(0, helper.make_node("Identity", ["W"], ["W2"], name="copy"))
+    node(model, "layer.1").input[1] = "W2"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_without_binary, "No binary layers found in m.onnx: found 1 real-valued"),
+        (_computed_weights, "'layer.1': its weights W must be an initializer"),
+        (lambda m: node(m, "layer.1").input.__setitem__(0, "input"), "'layer.1' reads the real-valued tensor 'input'"),
+        (lambda m: setattr(node(m, "cut"), "op_type", "Clip"), "'layer.1' reads the output of Clip node 'cut'"),
+        (lambda m: node(m, "join").input.__setitem__(1, "input"), "'layer.1' reads the real-valued tensor 'input'"),
+    ],
+)
+def test_what_cannot_be_compiled(change: Callable[[onnx.ModelProto], object], message: str) -> None:
+    """Breaks when a binary layer with a real-valued input, or a model without binary layers, goes on to the compiler."""
+    model = good_model()
+    change(model)
+    with pytest.raises(ModelFileError, match=message):
+        require_binary(model, "m.onnx")
