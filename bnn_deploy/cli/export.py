@@ -1,0 +1,116 @@
+"""``bnn-deploy export``: PyTorch -> ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bnn_deploy.cli.options import FILE, format_option, note, print_result, size_text
+from bnn_deploy.progress import status_line
+
+# The keys of models.registry.MODELS, which would import torch; a test compares them.
+MODEL_NAMES = (
+    "bimlp_s",
+    "bimlp_m",
+    "bcdnet_a",
+    "bcdnet_b",
+    "bcdnet_a_r18",
+    "bcdnet_b_r18",
+    "reactnet_a",
+    "reactnet_r18",
+    "bimlp_tiny",
+    "bcdnet_tiny",
+)
+
+
+class BatchSize(click.ParamType):
+    """A number from 1 to 4096, or "dynamic"."""
+
+    name = "N|dynamic"
+
+    def convert(self, value: int | str, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if value == "dynamic" or (str(value).isascii() and str(value).isdigit() and 1 <= int(value) <= 4096):
+            return value if value == "dynamic" else int(value)
+        self.fail(f"{value!r} is neither a number from 1 to 4096 nor 'dynamic'.", param, ctx)
+
+
+@click.command("export", short_help="Write a PyTorch model of this package as ONNX.")
+@click.argument("model", type=click.Choice(MODEL_NAMES), metavar="MODEL")
+@click.option("-o", "--output", type=FILE, required=True, metavar="X.onnx", help="File to write.")
+@click.option("--weights", type=FILE, metavar="FILE", help="Trained weights: a state dict (.pt, .pth, .safetensors).")
+@click.option("--variant", type=click.Choice(["paper", "released"]), help="BiMLP only; the default is paper.")
+@click.option("--num-classes", type=click.IntRange(1), metavar="N", help="The default is the model's own.")
+@click.option(
+    "--input-size", type=click.IntRange(1), metavar="N", help="Height and width; the default is the model's own."
+)
+@click.option("--batch", type=BatchSize(), default="dynamic", show_default=True, help="Batch size of the file.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Seed of random weights.",
+)
+@format_option
+def export_command(
+    model: str,
+    output: Path,
+    weights: Path | None,
+    variant: str | None,
+    num_classes: int | None,
+    input_size: int | None,
+    batch: int | str,
+    seed: int,
+    output_format: str,
+) -> None:
+    """Write MODEL as ONNX with packed binary layers, readable by every ONNX runtime.
+
+    MODEL is one of bimlp_s bimlp_m bcdnet_a bcdnet_b bcdnet_a_r18 bcdnet_b_r18 reactnet_a reactnet_r18 bimlp_tiny
+    bcdnet_tiny. Without --weights it gets seeded random weights, calibrated so that on two known inputs every
+    activation keeps a margin from its threshold: enough to check parity and measure speed, no use for recognition.
+    """
+    with status_line() as progress:
+        from bnn_deploy.datasets import require_writable
+
+        require_writable(output)
+        progress("loading PyTorch")
+        from bnn_deploy.export import export_model
+        from bnn_deploy.recipe import build
+
+        progress(f"building {model}")
+        built = build(
+            model, variant=variant, num_classes=num_classes, input_size=input_size, seed=seed, weights=weights
+        )
+        progress(f"exporting {model} to {output}")
+        export_model(
+            built.module,
+            output,
+            input_shape=built.input_shape,
+            batch="dynamic" if batch == "dynamic" else int(batch),
+            metadata=built.metadata,
+        )
+    result = {
+        "path": str(output),
+        "file_bytes": output.stat().st_size,
+        "model": model,
+        "input_shape": list(built.input_shape),
+        "batch": batch,
+        "weights": built.metadata["bnn_deploy.weights"],
+        "margin": None,
+    }
+    if built.calibration is not None:
+        smallest = built.calibration.smallest
+        result["margin"] = {"layer": smallest.name, "relative": smallest.relative, "absolute": smallest.absolute}
+        note(
+            f"no --weights given: these are seeded (--seed {seed}), calibrated random weights, good for parity checks "
+            f"and timing; smallest margin from a threshold: {smallest.relative:.1e} of the layer's root mean square, "
+            f"at {smallest.name}."
+        )
+    shape = "x".join(str(side) for side in built.input_shape)
+    print_result(
+        result,
+        output_format,
+        lambda: f"{output}: {model}, input {shape}, batch {batch}, {size_text(output.stat().st_size)}",
+    )

@@ -1,0 +1,78 @@
+"""Options and output that several commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+FILE = click.Path(path_type=Path)
+
+format_option: Decorator = click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How to print the result.",
+)
+
+device_option: Decorator = click.option(
+    "--device",
+    default="local",
+    show_default=True,
+    metavar="local|qemu",
+    help="Where to run: this machine, or the emulator qemu-aarch64 (right answers, meaningless times).",
+)
+
+threads_option: Decorator = click.option(
+    "--threads",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Threads that one inference may use.",
+)
+
+
+def print_result(result: dict[str, Any], output_format: str, text: Callable[[], str]) -> None:
+    """Print to stdout: ``result`` as JSON, or what ``text`` returns."""
+    click.echo(json.dumps(result, indent=2, allow_nan=False) if output_format == "json" else text())
+
+
+def warn(message: str) -> None:
+    """One line on stderr that does not stop the command."""
+    click.echo(f"warning: {message}", err=True)
+
+
+def note(message: str) -> None:
+    """One line of information on stderr."""
+    click.echo(f"note: {message}", err=True)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Columns padded to their widest cell; the first ``left`` columns are aligned left, the others right."""
+    widths = [max(len(row[index]) for row in [header, *rows]) for index in range(len(header))]
+    lines = []
+    for row in [header, *rows]:
+        cells = [
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def size_text(count: int) -> str:
+    """Bytes in decimal units, as disks and downloads count them."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.2f} GB"

@@ -1,0 +1,104 @@
+"""``bnn-deploy validate``: does a bundle compute what the model computes?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bnn_deploy.cli.options import FILE, device_option, format_option, print_result, threads_option, warn
+from bnn_deploy.progress import status_line
+
+if TYPE_CHECKING:
+    from bnn_deploy.validation import ValidationReport
+
+
+@click.command("validate", short_help="Compare a bundle with PyTorch or onnxruntime.")
+@click.argument("onnx", type=FILE, metavar="X.onnx")
+@click.option("--bundle", type=FILE, required=True, metavar="B", help="Bundle compiled from X.onnx.")
+@click.option(
+    "--reference",
+    type=click.Choice(["onnxruntime", "torch"]),
+    default="onnxruntime",
+    show_default=True,
+    help="Run X.onnx in onnxruntime, or the PyTorch model that it was exported from.",
+)
+@click.option(
+    "--weights", type=FILE, metavar="FILE", help="For --reference torch: the weights that X.onnx was exported with."
+)
+@click.option(
+    "--data",
+    type=FILE,
+    metavar="FILE.npz|DIR",
+    help="Images x and optional labels y, or a folder of such files. The default: the inputs X.onnx was calibrated on.",
+)
+@click.option("--samples", type=click.IntRange(1), metavar="N", help="Compare the first N images; the default is all.")
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    show_default=True,
+    metavar="F",
+    help="Exit with 1 when the top-1 agreement is below this part of 1.",
+)
+@device_option
+@threads_option
+@format_option
+@click.pass_context
+def validate_command(
+    context: click.Context,
+    onnx: Path,
+    bundle: Path,
+    reference: str,
+    weights: Path | None,
+    data: Path | None,
+    samples: int | None,
+    min_agreement: float,
+    device: str,
+    threads: int,
+    output_format: str,
+) -> None:
+    """Run BUNDLE and a reference on the same images and compare their logits and top-1 classes.
+
+    Of equal logits the first counts as top-1; a sample with a NaN or infinite logit never agrees. Exits with 0 when the
+    top-1 agreement reaches --min-agreement, and with 1 when it does not.
+    """
+    with status_line() as progress:
+        from bnn_deploy.bundle import Bundle
+        from bnn_deploy.validation import validate
+
+        report = validate(
+            onnx,
+            Bundle.open(bundle),
+            reference=reference,
+            data=data,
+            samples=samples,
+            device=device,
+            threads=threads,
+            weights=weights,
+            progress=progress,
+        )
+    for warning in report.warnings:
+        warn(warning)
+    passed = report.top1_agreement >= min_agreement
+    result = {**report.to_dict(), "min_agreement": min_agreement, "passed": passed}
+    print_result(result, output_format, lambda: _text(report, min_agreement))
+    if not passed:
+        context.exit(1)
+
+
+def _text(report: ValidationReport, min_agreement: float) -> str:
+    low, high = report.top1_agreement_interval
+    lines = [
+        f"{report.target} on {report.device} against {report.reference}, data: {report.data}",
+        f"top-1 agreement  {report.top1_agreement:.4%} ({report.agreements} of {report.samples}; 95% interval "
+        f"{low:.2%} to {high:.2%})",
+    ]
+    if report.max_abs_error is not None and report.mean_abs_error is not None:
+        lines.append(f"logit error      max {report.max_abs_error:.3g}, mean {report.mean_abs_error:.3g}")
+    if report.reference_top1 is not None and report.bundle_top1 is not None:
+        lines.append(f"top-1 accuracy   reference {report.reference_top1:.2%}, bundle {report.bundle_top1:.2%}")
+    verdict = "passed" if report.top1_agreement >= min_agreement else "FAILED"
+    lines.append(f"{verdict}: at least {min_agreement:.4%} agreement was asked for")
+    return "\n".join(lines)

@@ -1,0 +1,71 @@
+"""What a file is: operations, parameters, bytes and layers of an ONNX model or of a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bnn_deploy.bundle import Bundle
+from bnn_deploy.errors import BundleError, InputError
+
+TOTALS = {"bops", "flops", "ops", "binary_params", "real_params"}
+LAYER_KEYS = {"name", "op", "input_shape", "output_shape", "bops", "flops", "binary_params", "real_params"}
+
+
+def inspect(path: Path) -> dict[str, Any]:
+    """Describe an ONNX file, or a bundle if ``path`` is a folder, as JSON.
+
+    Returns:
+        ``bops``, ``flops``, ``ops``, ``binary_params``, ``real_params`` (see ``statistics``), ``file_bytes``, ``layers``
+        and ``metadata``; of a bundle also ``target``, ``architecture``, ``inputs``, ``outputs``, ``weights_bytes``,
+        ``arena_bytes``, ``files``, ``steps`` and ``tools``, and ``file_bytes`` is its library's.
+
+    Raises:
+        InputError: there is nothing at ``path``.
+        ModelFileError: the ONNX file cannot be used.
+        BundleError: the bundle is damaged, or of a newer format.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give an ONNX file or the folder of a bundle.")
+    return _describe_bundle(Bundle.open(path)) if path.is_dir() else _describe_onnx(path)
+
+
+def _describe_onnx(path: Path) -> dict[str, Any]:
+    from bnn_deploy.onnx_file import load_onnx, require_binary
+    from bnn_deploy.statistics import model_statistics
+
+    model = load_onnx(path)
+    require_binary(model, path)
+    statistics = model_statistics(model, path.stat().st_size).to_dict()
+    return {**statistics, "metadata": {item.key: item.value for item in model.metadata_props}}
+
+
+def _describe_bundle(bundle: Bundle) -> dict[str, Any]:
+    manifest = bundle.manifest
+    statistics = manifest["statistics"]
+    if not _has_counts(statistics):
+        raise BundleError(f"The manifest of {bundle.path} lacks the operation counts; compile the bundle again.")
+    files = {name: entry["bytes"] for name, entry in manifest["files"].items()}
+    return {
+        **{key: statistics[key] for key in ("bops", "flops", "ops", "binary_params", "real_params")},
+        # The library alone is what a device needs; the runner and the archive hold the same weights again.
+        "file_bytes": files[bundle.library.name],
+        "layers": statistics["layers"],
+        "metadata": manifest["model"],
+        "target": bundle.target,
+        "architecture": bundle.architecture,
+        "inputs": manifest["inputs"],
+        "outputs": manifest["outputs"],
+        "weights_bytes": manifest["weights_bytes"],
+        "arena_bytes": manifest["arena_bytes"],
+        "files": files,
+        "steps": manifest["steps"],
+        "tools": manifest["tools"],
+    }
+
+
+def _has_counts(statistics: dict[str, Any]) -> bool:
+    layers = statistics.get("layers")
+    if not isinstance(layers, list) or not all(isinstance(row, dict) and row.keys() >= LAYER_KEYS for row in layers):
+        return False
+    return all(isinstance(statistics.get(key), (int, float)) for key in TOTALS)

@@ -1,0 +1,256 @@
+"""Does a bundle compute what the model computes: top-1 agreement and logit error against PyTorch or onnxruntime."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from math import lcm, prod, sqrt
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bnn_deploy.datasets import Dataset, open_dataset
+from bnn_deploy.errors import InputError
+from bnn_deploy.progress import ReportProgress, quiet
+
+if TYPE_CHECKING:
+    from bnn_deploy.bundle import Bundle
+
+# One batch: enough to keep call overhead small, little enough that the reference's activations stay in memory.
+BATCH_SAMPLES = 64
+BATCH_BYTES = 4 * 2**20
+NORMAL_QUANTILE_95 = 1.959964  # two-sided 95% interval
+
+Run = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class ValidationReport:
+    """Result of ``validate``.
+
+    Attributes:
+        top1_agreement: part of the samples for which bundle and reference name the same class; of equal logits the
+            first counts, and a sample with a NaN or infinite logit on either side never agrees.
+        top1_agreement_interval: its 95% confidence interval (Wilson) for more data like this.
+        agreements: number of such samples.
+        samples: images compared.
+        max_abs_error: largest difference of two logits, over samples whose logits are all finite; None if none is.
+        mean_abs_error: mean difference over the same logits; None if there are none.
+        non_finite_samples: samples with a NaN or infinite logit on either side.
+        reference_top1: accuracy of the reference, if the data has labels.
+        bundle_top1: accuracy of the bundle, if the data has labels.
+        reference, target, device, data: what was compared, where, and on what.
+        warnings: one sentence each, what limits this result.
+    """
+
+    top1_agreement: float
+    top1_agreement_interval: tuple[float, float]
+    agreements: int
+    samples: int
+    max_abs_error: float | None
+    mean_abs_error: float | None
+    non_finite_samples: int
+    reference_top1: float | None
+    bundle_top1: float | None
+    reference: str
+    target: str
+    device: str
+    data: str
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON."""
+        return asdict(self)
+
+
+def validate(
+    onnx_path: Path,
+    bundle: Bundle,
+    *,
+    reference: str = "onnxruntime",
+    data: Path | None = None,
+    samples: int | None = None,
+    device: str = "local",
+    threads: int = 1,
+    weights: Path | None = None,
+    progress: ReportProgress = quiet,
+) -> ValidationReport:
+    """Run the bundle and a reference on the same images and compare their logits.
+
+    Args:
+        onnx_path: the exported model that the bundle was compiled from.
+        bundle: what to check.
+        reference: "onnxruntime" runs the ONNX file; "torch" builds the PyTorch model that its metadata describe.
+        data: see ``datasets.open_dataset``; None regenerates the calibration inputs that the file's metadata describe,
+            whose activations keep a margin from every threshold, or takes seeded normal inputs if there are none.
+        samples: how many of the images, all if None.
+        device: where the bundle runs, see ``devices.get_device``.
+        threads: threads of one inference of the bundle.
+        weights: checkpoint for the reference "torch" if the file was exported from one.
+        progress: called with a message after every batch.
+
+    Raises:
+        InputError: data that does not fit, or too few samples.
+        ModelFileError: the ONNX file or the checkpoint cannot be used.
+        BundleError: the bundle does not fit the model or the device.
+    """
+    from bnn_deploy.devices import get_device
+    from bnn_deploy.references import open_reference
+
+    chosen = get_device(device)
+    progress(f"{onnx_path}: preparing the reference")
+    model = open_reference(reference, onnx_path, weights)
+    image_shape, classes = _common_shapes(model.input_shape, model.classes, bundle, onnx_path)
+    dataset = open_dataset(data, image_shape, classes) if data is not None else model.default_dataset(samples)
+    count = dataset.samples if samples is None else samples
+    if count > dataset.samples:
+        raise InputError(
+            f"{dataset.source}: holds {dataset.samples} images, fewer than --samples {count}; ask for fewer."
+        )
+    warnings = [dataset.note] if dataset.note else []
+    warnings += _check_origin(onnx_path, bundle)
+
+    unit = lcm(model.batch, bundle.batch)
+    comparison = compare(
+        dataset,
+        count,
+        _whole_batches(model.run, unit),
+        _whole_batches(lambda images: chosen.run(bundle, images, threads=threads), unit),
+        batch_size(image_shape, unit),
+        progress,
+    )
+    return comparison.report(
+        reference=reference, target=bundle.target, device=device, data=dataset.source, warnings=warnings
+    )
+
+
+@dataclass
+class Comparison:
+    """Running totals over the samples seen so far."""
+
+    samples: int = 0
+    agreements: int = 0
+    non_finite_samples: int = 0
+    compared_logits: int = 0
+    max_error: float = 0.0
+    sum_error: float = 0.0
+    labelled: int = 0
+    reference_hits: int = 0
+    bundle_hits: int = 0
+
+    def add(self, expected: np.ndarray, found: np.ndarray, labels: np.ndarray | None) -> None:
+        """Add logits (n, classes) of the reference and the bundle, and labels (n,) if there are any."""
+        finite = np.isfinite(expected).all(axis=1) & np.isfinite(found).all(axis=1)
+        expected_class, found_class = expected.argmax(axis=1), found.argmax(axis=1)
+        self.samples += len(expected)
+        self.non_finite_samples += int((~finite).sum())
+        self.agreements += int((finite & (expected_class == found_class)).sum())
+        if finite.any():
+            error = np.abs(expected[finite].astype(np.float64) - found[finite].astype(np.float64))
+            self.compared_logits += error.size
+            self.max_error = max(self.max_error, float(error.max()))
+            self.sum_error += float(error.sum())
+        if labels is not None:
+            self.labelled += len(labels)
+            # argmax takes a NaN for the largest value: such an answer is no hit.
+            self.reference_hits += int(((expected_class == labels) & np.isfinite(expected).all(axis=1)).sum())
+            self.bundle_hits += int(((found_class == labels) & np.isfinite(found).all(axis=1)).sum())
+
+    def report(self, *, reference: str, target: str, device: str, data: str, warnings: list[str]) -> ValidationReport:
+        """The totals as a report."""
+        if self.non_finite_samples:
+            warnings = [
+                *warnings,
+                f"{self.non_finite_samples} samples have NaN or infinite logits and count as disagreements.",
+            ]
+        return ValidationReport(
+            top1_agreement=self.agreements / self.samples,
+            top1_agreement_interval=wilson_interval(self.agreements, self.samples),
+            agreements=self.agreements,
+            samples=self.samples,
+            max_abs_error=self.max_error if self.compared_logits else None,
+            mean_abs_error=self.sum_error / self.compared_logits if self.compared_logits else None,
+            non_finite_samples=self.non_finite_samples,
+            reference_top1=self.reference_hits / self.labelled if self.labelled else None,
+            bundle_top1=self.bundle_hits / self.labelled if self.labelled else None,
+            reference=reference,
+            target=target,
+            device=device,
+            data=data,
+            warnings=tuple(warnings),
+        )
+
+
+def compare(
+    dataset: Dataset, samples: int, reference: Run, bundle: Run, batch: int, progress: ReportProgress = quiet
+) -> Comparison:
+    """Run both on the first ``samples`` images, ``batch`` at a time; memory does not grow with ``samples``."""
+    comparison = Comparison()
+    for images, labels in dataset.batches(batch, samples):
+        # The bundle first: a wrong device or batch then shows before the slow reference has run.
+        found = _logits(bundle(images))
+        comparison.add(_logits(reference(images)), found, labels)
+        progress(f"compared {comparison.samples} of {samples} images")
+    return comparison
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """95% score interval of a proportion (Wilson 1927): inside [0, 1], and honest about 100% of few samples."""
+    z = NORMAL_QUANTILE_95
+    rate = successes / trials
+    centre = rate + z * z / (2 * trials)
+    spread = z * sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def batch_size(image_shape: tuple[int, ...], unit: int) -> int:
+    """Images per batch: a multiple of ``unit``, at most 64 images and 4 MiB unless one ``unit`` is more."""
+    wanted = min(BATCH_SAMPLES, BATCH_BYTES // (4 * prod(image_shape)))
+    return max(1, wanted // unit) * unit
+
+
+def _whole_batches(run: Run, unit: int) -> Run:
+    """``run`` for any number of images, where itself it takes only multiples of ``unit``."""
+
+    def padded(images: np.ndarray) -> np.ndarray:
+        missing = -len(images) % unit
+        if not missing:
+            return run(images)
+        # Images of a batch do not influence each other, so anything can fill it up.
+        return run(np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]))[: len(images)]
+
+    return padded
+
+
+def _logits(output: np.ndarray) -> np.ndarray:
+    return output.reshape(len(output), -1)
+
+
+def _common_shapes(
+    input_shape: tuple[int, ...], classes: int, bundle: Bundle, onnx_path: Path
+) -> tuple[tuple[int, ...], int]:
+    """Shape of one image and number of logits, after checking that model and bundle agree on them."""
+    if len(bundle.inputs) != 1 or len(bundle.outputs) != 1:
+        raise InputError(
+            f"{bundle.path}: has {len(bundle.inputs)} inputs and {len(bundle.outputs)} outputs; "
+            "validate compares models with one image in and one row of logits out."
+        )
+    bundle_shape, bundle_classes = bundle.inputs[0].shape[1:], prod(bundle.outputs[0].shape[1:])
+    if input_shape != bundle_shape or classes != bundle_classes:
+        raise InputError(
+            f"{onnx_path}: takes images {input_shape} to {classes} logits, but the bundle {bundle.path} takes "
+            f"{bundle_shape} to {bundle_classes}; compile it again, or give the file that the bundle came from."
+        )
+    return input_shape, classes
+
+
+def _check_origin(onnx_path: Path, bundle: Bundle) -> list[str]:
+    recorded = bundle.manifest.get("model", {}).get("onnx_sha256")
+    if recorded is None:
+        return []
+    if hashlib.sha256(onnx_path.read_bytes()).hexdigest() == recorded:
+        return []
+    return [f"{bundle.path} was compiled from another file than {onnx_path} (their SHA-256 differ); compile it again."]

@@ -1,0 +1,68 @@
+"""docs/cli.md: every command in it must work as it stands."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bnn_deploy.cli import COMMANDS, command_line
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs" / "cli.md").read_text()
+
+
+def documented_commands() -> list[str]:
+    blocks = re.findall(r"^```console\n(.*?)^```", DOCUMENT, flags=re.MULTILINE | re.DOTALL)
+    return [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+def test_commands_in_the_documentation(tmp_path: Path) -> None:
+    """Breaks if a newcomer who copies the commands of docs/cli.md, in order, into a shell gets an error."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "bnn-deploy").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bnn_deploy.cli "$@"\n')
+    (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(sys.path)}
+    folder = tmp_path / "work"
+    folder.mkdir()
+    commands = documented_commands()
+    assert {line.split()[1] for line in commands if line.startswith("bnn-deploy")} == set(COMMANDS)
+    for command in commands:
+        done = subprocess.run(
+            command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, executable="/bin/sh"
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        if "--format json" in command:
+            json.loads(done.stdout)
+    made = {"tiny.onnx", "tiny_host", "tiny_arm64", "ir", "x.npy", "y.npy", "digits.npz"}
+    assert {entry.name for entry in folder.iterdir()} == made
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_in_the_documentation_exist(command: str) -> None:
+    """Breaks if the section of a command mentions an option that it does not have, or the section is missing."""
+    section = re.search(rf"^## {command}: (.*?)(?=^## |\Z)", DOCUMENT, flags=re.MULTILINE | re.DOTALL)
+    assert section is not None
+    of_this = CliRunner().invoke(command_line, [command, "--help"]).stdout
+    of_all = "".join(CliRunner().invoke(command_line, [name, "--help"]).stdout for name in COMMANDS)
+    table = [
+        option for row in section[1].splitlines() if row.startswith("| `--") for option in re.findall(r"--[a-z-]+", row)
+    ]
+    assert all(f"{option} " in of_this for option in table)
+    assert all(f"{option} " in of_all for option in re.findall(r"`(--[a-z-]+)", section[1]))
+
+
+def test_every_model_is_documented() -> None:
+    """Breaks if a model is added and the documentation does not name it."""
+    from bnn_deploy.cli.export import MODEL_NAMES
+
+    assert " ".join(MODEL_NAMES) in DOCUMENT
