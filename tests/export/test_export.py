@@ -147,6 +147,17 @@ def test_a_fixed_batch(network: SmallNetwork, model: onnx.ModelProto, tmp_path: 
     assert np.array_equal(run_onnxruntime(fixed, x), run_onnxruntime(model, x))
 
 
+@pytest.mark.parametrize("activation", [BinaryActivation(), TernaryActivation()])
+def test_activations_at_their_thresholds(activation: nn.Module, tmp_path: Path) -> None:
+    """Breaks when the file decides otherwise than PyTorch at 0, -0.0, +-0.5, NaN or an infinity."""
+    export_model(activation, tmp_path / "m.onnx", input_shape=(7,), batch=1)
+    x = np.array([[0.0, -0.0, 0.5, -0.5, np.nan, np.inf, -np.inf]], np.float32)
+    expected = activation(torch.from_numpy(x)).numpy()
+    model = load_onnx(tmp_path / "m.onnx")
+    assert np.array_equal(run_onnxruntime(model, x), expected)
+    assert np.array_equal(run_numpy(model, x), expected)
+
+
 def test_the_module_is_left_alone(tmp_path: Path) -> None:
     """Breaks when exporting during training swaps layers, changes weights or leaves the module in evaluation mode."""
     module = nn.Sequential(BinaryActivation(), BinaryConv2d(3, 4, 3)).train()
