@@ -97,8 +97,8 @@ def rebuild(
 
     Raises:
         InputError: the metadata describe a model that cannot be.
-        ModelFileError: the metadata lack something or do not fit the graph; a checkpoint is needed, not wanted, or holds other weights; seeded
-            weights come out differently here.
+        ModelFileError: the metadata lack something or do not fit the graph; a checkpoint is needed, not wanted, or
+            holds other weights; seeded weights come out differently here.
     """
     name = _required(metadata, "model", source)
     input_size, num_classes = _integer(metadata, "input_size", source), _integer(metadata, "num_classes", source)
@@ -133,8 +133,8 @@ def rebuild(
         )
     # Calibration computes in float32, so another kind of processor or another torch rounds other thresholds.
     raise ModelFileError(
-        f"{source}: its seeded weights cannot be made again here, since it was exported on another kind of machine or with "
-        "another version of PyTorch; export it again here, or use --reference onnxruntime."
+        f"{source}: its seeded weights cannot be made again here, since it was exported on another kind of machine or "
+        "with another version of PyTorch; export it again here, or use --reference onnxruntime."
     )
 
 
@@ -180,7 +180,7 @@ def parameters_sha256(module: nn.Module) -> str:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """PyTorch sums in an order that depends on the number of threads, and calibration turns that into other thresholds."""
+    """PyTorch's order of summation follows the number of threads, and calibration turns that into other thresholds."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

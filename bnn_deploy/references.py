@@ -11,7 +11,7 @@ import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
 from bnn_deploy.datasets import Batch, Dataset, random_inputs
-from bnn_deploy.errors import InputError, ModelFileError, ToolError
+from bnn_deploy.errors import InputError, ToolError
 from bnn_deploy.onnx_file import load_onnx, require_binary
 from bnn_deploy.recipe import Calibration, calibration_of, rebuild
 
