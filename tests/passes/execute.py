@@ -11,6 +11,7 @@ import numpy as np
 import tvm
 from tvm import relax, tirx
 
+from bnn_deploy.plan import ExecutionPlan, Space
 from bnn_deploy.targets.base import Target
 
 # The thread pool's entry point: here one thread does all tasks, from the last to the first.
@@ -95,3 +96,19 @@ def aligned(array: np.ndarray, boundary: int = 64) -> np.ndarray:
     copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
+
+
+def run_plan(kernels: tvm.IRModule, plan: ExecutionPlan, target: Target, x: np.ndarray, folder: Path) -> np.ndarray:
+    """The output of a compiled network, step by step through ctypes; the arena starts with rubbish."""
+    library = link(kernels, target, folder)
+    arena = aligned(np.full(plan.arena_bytes, 0xCD, np.uint8))
+    spaces = {
+        Space.INPUT: aligned(x),
+        Space.WEIGHTS: aligned(np.frombuffer(plan.weights, np.uint8)),
+        Space.ARENA: arena,
+    }
+    spaces[Space.OUTPUT] = aligned(np.full(plan.outputs[0].shape, np.nan, "float32"))
+    for step in plan.steps:
+        memory = [spaces[a.space].reshape(-1).view(np.uint8)[a.offset :] for a in step.arguments]
+        assert call_pointers(library, step.kernel, *memory) == 0
+    return spaces[Space.OUTPUT]

@@ -7,14 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import tvm
 
 from bnn_deploy.errors import CompileError, ModelFileError
 from bnn_deploy.passes import pipeline
 from bnn_deploy.passes.pipeline import lower
-from bnn_deploy.plan import ExecutionPlan, Space
 from bnn_deploy.targets.registry import all_targets, get_target, host_target
-from tests.passes.execute import aligned, call_pointers, link
+from tests.passes.execute import run_plan
 from tests.passes.onnx_models import model, node, packed, run, small_network
 
 HOST = host_target()
@@ -37,26 +35,13 @@ PASSES = [
 ]
 
 
-def execute(kernels: tvm.IRModule, plan: ExecutionPlan, x: np.ndarray, folder: Path) -> np.ndarray:
-    """Carry out a plan step by step through ctypes."""
-    library = link(kernels, HOST, folder)
-    weights = aligned(np.frombuffer(plan.weights, np.uint8))
-    arena = aligned(np.full(plan.arena_bytes, 0xCD, np.uint8))
-    spaces = {Space.INPUT: aligned(x), Space.WEIGHTS: weights, Space.ARENA: arena}
-    spaces[Space.OUTPUT] = aligned(np.full(plan.outputs[0].shape, np.nan, "float32"))
-    for step in plan.steps:
-        memory = [spaces[a.space].reshape(-1).view(np.uint8)[a.offset :] for a in step.arguments]
-        assert call_pointers(library, step.kernel, *memory) == 0
-    return spaces[Space.OUTPUT]
-
-
 def test_the_plan_computes_what_onnxruntime_computes(tmp_path: Path) -> None:
     """Breaks: some pass, or what stands between two of them, changes the network."""
     network = small_network()
     # Numbers of few bits: sums are exact in float32 in any order, also fused.
     x = np.random.default_rng(0).integers(-4, 5, (2, 3, 8, 8)).astype("float32")
     lowered = lower(network, HOST, 2)
-    np.testing.assert_array_equal(execute(lowered.kernels, lowered.plan, x, tmp_path), run(network, x))
+    np.testing.assert_array_equal(run_plan(lowered.kernels, lowered.plan, HOST, x, tmp_path), run(network, x))
 
 
 @pytest.mark.parametrize("target", [target.name for target in all_targets()])
