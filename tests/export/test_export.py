@@ -99,8 +99,14 @@ def test_batch_norms_stay_and_shrink(network: SmallNetwork, model: onnx.ModelPro
     norms = {node.name: node for node in model.graph.node if node.op_type == "BatchNormalization"}
     assert norms.keys() == {"bn", "body.0.norm", "body.0.norm/BatchNormalization"}
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    _, gamma, beta, mean, variance = (tensors.get(name) for name in norms["bn"].input)
-    assert np.all(mean == 0) and np.all(variance == 1)
+    fills = {}
+    for node in model.graph.node:
+        if node.op_type == "ConstantOfShape":
+            fill = onnx.numpy_helper.to_array(node.attribute[0].t)
+            fills[node.output[0]] = (tensors[node.input[0]].tolist(), fill.tolist(), fill.dtype)
+    assert [fills[name] for name in norms["bn"].input[3:]] == [([10], [0], np.float32), ([10], [1], np.float32)]
+    assert [(item.name, item.f) for item in norms["bn"].attribute] == [("epsilon", 0.0)]
+    gamma, beta = (tensors[name] for name in norms["bn"].input[1:3])
     layer = network.bn
     expected = layer.weight.double() / torch.sqrt(layer.running_var.double() + layer.eps)
     assert np.array_equal(gamma, expected.float().detach().numpy())
