@@ -135,11 +135,11 @@ class Layers:
 
 
 @st.composite
-def networks(draw: st.DrawFn) -> tuple[tvm.IRModule, np.ndarray]:
-    """A module and an input for it."""
+def networks(draw: st.DrawFn, deepest: int = 4) -> tuple[tvm.IRModule, np.ndarray]:
+    """A module of up to ``deepest`` layers, and an input for it."""
     shape = (draw(st.integers(1, 2)), draw(st.sampled_from(CHANNELS)), draw(st.integers(1, 5)), draw(st.integers(1, 5)))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    depth = draw(st.integers(1, 4))
+    depth = draw(st.integers(1, deepest))
 
     def body(emit: object, x: relax.Var) -> relax.Expr:
         layers = Layers(draw, emit, x, random)
