@@ -23,7 +23,19 @@ def main(constraints: str, goal: str) -> int:
     """0 when torch is installed already or comes without CUDA; 2 with an explanation otherwise."""
     if importlib.util.find_spec("torch") is not None:
         return 0
-    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--report", "-", "-c", constraints, "torch"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--dry-run",
+        "--quiet",
+        "--report",
+        "-",
+        "-c",
+        constraints,
+        "torch",
+    ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         sys.stderr.write(result.stderr)

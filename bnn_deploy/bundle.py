@@ -125,7 +125,7 @@ def write_bundle(
     if unknown:
         raise ValueError(f"model_info has unknown keys {sorted(unknown)}; it takes model, statistics and tools")
     destination = Path(os.path.abspath(output))
-    _check_replaceable(destination)
+    check_destination(destination)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{destination.name}.", dir=destination.parent) as temporary:
             folder = Path(temporary) / "bundle"
@@ -157,7 +157,13 @@ def _check_file(path: Path, expected: dict[str, Any]) -> None:
         )
 
 
-def _check_replaceable(destination: Path) -> None:
+def check_destination(output: str | Path) -> None:
+    """Make sure that a bundle may be written to ``output``, before anybody spends minutes on compiling it.
+
+    Raises:
+        BundleError: its folder does not exist, or something that is not a bundle of ours is there already.
+    """
+    destination = Path(os.path.abspath(output))
     if not destination.parent.is_dir():
         raise BundleError(
             f"The bundle {destination} cannot be written: the folder {destination.parent} does not exist."

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tvm
 
-from bnn_deploy.bundle import Bundle, write_bundle
+from bnn_deploy.bundle import Bundle, check_destination, write_bundle
 from bnn_deploy.errors import CompileError, InputError
 from bnn_deploy.onnx_file import load_onnx, require_binary
 from bnn_deploy.passes.pipeline import lower
@@ -46,6 +46,7 @@ def compile_model(
     if batch < 1:
         raise InputError(f"--batch must be at least 1, got {batch}.")
     chosen = get_target(target)
+    check_destination(output)
     model = load_onnx(onnx_path)
     require_binary(model, onnx_path)
     if dump_ir is not None:

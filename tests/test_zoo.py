@@ -1,0 +1,133 @@
+"""Every model of the list, from PyTorch to bundles: counts, file size, onnxruntime, this machine, and arm64 under qemu.
+
+All run at their papers' 224x224 input. Weights are seeded and calibrated on the two images that are compared, so that every
+activation keeps a margin from its threshold; a correct implementation then flips no bit, and logits differ by rounding only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from bnn_deploy.compiler import compile_model
+from bnn_deploy.devices import get_device
+from bnn_deploy.devices.qemu import find_qemu
+from bnn_deploy.errors import ToolError
+from bnn_deploy.export import export_model
+from bnn_deploy.models.calibration import CalibrationReport, calibration_inputs, seeded_model
+from bnn_deploy.models.registry import MODELS, input_shape
+from bnn_deploy.statistics import model_statistics
+
+SAMPLES = 2
+
+# Rounding. Float32 rounds to 2^-24 = 6e-8 relative per operation. No path from input to logits has more than 40 float
+# operations per block in 26 blocks (BiMLP-M), and the values that meet on it are sums of at most a few terms of like size, so
+# two correct implementations differ by less than 40 * 26 * 2^-24 = 6.2e-5 of a value's scale anywhere: below MARGIN, the
+# least distance (relative to the layer's rms) that calibration leaves. Logits are scaled to a few units: 6.2e-5 * 16 = 1e-3.
+ROUNDING = 40 * 26 * 2.0**-24
+LOGITS = 1e-3
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the papers, or the authors' code counted at 224x224, report; None where only bounds are printed."""
+
+    bops: float
+    flops: float
+    binary_params: float
+    real_params: float
+
+
+# REFERENCE figures with as many digits as are known; a count must round to them. BiMLP's FLOPs include biases; both its variants
+# have the same layers. BCDNet's two heads count as one in FLOPs and as two in parameters.
+FIGURES = {
+    "reactnet_a": Figures(4.8169e9, 11.862e6, 28.25e6, 1.09e6),
+    "bcdnet_a": Figures(4.8169e9, 11.862e6, 43.98e6, 2.16e6),
+    "bcdnet_b": Figures(4.8169e9, 13.776e6, 43.98e6, 4.09e6),
+    "reactnet_r18": Figures(1.6763e9, 137.79e6, 10.99e6, 0.72e6),
+    "bcdnet_a_r18": Figures(1.6763e9, 137.79e6, 10.99e6, 0.74e6),
+    "bcdnet_b_r18": Figures(1.6763e9, 138.08e6, 10.99e6, 1.02e6),
+    "bimlp_s": Figures(2.2418e9, 120.89e6, 14.74e6, 1.10e6),
+    "bimlp_m": Figures(4.3094e9, 120.89e6, 28.24e6, 1.45e6),
+}
+CONFIGURATIONS = [
+    (name, variant)
+    for name, spec in MODELS.items()
+    for variant in (spec.variants or (None,))
+    if not name.endswith("tiny")
+]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One model on its way: the module, its calibration, the file, the two images and PyTorch's logits."""
+
+    name: str
+    variant: str | None
+    model: nn.Module
+    report: CalibrationReport
+    path: Path
+    images: np.ndarray
+    logits: np.ndarray
+
+
+@pytest.fixture(scope="module", params=CONFIGURATIONS, ids=lambda c: "-".join(filter(None, c)))
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    name, variant = request.param
+    model, report = seeded_model(name, 0, SAMPLES, variant=variant)
+    images = calibration_inputs(0, SAMPLES, input_shape(name))
+    path = tmp_path_factory.mktemp("zoo") / f"{name}.onnx"
+    metadata = {"bnn_deploy.counts_biases": "1"} if getattr(model, "counts_biases", False) else {}
+    export_model(model, path, input_shape=input_shape(name), metadata=metadata)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(images)).numpy()
+    return Exported(name, variant, model, report, path, images, logits)
+
+
+def agree(logits: np.ndarray, expected: np.ndarray) -> None:
+    assert np.array_equal(logits.argmax(axis=1), expected.argmax(axis=1))
+    assert np.abs(logits - expected).max() < LOGITS
+
+
+def test_zoo_margin_exceeds_rounding(exported: Exported) -> None:
+    """Without the margin, a flipped bit would be nobody's fault and the comparisons below would prove nothing."""
+    assert exported.report.smallest().relative > ROUNDING
+
+
+def test_zoo_counts(exported: Exported) -> None:
+    """`inspect` would print other operation and parameter counts than the papers."""
+    size = exported.path.stat().st_size
+    counts = model_statistics(onnx.load(exported.path), size)
+    figures = FIGURES[exported.name]
+    assert counts.bops == pytest.approx(figures.bops, abs=0.5e5)  # five digits of 1e9
+    assert counts.flops == pytest.approx(figures.flops, abs=0.5e4 if figures.flops >= 1e8 else 0.5e3)
+    assert counts.binary_params == pytest.approx(figures.binary_params, abs=0.5e4)
+    assert counts.real_params == pytest.approx(figures.real_params, abs=0.5e4)
+    assert counts.ops == counts.bops / 64 + counts.flops
+    assert size < 1.1 * (counts.binary_params / 8 + 4 * counts.real_params)
+
+
+def test_zoo_onnxruntime(exported: Exported) -> None:
+    """The exported file would mean something else to other runtimes than the PyTorch model."""
+    onnx.checker.check_model(onnx.load(exported.path), full_check=True)
+    session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
+    agree(session.run(None, {"input": exported.images})[0], exported.logits)
+
+
+@pytest.mark.parametrize("target, device", [("host", "local"), pytest.param("arm64", "qemu", marks=pytest.mark.qemu)])
+def test_zoo_bundle(exported: Exported, target: str, device: str, tmp_path: Path) -> None:
+    """The compiled model would classify differently than PyTorch on this target."""
+    if device == "qemu":
+        try:
+            find_qemu()
+        except ToolError as error:
+            pytest.skip(str(error))
+    bundle = compile_model(exported.path, target, tmp_path / "bundle")
+    agree(get_device(device).run(bundle, exported.images, threads=2), exported.logits)
