@@ -44,7 +44,7 @@ class DataDependentThreshold(nn.Module):
     @torch.no_grad()
     def shift(self, amount: Tensor) -> None:
         """Change the parameters so that channel c of x - beta grows by ``amount[c]``."""
-        self.w2.bias -= amount
+        self.w2.bias.sub_(amount)
 
 
 class ResidualBlock(nn.Module):

@@ -45,7 +45,7 @@ def load_digits_split() -> tuple[FloatArray, IntArray, FloatArray, IntArray]:
     return x_train, y_train, x_test, y_test
 
 
-def train_digits(model: nn.Module, epochs: int = 40, seed: int = 0, progress: Progress | None = None) -> float:
+def train_digits(model: nn.Module, epochs: int = 20, seed: int = 0, progress: Progress | None = None) -> float:
     """Train a model of (N, 1, 8, 8) to 10 classes on the digits; the same seed on one machine gives the same weights.
 
     Args:

@@ -198,7 +198,7 @@ class LearnableBias(nn.Module):
     @torch.no_grad()
     def shift(self, amount: Tensor) -> None:
         """Change the parameters so that channel c of every output grows by ``amount[c]``."""
-        self.bias += amount.reshape(1, -1, 1, 1)
+        self.bias.add_(amount.reshape(1, -1, 1, 1))
 
     def extra_repr(self) -> str:
         return str(self.bias.shape[1])

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 from torch import nn
 
 from bnn_deploy.errors import InputError
 from bnn_deploy.models.bcdnet import BCDNET_TINY, BCDNet, BCDNetR18
 from bnn_deploy.models.bimlp import BIMLP_M, BIMLP_S, BIMLP_TINY, BiMLP
+from bnn_deploy.models.images import ImageRule
 from bnn_deploy.models.reactnet import ReActNetA, ReActNetR18
 
 VARIANTS = ("paper", "released")
@@ -108,5 +110,5 @@ def build_model(
         raise InputError(f"Images cannot be {size} pixels wide; give a size from 1 to {LARGEST_INPUT_SIZE}.")
     options = {"variant": variant or spec.variants[0]} if spec.variants else {}
     model = spec.constructor(num_classes=classes, **options)
-    model.images.check_size(size, size)
+    cast(ImageRule, model.images).check_size(size, size)
     return model.eval()

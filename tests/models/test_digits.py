@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from bnn_deploy.models.digits import load_digits_split, train_digits
@@ -22,16 +21,15 @@ def test_split_is_fixed_and_disjoint() -> None:
     np.testing.assert_array_equal(load_digits_split()[2], x_test)
 
 
-@pytest.mark.parametrize(("variant", "epochs", "least"), [("paper", 4, 0.85)])
-def test_training_learns(variant: str, epochs: int, least: float) -> None:
+def test_training_learns() -> None:
     """Fails if the straight-through gradients no longer train the binary layers."""
     torch.manual_seed(0)
-    model = build_model("bimlp_tiny", variant=variant)
+    model = build_model("bimlp_tiny")
     losses: list[float] = []
-    accuracy = train_digits(model, epochs=epochs, seed=0, progress=lambda epoch, total, loss: losses.append(loss))
-    assert accuracy >= least
+    accuracy = train_digits(model, epochs=5, seed=0, progress=lambda epoch, total, loss: losses.append(loss))
+    assert accuracy > 0.9
     assert not model.training
-    assert len(losses) == epochs
+    assert len(losses) == 5
     assert losses[-1] < losses[0] / 2
 
 
