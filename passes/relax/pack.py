@@ -85,7 +85,7 @@ class _Pack(DataflowRewriter):
         if name == "bnn.ternary":
             return _Words(self.emit(call("bnn.ternary_pack", [self.lookup(value.args[0])])), ternary=True)
         ternary = self._is_ternary(x, layer)
-        sources = moved_from(value, self.values)
+        sources = moved_from(value, self.values) or []
         whole = _keeps_words_whole(value, sources, self.values)
         movement = self._move_words(value, sources, layer) if whole else None
         if movement is not None:
