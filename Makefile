@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 TORCH ?= cpu
+# Test processes; each file (and each large model) stays in one of them.
+WORKERS ?= 2
 
 .PHONY: demo test lint clean
 
@@ -9,7 +11,7 @@ demo: $(VENV)/ready
 	$(VENV)/bin/python examples/digits_demo.py
 
 test: $(VENV)/ready
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadgroup
 
 lint: $(VENV)/ready
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt ruff mypy

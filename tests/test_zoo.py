@@ -98,7 +98,7 @@ def agree(logits: np.ndarray, expected: np.ndarray) -> None:
 
 def test_zoo_margin_exceeds_rounding(exported: Exported) -> None:
     """Without the margin, a flipped bit would be nobody's fault and the comparisons below would prove nothing."""
-    assert exported.report.smallest().relative > ROUNDING
+    assert exported.report.smallest.relative > ROUNDING
 
 
 def test_zoo_counts(exported: Exported) -> None:
