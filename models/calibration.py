@@ -70,13 +70,15 @@ def calibration_inputs(seed: int, samples: int, shape: Sequence[int]) -> NDArray
     difference between two mathematics libraries cannot show.
 
     Raises:
-        InputError: no samples, not three dimensions, or more than 2**28 values.
+        InputError: no samples, not three dimensions, more than 2**28 values, or a seed outside 0..2**32 - 1.
     """
     if samples < 1 or len(shape) != 3 or min(shape) < 1 or samples * int(np.prod(shape, dtype=object)) > _LARGEST_INPUT:
         raise InputError(
             f"Calibration needs at least 1 sample of (channels, height, width) and at most {_LARGEST_INPUT} values, "
             f"but got {samples} of {tuple(shape)}."
         )
+    if not 0 <= seed < 2**32:
+        raise InputError(f"The seed {seed} is not usable; give a number from 0 to {2**32 - 1}.")
     channels, height, width = shape
     # RandomState's streams are frozen by numpy's compatibility policy; Generator's are not.
     random = np.random.RandomState(seed)

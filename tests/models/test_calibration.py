@@ -134,6 +134,13 @@ def test_impossible_inputs_are_refused(samples: int, shape: tuple[int, ...]) -> 
         calibration_inputs(0, samples, shape)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_impossible_seeds_are_refused(seed: int) -> None:
+    """Fails if a seed that numpy cannot take ended in numpy's own error."""
+    with pytest.raises(InputError, match=f"seed {seed}"):
+        seeded_model("bcdnet_tiny", seed=seed)
+
+
 def test_activation_without_a_bias_is_named() -> None:
     """Fails if calibration silently left an activation without a margin."""
     model = nn.Sequential(nn.Conv2d(1, 2, 1), BinaryActivation())
