@@ -22,7 +22,7 @@ from bnn_deploy.models.registry import build_model
 
 FOLDER = Path("demo")
 COMMAND = Path(sysconfig.get_path("scripts")) / "bnn-deploy"
-EPOCHS = 40
+EPOCHS = 10
 
 
 def main() -> int:
@@ -72,7 +72,7 @@ def _reference_rows(model: torch.nn.Module) -> list[tuple[str, float | None, flo
 
 
 def _show_epoch(epoch: int, epochs: int, loss: float) -> None:
-    if epoch % 10 == 0:
+    if epoch % 5 == 0:
         print(f"  epoch {epoch}/{epochs}, training loss {loss:.3f}", flush=True)
 
 
