@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 TORCH ?= cpu
-# Test processes; each file (and each large model) stays in one of them.
+# Test processes; a file, or a class of the zoo, stays in one of them.
 WORKERS ?= 2
 
 .PHONY: demo test lint clean
@@ -11,7 +11,7 @@ demo: $(VENV)/ready
 	$(VENV)/bin/python examples/digits_demo.py
 
 test: $(VENV)/ready
-	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadscope
 
 lint: $(VENV)/ready
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt ruff mypy

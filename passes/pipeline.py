@@ -20,6 +20,7 @@ from bnn_deploy.importer import import_onnx
 from bnn_deploy.passes.onnx.freeze_batch import freeze_batch
 from bnn_deploy.passes.onnx.merge_heads import merge_heads
 from bnn_deploy.passes.plan_memory import plan_memory
+from bnn_deploy.passes.relax.decompose_group_norm import decompose_group_norm
 from bnn_deploy.passes.relax.drop_identity import drop_identity
 from bnn_deploy.passes.relax.fold_affine import fold_affine
 from bnn_deploy.passes.relax.fold_constants import fold_constants
@@ -78,6 +79,7 @@ def lower(
 
     # Phase 3, Relax: how it lies in memory.
     module = run("to_channels_last", lambda: to_channels_last(module))
+    module = run("decompose_group_norm", lambda: decompose_group_norm(module))
     module = run("pack", lambda: pack(module))
 
     # Phase 4, Relax to TIR: which kernel computes it.

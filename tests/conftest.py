@@ -17,15 +17,6 @@ from click.testing import CliRunner, Result
 Invoke = Callable[..., Result]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what shares module fixtures in one process of `pytest -n`: a file, or one model of the zoo."""
-    for item in items:
-        parameters = getattr(item, "callspec", None)
-        model = parameters.params.get("exported") if parameters else None
-        group = f"{item.path}::{model}" if model is not None else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def invoke() -> Invoke:
     """Run the command line in this process: ``invoke("export", "bimlp_tiny", ...)``."""

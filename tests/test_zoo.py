@@ -14,7 +14,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from torch import nn
 
 from bnn_deploy.compiler import compile_model
 from bnn_deploy.devices import get_device
@@ -57,31 +56,23 @@ FIGURES = {
     "bimlp_s": Figures(2.2418e9, 120.89e6, 14.74e6, 1.10e6),
     "bimlp_m": Figures(4.3094e9, 120.89e6, 28.24e6, 1.45e6),
 }
-CONFIGURATIONS = [
-    (name, variant)
-    for name, spec in MODELS.items()
-    for variant in (spec.variants or (None,))
-    if not name.endswith("tiny")
-]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """One model on its way: the module, its calibration, the file, the two images and PyTorch's logits."""
+    """One model on its way: its calibration, the file, the two images and PyTorch's logits."""
 
-    name: str
-    variant: str | None
-    model: nn.Module
     report: CalibrationReport
     path: Path
     images: np.ndarray
     logits: np.ndarray
 
 
-@pytest.fixture(scope="module", params=CONFIGURATIONS, ids=lambda c: "-".join(filter(None, c)))
+@pytest.fixture(scope="class")
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    name, variant = request.param
-    model, report = seeded_model(name, 0, SAMPLES, variant=variant)
+    """The model of the class that asks, exported once for it."""
+    name = request.cls.name
+    model, report = seeded_model(name, 0, SAMPLES, variant=request.cls.variant)
     images = calibration_inputs(0, SAMPLES, input_shape(name))
     path = tmp_path_factory.mktemp("zoo") / f"{name}.onnx"
     metadata = {"bnn_deploy.counts_biases": "1"} if getattr(model, "counts_biases", False) else {}
@@ -89,7 +80,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     export_model(model, path, input_shape=input_shape(name), batch=SAMPLES, metadata=metadata)
     with torch.no_grad():
         logits = model(torch.from_numpy(images)).numpy()
-    return Exported(name, variant, model, report, path, images, logits)
+    return Exported(report, path, images, logits)
 
 
 def agree(logits: np.ndarray, expected: np.ndarray) -> None:
@@ -97,38 +88,96 @@ def agree(logits: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(logits - expected).max() < LOGITS
 
 
-def test_zoo_margin_exceeds_rounding(exported: Exported) -> None:
-    """Without the margin, a flipped bit would be nobody's fault and the comparisons below would prove nothing."""
-    assert exported.report.smallest.relative > ROUNDING
+class Zoo:
+    """What holds for every model; one subclass each, so that `pytest -n` can spread them (--dist loadscope)."""
 
+    name: str
+    variant: str | None = None
 
-def test_zoo_counts(exported: Exported) -> None:
-    """`inspect` would print other operation and parameter counts than the papers."""
-    size = exported.path.stat().st_size
-    counts = model_statistics(onnx.load(exported.path), size)
-    figures = FIGURES[exported.name]
-    assert counts.bops == pytest.approx(figures.bops, abs=0.5e5)  # five digits of 1e9
-    assert counts.flops == pytest.approx(figures.flops, abs=0.5e4 if figures.flops >= 1e8 else 0.5e3)
-    assert counts.binary_params == pytest.approx(figures.binary_params, abs=0.5e4)
-    assert counts.real_params == pytest.approx(figures.real_params, abs=0.5e4)
-    assert counts.ops == counts.bops / 64 + counts.flops
-    assert size < 1.1 * (counts.binary_params / 8 + 4 * counts.real_params)
+    def test_margin_exceeds_rounding(self, exported: Exported) -> None:
+        """Without the margin, a flipped bit would be nobody's fault and the comparisons below would prove nothing."""
+        assert exported.report.smallest.relative > ROUNDING
 
+    def test_counts(self, exported: Exported) -> None:
+        """`inspect` would print other operation and parameter counts than the papers."""
+        size = exported.path.stat().st_size
+        counts = model_statistics(onnx.load(exported.path), size)
+        figures = FIGURES[self.name]
+        assert counts.bops == pytest.approx(figures.bops, abs=0.5e5)  # five digits of 1e9
+        assert counts.flops == pytest.approx(figures.flops, abs=0.5e4 if figures.flops >= 1e8 else 0.5e3)
+        assert counts.binary_params == pytest.approx(figures.binary_params, abs=0.5e4)
+        assert counts.real_params == pytest.approx(figures.real_params, abs=0.5e4)
+        assert counts.ops == counts.bops / 64 + counts.flops
+        assert size < 1.1 * (counts.binary_params / 8 + 4 * counts.real_params)
 
-def test_zoo_onnxruntime(exported: Exported) -> None:
-    """The exported file would mean something else to other runtimes than the PyTorch model."""
-    onnx.checker.check_model(onnx.load(exported.path), full_check=True)
-    session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
-    agree(session.run(None, {"input": exported.images})[0], exported.logits)
+    def test_onnxruntime(self, exported: Exported) -> None:
+        """The exported file would mean something else to other runtimes than the PyTorch model."""
+        onnx.checker.check_model(onnx.load(exported.path), full_check=True)
+        session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
+        agree(session.run(None, {"input": exported.images})[0], exported.logits)
 
+    def test_host_bundle(self, exported: Exported, tmp_path: Path) -> None:
+        """The model compiled for this machine would classify differently than PyTorch."""
+        bundle = compile_model(exported.path, "host", tmp_path / "bundle", batch=SAMPLES)
+        agree(get_device("local").run(bundle, exported.images, threads=2), exported.logits)
 
-@pytest.mark.parametrize("target, device", [("host", "local"), pytest.param("arm64", "qemu", marks=pytest.mark.qemu)])
-def test_zoo_bundle(exported: Exported, target: str, device: str, tmp_path: Path) -> None:
-    """The compiled model would classify differently than PyTorch on this target."""
-    if device == "qemu":
+    @pytest.mark.qemu
+    def test_arm64_bundle(self, exported: Exported, tmp_path: Path) -> None:
+        """The model compiled for a Raspberry Pi would classify differently than PyTorch."""
         try:
             find_qemu()
         except ToolError as error:
             pytest.skip(str(error))
-    bundle = compile_model(exported.path, target, tmp_path / "bundle", batch=SAMPLES)
-    agree(get_device(device).run(bundle, exported.images, threads=2), exported.logits)
+        bundle = compile_model(exported.path, "arm64", tmp_path / "bundle", batch=SAMPLES)
+        agree(get_device("qemu").run(bundle, exported.images, threads=2), exported.logits)
+
+
+class TestBiMLPMPaper(Zoo):
+    name = "bimlp_m"
+    variant = "paper"
+
+
+class TestBiMLPMReleased(Zoo):
+    name = "bimlp_m"
+    variant = "released"
+
+
+class TestBiMLPSPaper(Zoo):
+    name = "bimlp_s"
+    variant = "paper"
+
+
+class TestBiMLPSReleased(Zoo):
+    name = "bimlp_s"
+    variant = "released"
+
+
+class TestBCDNetA(Zoo):
+    name = "bcdnet_a"
+
+
+class TestBCDNetB(Zoo):
+    name = "bcdnet_b"
+
+
+class TestBCDNetAOnResNet18(Zoo):
+    name = "bcdnet_a_r18"
+
+
+class TestBCDNetBOnResNet18(Zoo):
+    name = "bcdnet_b_r18"
+
+
+class TestReActNetA(Zoo):
+    name = "reactnet_a"
+
+
+class TestReActNetOnResNet18(Zoo):
+    name = "reactnet_r18"
+
+
+def test_zoo_is_complete() -> None:
+    """A model added to the registry would be checked against nothing."""
+    tested = {(zoo.name, zoo.variant) for zoo in Zoo.__subclasses__()}
+    listed = {(name, variant) for name, spec in MODELS.items() for variant in (spec.variants or (None,))}
+    assert tested == {(name, variant) for name, variant in listed if not name.endswith("_tiny")}

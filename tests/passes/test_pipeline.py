@@ -26,6 +26,7 @@ PASSES = [
     "fold_threshold",
     "fold_affine",
     "to_channels_last",
+    "decompose_group_norm",
     "pack",
     "lower_binary",
     "fuse_float",
