@@ -85,7 +85,7 @@ def test_dump_ir_writes_one_numbered_file_per_pass(tmp_path: Path) -> None:
     lower(small_network(), HOST, 1, dump_ir=tmp_path)
     files = sorted(tmp_path.iterdir())
     assert [file.stem for file in files] == [f"{i:02d}_{name}" for i, name in enumerate(PASSES, 1)]
-    assert [file.suffix for file in files] == [".onnx"] * 2 + [".txt"] * 13
+    assert [file.suffix for file in files] == [".onnx"] * 2 + [".txt"] * (len(PASSES) - 2)
     onnx.checker.check_model(onnx.load(files[1]))
     texts = {file.stem[3:]: file.read_text() for file in files[2:]}
     assert "bnn.conv2d" in texts["import_onnx"] and "bnn.packed_conv2d" in texts["pack"]
