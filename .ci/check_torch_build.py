@@ -12,7 +12,7 @@ import sys
 
 MESSAGE = """\
 pip would install {count} CUDA packages with torch (several GB). bnn-deploy needs PyTorch's CPU build only. Either
-  - give pip PyTorch's CPU wheel index (PyTorch shows its address under "CPU"):
+  - give pip PyTorch's CPU wheel index (PyTorch's installation page shows its address under "CPU"):
         PIP_EXTRA_INDEX_URL=<that address> make {goal}
   - or accept the CUDA build:
         make {goal} TORCH=cuda

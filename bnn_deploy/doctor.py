@@ -86,7 +86,7 @@ def _check_package(name: str) -> Check:
     if name == "torch" and "+cpu" not in version:
         advice = (
             "Nothing needs to be done; torch's CPU build is enough and gigabytes smaller "
-            "(from PyTorch CPU wheels)."
+            '(PyTorch\'s installation page shows the pip command under "CPU").'
         )
         return Check(name, Status.OK, f"{version} (not the CPU build)", advice)
     return Check(name, Status.OK, version)
