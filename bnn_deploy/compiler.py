@@ -11,7 +11,7 @@ from pathlib import Path
 import tvm
 
 from bnn_deploy.bundle import Bundle, check_destination, write_bundle
-from bnn_deploy.errors import CompileError, InputError
+from bnn_deploy.errors import CompileError, InputError, message_lines
 from bnn_deploy.onnx_file import load_onnx, require_binary
 from bnn_deploy.passes.pipeline import lower
 from bnn_deploy.statistics import model_statistics
@@ -72,9 +72,9 @@ def _object_file(kernels: tvm.IRModule, target: Target, path: Path) -> Path:
     try:
         tvm.tirx.build(kernels, tvm.target.Target(target.llvm)).write_to_file(str(path), "o")
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = message_lines(error)[-1]
         raise CompileError(
-            f"LLVM could not generate code for target '{target.name}': {lines[-1]} This is a defect of bnn-deploy; please "
+            f"LLVM could not generate code for target '{target.name}': {reason} This is a defect of bnn-deploy; please "
             "report it with the ONNX file and the output of --debug."
         ) from error
     return path

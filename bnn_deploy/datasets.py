@@ -18,7 +18,7 @@ from typing import IO
 
 import numpy as np
 
-from bnn_deploy.errors import InputError
+from bnn_deploy.errors import InputError, message_lines
 
 IMAGE_NAMES = ("x", "images")
 LABEL_NAMES = ("y", "labels")
@@ -238,14 +238,12 @@ def _read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, 
             raise ValueError(f"format version {version}")
         shape, fortran_order, dtype = readers[version](stream)
     except ValueError as error:
-        raise InputError(f"{where}: not a numpy array file ({_first_line(error)}); save it with numpy.save.") from error
+        raise InputError(
+            f"{where}: not a numpy array file ({message_lines(error)[0]}); save it with numpy.save."
+        ) from error
     if any(length < 0 for length in shape):
         raise InputError(f"{where}: declares the impossible shape {shape}; save it again with numpy.save.")
     return shape, fortran_order, dtype
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _open_file(path: Path, shape: tuple[int, ...], classes: int) -> tuple[StoredArray, np.ndarray | None]:

@@ -29,3 +29,8 @@ class InputError(BnnDeployError):
 
 class ToolError(BnnDeployError):
     """An outside program (qemu, the linker, the runner) is missing or failed."""
+
+
+def message_lines(error: Exception) -> list[str]:
+    """The lines of another library's error, for quoting one in ours; its type's name when it says nothing."""
+    return str(error).strip().splitlines() or [type(error).__name__]

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 import bnn_deploy
-from bnn_deploy.errors import InputError, ModelFileError
+from bnn_deploy.errors import InputError, ModelFileError, message_lines
 from bnn_deploy.export_cleaning import clean
 from bnn_deploy.export_layers import swap_binary_layers
 from bnn_deploy.export_naming import name_graph
@@ -87,7 +87,7 @@ def _trace(module: nn.Module, input_shape: tuple[int, ...], batch: int | Literal
                 verbose=False,
             )
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = message_lines(error)[0]
         raise ModelFileError(
             f"PyTorch could not export {type(module).__name__} for inputs of shape {tuple(example.shape)}: {reason}"
         ) from error

@@ -17,7 +17,7 @@ import tvm
 from tvm import relax
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_convert_map
 
-from bnn_deploy.errors import CompileError, ModelFileError
+from bnn_deploy.errors import CompileError, ModelFileError, message_lines
 from bnn_deploy.ops.registry import DOMAIN, OPERATORS
 from bnn_deploy.relax_operators import ConvolutionAttributes, call
 
@@ -111,8 +111,10 @@ class _Importer(ONNXGraphImporter):
             else:
                 result = super()._convert_operator(op_name, inputs, attrs, opset)
         except Exception as error:
+            # TVM's errors end with what went wrong.
+            reason = message_lines(error)[-1]
             raise CompileError(
-                f"Node '{layer}' (operator {op_name.removeprefix(_PREFIX)}) could not be imported: {_first_line(error)}"
+                f"Node '{layer}' (operator {op_name.removeprefix(_PREFIX)}) could not be imported: {reason}"
             ) from error
         if isinstance(result, relax.Tuple):
             return relax.Tuple([self._named(field, layer) for field in result.fields])
@@ -124,11 +126,6 @@ class _Importer(ONNXGraphImporter):
         if isinstance(result, relax.Var) and result.name not in self._inputs:
             self.layer_names.setdefault(result.name, layer)
         return result
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
 
 
 def _binary_operator(name: str, inputs: list[relax.Expr], attrs: dict) -> relax.Expr:

@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
-from bnn_deploy.errors import ModelFileError
+from bnn_deploy.errors import ModelFileError, message_lines
 from bnn_deploy.ops.operator import describe
 from bnn_deploy.ops.registry import DOMAIN, OPERATORS, OPSET
 
@@ -43,7 +43,9 @@ def load_onnx(path: str | Path) -> ModelProto:
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as error:
-        raise ModelFileError(f"{path} is not valid ONNX: {_first_line(error)}; export it again.") from error
+        raise ModelFileError(
+            f"{path} is not valid ONNX: {message_lines(error)[0].rstrip('.')}; export it again."
+        ) from error
     return model
 
 
@@ -261,7 +263,3 @@ def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

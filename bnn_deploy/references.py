@@ -11,7 +11,7 @@ import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
 from bnn_deploy.datasets import Batch, Dataset, random_inputs
-from bnn_deploy.errors import InputError, ToolError
+from bnn_deploy.errors import InputError, ToolError, message_lines
 from bnn_deploy.onnx_file import load_onnx, require_binary
 from bnn_deploy.recipe import Calibration, calibration_of, rebuild
 
@@ -100,7 +100,7 @@ def _onnxruntime(model: ModelProto, path: Path) -> Callable[[np.ndarray], np.nda
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
     except Exception as error:
         raise ToolError(
-            f"{path}: onnxruntime cannot load it ({_first_line(error)}); export the model again."
+            f"{path}: onnxruntime cannot load it ({message_lines(error)[0]}); export the model again."
         ) from error
     name = session.get_inputs()[0].name
 
@@ -109,7 +109,7 @@ def _onnxruntime(model: ModelProto, path: Path) -> Callable[[np.ndarray], np.nda
             (output,) = session.run(None, {name: images})
         except Exception as error:
             raise ToolError(
-                f"{path}: onnxruntime cannot run it ({_first_line(error)}); export the model again."
+                f"{path}: onnxruntime cannot run it ({message_lines(error)[0]}); export the model again."
             ) from error
         return np.asarray(output)
 
@@ -148,7 +148,3 @@ def _dimensions(value: ValueInfoProto, path: Path) -> list[int]:
             f"{path}: {value.name!r} needs a batch dimension and fixed sizes after it; export with a fixed image size."
         )
     return dimensions
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -18,9 +18,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-import tvm
 from tvm import ir, relax
 from tvm.ir import _ffi_api as ir_ffi
+
+from bnn_deploy.targets.kernels.specification import word_count
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,6 @@ class ConvolutionAttributes:
 
 
 _TUPLES = ("kernel_shape", "strides", "pads")
-
-
-def words(channels: int) -> int:
-    """uint32 words that hold one bit per channel."""
-    return (channels + 31) // 32
 
 
 def _tensor(shape: list[int], dtype: str) -> relax.TensorType:
@@ -89,12 +85,12 @@ def _infer_linear(call: relax.Call, _context: object) -> relax.TensorType:
 
 def _infer_sign_pack(call: relax.Call, _context: object) -> relax.TensorType:
     *leading, channels = _shape(call.args[0])
-    return _tensor([*leading, words(channels)], "uint32")
+    return _tensor([*leading, word_count(channels)], "uint32")
 
 
 def _infer_ternary_pack(call: relax.Call, _context: object) -> relax.TensorType:
     *leading, channels = _shape(call.args[0])
-    return _tensor([2, *leading, words(channels)], "uint32")
+    return _tensor([2, *leading, word_count(channels)], "uint32")
 
 
 _OPERATORS = {
@@ -130,8 +126,3 @@ def call(
     values = asdict(attributes) if isinstance(attributes, ConvolutionAttributes) else dict(attributes or {})
     values = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
     return relax.Call(ir.Op.get(name), arguments, attrs=ir.make_node("ir.DictAttrs", **values))
-
-
-def is_call(expression: object, *names: str) -> bool:
-    """Whether an expression is a call of one of the named operators (``bnn.…`` or ``relax.…``)."""
-    return isinstance(expression, relax.Call) and isinstance(expression.op, tvm.ir.Op) and expression.op.name in names

@@ -15,7 +15,7 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from bnn_deploy.errors import BnnDeployError, CompileError
+from bnn_deploy.errors import BnnDeployError, CompileError, message_lines
 from bnn_deploy.importer import import_onnx
 from bnn_deploy.passes.onnx.freeze_batch import freeze_batch
 from bnn_deploy.passes.onnx.merge_heads import merge_heads
@@ -129,9 +129,9 @@ class _Runner:
         except BnnDeployError:
             raise
         except Exception as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
+            reason = message_lines(error)[-1]
             raise CompileError(
-                f"The pass '{name}' failed on this model: {lines[-1]} This is a defect of bnn-deploy; please report it with "
+                f"The pass '{name}' failed on this model: {reason} This is a defect of bnn-deploy; please report it with "
                 "the ONNX file and the output of --debug."
             ) from error
         if self.dump_ir is not None:

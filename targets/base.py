@@ -17,7 +17,6 @@ class Target:
         mattr: LLVM features on top of (``+name``) or taken from (``-name``) that core's.
         required_cpu_flags: names in /proc/cpuinfo's ``flags`` (x86) or ``Features`` (arm64) line without which the code faults.
         vector_bits: width of one vector register that kernels should fill, in bits.
-        vector_registers: number of such registers.
     """
 
     name: str
@@ -27,7 +26,6 @@ class Target:
     mattr: tuple[str, ...] = ()
     required_cpu_flags: tuple[str, ...] = ()
     vector_bits: int = 128
-    vector_registers: int = 32
 
     @property
     def llvm(self) -> dict[str, object]:

@@ -24,8 +24,8 @@ from tvm import relax
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.relax.rewriter import DataflowRewriter, integers, layer_identifier, operator_name, static_shape
 from bnn_deploy.relax_operators import ConvolutionAttributes, call
+from bnn_deploy.targets.kernels.specification import WORD_BITS
 
-WORD = 32
 _LAYERS = ("bnn.conv2d", "bnn.tap_scaled_conv2d", "bnn.linear")
 # Moves elements in ways that words cannot follow.
 _FLOAT_NAMES = "reshape permute_dims squeeze expand_dims flatten broadcast_to tile take"
@@ -108,8 +108,8 @@ class _Pack(DataflowRewriter):
             return _Words(self.emit(relax.op.concat([words.value for words in packed], axis=axis)), ternary)
         axes, begin, end, strides = slice_of(value, self.values)
         on_words = [axis % (last + 1) == last for axis in axes]
-        begin = [b // WORD if w else b for b, w in zip(begin, on_words, strict=True)]
-        end = [-(-e // WORD) if w else e for e, w in zip(end, on_words, strict=True)]
+        begin = [b // WORD_BITS if w else b for b, w in zip(begin, on_words, strict=True)]
+        end = [-(-e // WORD_BITS) if w else e for e, w in zip(end, on_words, strict=True)]
         axes = [axis % (last + 1) + planes for axis in axes]
         return _Words(self.emit(relax.op.strided_slice(packed[0].value, axes, begin, end, strides)), ternary)
 
@@ -169,9 +169,9 @@ def _keeps_words_whole(value: relax.Expr, sources: list[relax.Expr], values: dic
         return False
     channels = [static_shape(source)[-1] for source in sources]
     if name == "relax.concat":
-        return int(value.attrs.axis) % (last + 1) != last or all(count % WORD == 0 for count in channels)
+        return int(value.attrs.axis) % (last + 1) != last or all(count % WORD_BITS == 0 for count in channels)
     for axis, first, after, step in zip(*slice_of(value, values), strict=True):
-        whole = step == 1 and first % WORD == 0 and (after == channels[0] or after % WORD == 0)
+        whole = step == 1 and first % WORD_BITS == 0 and (after == channels[0] or after % WORD_BITS == 0)
         if axis % (last + 1) == last and not whole:
             return False
     return True

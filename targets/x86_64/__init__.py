@@ -16,7 +16,6 @@ X86_64_TARGETS = (
         mcpu="x86-64-v3",
         required_cpu_flags=_V3_FLAGS,
         vector_bits=256,
-        vector_registers=16,
     ),
     Target(
         name="x86-64-v4",
@@ -25,7 +24,6 @@ X86_64_TARGETS = (
         mcpu="x86-64-v4",
         required_cpu_flags=_V4_FLAGS,
         vector_bits=512,
-        vector_registers=32,
     ),
     Target(
         name="x86-64-v4-vpopcntdq",
@@ -35,6 +33,5 @@ X86_64_TARGETS = (
         mattr=("+avx512vpopcntdq",),
         required_cpu_flags=(*_V4_FLAGS, "avx512_vpopcntdq"),
         vector_bits=512,
-        vector_registers=32,
     ),
 )
