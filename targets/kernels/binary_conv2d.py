@@ -15,7 +15,7 @@ from tvm.tirx import Buffer, PrimFunc
 from tvm.tirx.script import builder as T
 
 from bnn_deploy.targets.kernels.convolution_tile import ConvolutionTile, TilePosition
-from bnn_deploy.targets.kernels.operands import group_word_loader
+from bnn_deploy.targets.kernels.operands import block_origin, group_word_loader
 from bnn_deploy.targets.kernels.specification import ceil_divide, word_count
 from bnn_deploy.targets.kernels.tiling import Tiling
 from bnn_deploy.targets.kernels.valid_products import emit_valid_products
@@ -55,7 +55,8 @@ def build(tiling: Tiling) -> PrimFunc:
     X uint32 ``specification.input_shape``; weights uint32 ``tiling.weights_shape``; scale float32
     ``specification.scale_shape``; shift float32 (O,); Y float32 ``specification.output_shape``.
     ``y = fma(dot, scale, shift)``; with a scale per tap, in the order of the taps,
-    ``y = fma(dot_T, scale_T, … fma(dot_1, scale_1, 0)) + shift``.
+    ``y = fma(dot_T, scale_T, … fma(dot_1, scale_1, 0)) + shift``. With ``specification.block_rows``, the index of the
+    block is a last parameter, int32.
     """
     layer, tile = tiling.specification, tiling.tile
     batch, rows, columns = tiling.batch, tiling.rows, tiling.columns
@@ -67,13 +68,15 @@ def build(tiling: Tiling) -> PrimFunc:
         shift=((layer.out_channels,), FLOAT),
         Y=(layer.output_shape, FLOAT),
     ) as (builder, (x, weights, scale, shift, y)):
-        image_shape = (2 if layer.ternary else 1, batch, tiling.height, tiling.width, word_count(layer.in_channels))
+        first_image, first_row = block_origin(layer)
+        images = 1 if tiling.flat else layer.batch
+        image_shape = (2 if layer.ternary else 1, images, tiling.height, tiling.width, word_count(layer.in_channels))
         load = group_word_loader(view("image", x, image_shape), layer)
         result = view("result", y, (batch, rows, columns, layer.out_channels))
         with loop("task", chunks * batch * rows, "parallel") as task:
             chunk = let("chunk", task // (batch * rows))
-            n = let("n", task % (batch * rows) // rows)
-            row = let("row", task % rows)
+            result_pixel = (let("result_image", task % (batch * rows) // rows), let("result_row", task % rows))
+            n, row = let("n", first_image + result_pixel[0]), let("row", first_row + result_pixel[1])
             with loop("tile", ceil_divide(columns, tile.pixels)) as index:
                 # The last tile of a row, and the last block of a group, overlap their neighbour.
                 column = let("column", T.min(index * tile.pixels, columns - tile.pixels))
@@ -87,7 +90,7 @@ def build(tiling: Tiling) -> PrimFunc:
                     output = let("output", group * layer.group_outputs + first)
                     if layer.group > 1 and not layer.tap_scaled:
                         emit_valid_products(tiling, load, n, row, column, group, valid)
-                    position = TilePosition(n, row, column, block, group, output)
+                    position = TilePosition(n, row, result_pixel, column, block, group, output)
                     emit_tile(ConvolutionTile(tiling, position, load, weights, scale, valid), shift, result)
     return finished(builder)
 

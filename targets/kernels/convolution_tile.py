@@ -35,10 +35,18 @@ from bnn_deploy.targets.kernels.vector import (
 
 @dataclass(frozen=True)
 class TilePosition:
-    """Where a tile lies: image, output row, its first output column, block of weights, group, first output channel."""
+    """Where a tile lies.
+
+    Attributes:
+        n, row: image and output row, counted over the whole layer.
+        result_pixel: the same, counted within what this call writes.
+        column: first output column.
+        block, group, output: block of weights, group, first output channel.
+    """
 
     n: Index
     row: Index
+    result_pixel: tuple[Index, Index]
     column: Index
     block: Index
     group: Index
@@ -199,4 +207,4 @@ class ConvolutionTile:
                 value = self.total[self.at(self.total, p, v)] + shift[outputs]
             else:
                 value = fused_multiply_add(self.dot_product(p, v), self.scale[outputs], shift[outputs], self.lanes)
-            T.buffer_store(result, value, [position.n, position.row, position.column + p, outputs])
+            T.buffer_store(result, value, [*position.result_pixel, position.column + p, outputs])

@@ -15,7 +15,7 @@ from tvm.ir import Expr
 from tvm.tirx import Buffer, PrimFunc
 from tvm.tirx.script import builder as T
 
-from bnn_deploy.targets.kernels.operands import differing_bits
+from bnn_deploy.targets.kernels.operands import block_origin, differing_bits
 from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification, word_count
 from bnn_deploy.targets.kernels.vector import (
     FLOAT,
@@ -86,17 +86,20 @@ def build(specification: ConvolutionSpecification, lanes: int) -> PrimFunc:
         Y=(layer.output_shape, FLOAT),
     ) as (builder, (x, weights, scale, shift, y)):
         planes = 2 if layer.ternary else 1
-        image = view("image", x, (planes, batch, layer.height, layer.width, word_count(layer.in_channels)))
+        first_image, first_row = block_origin(layer)
+        image = view("image", x, (planes, layer.batch, layer.height, layer.width, word_count(layer.in_channels)))
         emitter = FieldEmitter(layer, image, weights, scale, shift, y)
         with loop("task", batch * rows, "parallel") as task:
-            n, row = let("n", task // rows), let("row", task % rows)
+            result_image, result_row = let("result_image", task // rows), let("result_row", task % rows)
+            n, row = let("n", first_image + result_image), let("row", first_row + result_row)
             with loop("column", columns) as column:
+                pixel, result_pixel = (n, row, column), (result_image, result_row, column)
                 if outputs >= fields:
                     with loop("word", outputs // fields) as word:
-                        emitter.emit((n, row, column), word, 0, lanes, fields // lanes)
+                        emitter.emit(pixel, result_pixel, word, 0, lanes, fields // lanes)
                 if outputs % fields:
                     with loop("field", outputs % fields) as field:
-                        emitter.emit((n, row, column), outputs // fields, field, 1, 1)
+                        emitter.emit(pixel, result_pixel, outputs // fields, field, 1, 1)
     return finished(builder)
 
 
@@ -123,8 +126,8 @@ class FieldEmitter:
                 with when(column_inside):
                     yield kernel_row * kernel_columns + kernel_column, row, column
 
-    def emit(self, position: Pixel, word: Index, field: Index, lanes: int, vectors: int) -> None:
-        """Compute ``lanes * vectors`` output channels from field ``field`` of word ``word``."""
+    def emit(self, position: Pixel, result: Pixel, word: Index, field: Index, lanes: int, vectors: int) -> None:
+        """Compute ``lanes * vectors`` output channels from field ``field`` of word ``word``; ``result``: where they go."""
         layer = self.layer
         width = layer.group_channels
 
@@ -170,7 +173,7 @@ class FieldEmitter:
             else:
                 dot = dot_product(valid[at(v)], differing[at(v)])
                 value = fused_multiply_add(dot, self.scale[outputs(v)], self.shift[outputs(v)], lanes)
-            T.buffer_store(self.y, value, [*position, outputs(v)])
+            T.buffer_store(self.y, value, [*result, outputs(v)])
 
     def counts(self, n: Index, row: Index, column: Index, tap: Index, word: Index) -> tuple[Expr, Expr | None]:
         """One tap of one word: fields that count products of -1 and, unless they all do, products that are not 0."""

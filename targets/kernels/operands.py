@@ -1,4 +1,4 @@
-"""The operands of a binary convolution's inner loop: words of X and the bits in which they differ from the weights."""
+"""The operands of a binary convolution: where a call begins, words of X, and the bits in which they differ from the weights."""
 
 from __future__ import annotations
 
@@ -9,10 +9,19 @@ from tvm.tirx import Buffer
 from tvm.tirx.script import builder as T
 
 from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification, word_count
-from bnn_deploy.targets.kernels.vector import WORD, spread
+from bnn_deploy.targets.kernels.vector import WORD, block_parameter, let, spread
 
 # (image, row, column, group, word of the group) -> one uint32 per plane
 Load = Callable[[Expr, Expr, Expr, Expr, Expr], tuple[Expr, ...]]
+
+
+def block_origin(specification: ConvolutionSpecification) -> tuple[Expr | int, Expr | int]:
+    """Image and output row at which this call begins; with ``block_rows`` this declares the parameter they come from."""
+    if not specification.block_rows:
+        return 0, 0
+    block = block_parameter()
+    blocks = specification.image_output_shape[1] // specification.block_rows
+    return let("first_image", block // blocks), let("first_row", block % blocks * specification.block_rows)
 
 
 def group_word_loader(image: Buffer, specification: ConvolutionSpecification) -> Load:

@@ -99,6 +99,9 @@ class ConvolutionSpecification:
         group: C and O are split into this many groups, as in ONNX Conv.
         ternary: the activations are -1, 0, +1 in two planes rather than -1, +1 in one.
         tap_scaled: one scale per output channel and tap instead of one per output channel.
+        block_rows: 0: one call computes the whole output. Otherwise one call computes that many output rows of one
+            image from the whole of X, and the kernel takes the index of the block of rows (over all images) as a last
+            parameter.
     """
 
     batch: int
@@ -112,6 +115,7 @@ class ConvolutionSpecification:
     group: int = 1
     ternary: bool = False
     tap_scaled: bool = False
+    block_rows: int = 0
 
     def __post_init__(self) -> None:
         sizes = (self.batch, self.height, self.width, self.in_channels, self.out_channels, *self.kernel_shape)
@@ -123,8 +127,12 @@ class ConvolutionSpecification:
             )
         if self.weight_bits >= LARGEST_DOT_PRODUCT:
             raise CompileError(f"{self.weight_bits} weights per output channel are too many: 2**24 are exact.")
-        if min(self.output_shape) < 1:
+        if min(self.image_output_shape) < 1:
             raise CompileError(f"The kernel {self.kernel_shape} is larger than the padded image of {self}.")
+        if self.block_rows < 0 or (self.block_rows and self.image_output_shape[1] % self.block_rows):
+            raise CompileError(
+                f"Blocks of {self.block_rows} rows must divide the {self.image_output_shape[1]} of {self}."
+            )
 
     @property
     def group_channels(self) -> int:
@@ -154,7 +162,13 @@ class ConvolutionSpecification:
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
-        """Y, float32 (N, Ho, Wo, O)."""
+        """Y of one call, float32: (N, Ho, Wo, O), or (1, block_rows, Wo, O)."""
+        batch, rows, columns, outputs = self.image_output_shape
+        return (1, self.block_rows, columns, outputs) if self.block_rows else (batch, rows, columns, outputs)
+
+    @property
+    def image_output_shape(self) -> tuple[int, int, int, int]:
+        """Y of the whole layer, float32 (N, Ho, Wo, O)."""
         top, left, bottom, right = self.pads
         rows = (self.height + top + bottom - self.kernel_shape[0]) // self.strides[0] + 1
         columns = (self.width + left + right - self.kernel_shape[1]) // self.strides[1] + 1

@@ -63,12 +63,12 @@ class Tiling:
     def flat(self) -> bool:
         """A 1x1 layer without stride or padding does not care where a row or an image ends."""
         layer = self.specification
-        return layer.taps == 1 and max(layer.strides) == 1 and not any(layer.pads)
+        return layer.taps == 1 and max(layer.strides) == 1 and not any(layer.pads) and not layer.block_rows
 
     @cached_property
     def batch(self) -> int:
-        """Images as the kernel walks them."""
-        return 1 if self.flat else self.specification.batch
+        """Images that one call walks."""
+        return 1 if self.flat else self.specification.output_shape[0]
 
     @cached_property
     def columns(self) -> int:
@@ -84,7 +84,7 @@ class Tiling:
 
     @cached_property
     def rows(self) -> int:
-        """Output rows per image as the kernel walks them."""
+        """Output rows per image as one call walks them."""
         batch, rows, columns, _ = self.specification.output_shape
         return batch * rows * columns // self.columns if self.flat else rows
 

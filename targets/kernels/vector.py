@@ -115,6 +115,11 @@ def primitive_function(**parameters: tuple[tuple[int, ...], str]) -> Iterator[tu
         yield builder, [T.arg(name, T.Buffer(shape, dtype)) for name, (shape, dtype) in parameters.items()]
 
 
+def block_parameter() -> Expr:
+    """The last parameter (int32) of a kernel that computes one block of rows: which block, counted over all images."""
+    return T.arg("block", T.int32())
+
+
 def finished(builder: IRBuilder) -> PrimFunc:
     """The function built, with the promise that its buffers do not overlap."""
     return builder.get().with_attr("tirx.noalias", True)
