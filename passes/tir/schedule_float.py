@@ -17,19 +17,16 @@ Where: on TIR after ``fuse_float``; binary kernels come scheduled and are left a
 from __future__ import annotations
 
 import tvm
-import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
+from bnn_deploy.passes.tir.split_segments import split_segments
 from bnn_deploy.targets.base import Target
 
 # Vectors wider than this many registers spill; narrower than half a register, LLVM does better alone.
 _MAXIMUM_REGISTERS = 4
 # Below this many elements, waking threads costs more than they save.
 _PARALLEL_ELEMENTS = 16384
-# A concatenation along the last axis is unrolled up to this many vectors: then each knows its source, and none is a choice
-# element by element.
-_UNROLLED_VECTORS = 32
 # A producer is recomputed inside its reader when that at most doubles its work, or when it only moves data.
 _RECOMPUTATION = 2
 
@@ -44,7 +41,9 @@ def schedule_float(function: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
         return function
     for block in schedule.get_child_blocks(root):
         _inline(schedule, block)
-    for block in schedule.get_child_blocks(root):
+    inlined = split_segments(schedule.mod["main"], target.float_lanes)
+    schedule = s_tir.Schedule(tvm.IRModule({"main": inlined}), error_render_level="none")
+    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
         _schedule_block(schedule, block, target)
     return schedule.mod["main"].with_attrs(function.attrs)
 
@@ -101,24 +100,10 @@ def _schedule_block(schedule: s_tir.Schedule, block: SBlockRV, target: Target) -
         schedule.parallel(fused)
     if inner is not None:
         schedule.vectorize(inner)
-        if not reductions and _extent(schedule, spatial[-1]) <= _UNROLLED_VECTORS and _chooses(schedule, block):
-            schedule.unroll(spatial[-1])
     if reductions:
         initial = schedule.decompose_reduction(block, reductions[0])
         if inner is not None:
             schedule.vectorize(schedule.get_loops(initial)[-1])
-
-
-def _chooses(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
-    """Whether the block takes elements from one place or another by their index, as a concatenation does."""
-    choices: list[tvm.ir.Call] = []
-
-    def visit(call: tvm.ir.Call) -> None:
-        if getattr(call.op, "name", "") == "prim.if_then_else":
-            choices.append(call)
-
-    tvm_ffi.structural_walk(schedule.get(block).body, (tvm.ir.Call, visit))
-    return bool(choices)
 
 
 def _vector_lanes(extent: int, target: Target) -> int:

@@ -185,17 +185,3 @@ def test_attributes_survive() -> None:
     function = only(NETWORKS["conv"], IMAGE)
     scheduled = schedule_float(function, HOST)
     tvm.ir.assert_structural_equal(scheduled.attrs, function.attrs)
-
-
-def test_concatenation_is_unrolled() -> None:
-    """Breaks: BiMLP's tiled shortcuts choose their source element by element, which took half of BiMLP-S's time."""
-
-    def tile(emit: object, x: relax.Expr) -> relax.Expr:
-        return relax.op.add(relax.op.concat([x, x, x], axis=3), constant(np.arange(48.0)))
-
-    function = schedule_float(only(tile, IMAGE), NARROW)
-    assert (int(tirx.ForKind.UNROLLED), 3) in loops(function)
-    x = np.random.default_rng(0).integers(-9, 9, IMAGE).astype(np.float32)
-    rest = [np.arange(48, dtype=np.float32), np.zeros((*IMAGE[:3], 48), np.float32)]
-    expected = np.concatenate([x, x, x], axis=3) + np.arange(48, dtype=np.float32)
-    np.testing.assert_array_equal(run_function(function, NARROW, x, *rest)[-1], expected)
