@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnn_deploy import __version__
 from bnn_deploy.errors import BundleError
+from bnn_deploy.object_cache import NO_CACHE, ObjectCache
 from bnn_deploy.plan import ExecutionPlan, Step, TensorSpecification
 from bnn_deploy.runtime import manifest as manifest_format
 
@@ -102,7 +103,13 @@ class Bundle:
 
 
 def write_bundle(
-    output: str | Path, *, kernels_object: Path, plan: ExecutionPlan, target: Target, model_info: dict[str, Any]
+    output: str | Path,
+    *,
+    kernels_object: Path,
+    plan: ExecutionPlan,
+    target: Target,
+    model_info: dict[str, Any],
+    cache: ObjectCache = NO_CACHE,
 ) -> Bundle:
     """Link a bundle and put it in place as a whole; on failure an older bundle at ``output`` stays as it was.
 
@@ -113,6 +120,7 @@ def write_bundle(
         target: the processor.
         model_info: the JSON objects ``"model"`` (the ONNX metadata), ``"statistics"`` (operation counts) and
             ``"tools"`` (versions); missing ones are empty.
+        cache: keeps the objects of the runtime's sources.
 
     Raises:
         BundleError: ``output`` exists and is not a bundle (or holds files of yours too), or cannot be written.
@@ -130,7 +138,7 @@ def write_bundle(
         with tempfile.TemporaryDirectory(prefix=f".{destination.name}.", dir=destination.parent) as temporary:
             folder = Path(temporary) / "bundle"
             folder.mkdir()
-            link_model(folder, kernels_object=kernels_object, plan=plan, architecture=target.architecture)
+            link_model(folder, kernels_object=kernels_object, plan=plan, architecture=target.architecture, cache=cache)
             manifest = _manifest(folder, plan, target, model_info)
             text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
             (folder / manifest_format.NAME).write_text(text + "\n", encoding="utf-8")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import tvm
+import tvm_ffi
 
 from bnn_deploy.bundle import Bundle, check_destination, write_bundle
 from bnn_deploy.errors import CompileError, InputError, message_lines
+from bnn_deploy.object_cache import ObjectCache, cache_folder, content_key
 from bnn_deploy.onnx_file import load_onnx, require_binary
 from bnn_deploy.passes.pipeline import lower
 from bnn_deploy.statistics import model_statistics
@@ -26,6 +29,7 @@ def compile_model(
     *,
     batch: int = 1,
     dump_ir: str | Path | None = None,
+    cache: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Bundle:
     """Compile an ONNX file with binary layers for one target.
@@ -36,6 +40,7 @@ def compile_model(
         output: folder to write; an existing bundle there is replaced, only once everything succeeded.
         batch: images per inference, for files with a dynamic batch.
         dump_ir: folder for the module after every pass; created if missing.
+        cache: take machine code generated before from ``object_cache.cache_folder()``, and keep it there.
         progress: told what is being done.
 
     Raises:
@@ -59,16 +64,41 @@ def compile_model(
         "statistics": model_statistics(model, len(content)).to_dict(),
         "tools": {name: version(name) for name in ("apache-tvm", "onnx", "ziglang")},
     }
+    objects = ObjectCache(cache_folder() if cache else None)
     with tempfile.TemporaryDirectory(prefix="bnn-deploy-") as scratch:
         report("generate machine code")
-        kernels_object = _object_file(lowered.kernels, chosen, Path(scratch) / "kernels.o")
+        kernels_object = Path(scratch) / "kernels.o"
+        objects.get(
+            _kernels_key(lowered.kernels, chosen),
+            kernels_object,
+            lambda: _generate(lowered.kernels, chosen, kernels_object),
+        )
         report("link")
         return write_bundle(
-            output, kernels_object=kernels_object, plan=lowered.plan, target=chosen, model_info=information
+            output,
+            kernels_object=kernels_object,
+            plan=lowered.plan,
+            target=chosen,
+            model_info=information,
+            cache=objects,
         )
 
 
-def _object_file(kernels: tvm.IRModule, target: Target, path: Path) -> Path:
+def _kernels_key(kernels: tvm.IRModule, target: Target) -> str:
+    """A digest of what machine code is made from. TVM 0.27's ``save_json`` crashes on these modules, and its hash has 64 bits
+    only; its script, which writes floats with 17 digits, is the same in every process."""
+    return content_key(
+        (
+            "kernels",
+            json.dumps(target.llvm, sort_keys=True),
+            *(f"{name} {version(name)}" for name in ("apache-tvm", "apache-tvm-ffi")),
+            str(tvm_ffi.structural_hash(kernels)),
+            kernels.script(show_meta=True),
+        )
+    )
+
+
+def _generate(kernels: tvm.IRModule, target: Target, path: Path) -> None:
     try:
         tvm.tirx.build(kernels, tvm.target.Target(target.llvm)).write_to_file(str(path), "o")
     except Exception as error:
@@ -77,7 +107,6 @@ def _object_file(kernels: tvm.IRModule, target: Target, path: Path) -> Path:
             f"LLVM could not generate code for target '{target.name}': {reason} This is a defect of bnn-deploy; please "
             "report it with the ONNX file and the output of --debug."
         ) from error
-    return path
 
 
 def _make_folder(path: Path) -> None:

@@ -14,10 +14,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 from bnn_deploy.codegen import WEIGHTS_ASSEMBLY, generate_plan_source
 from bnn_deploy.errors import ToolError
+from bnn_deploy.object_cache import NO_CACHE, ObjectCache, content_key
 from bnn_deploy.plan import ExecutionPlan
 
 RUNTIME_SOURCES = Path(__file__).parent / "runtime"
@@ -40,7 +43,14 @@ COMPILE_OPTIONS = (
 PROVIDED_TVM_VARIABLES = {"__TVMBackendParallelLaunch", "__TVMBackendAllocWorkspace", "__TVMBackendFreeWorkspace"}
 
 
-def link_model(folder: Path, *, kernels_object: Path, plan: ExecutionPlan, architecture: str) -> None:
+def link_model(
+    folder: Path,
+    *,
+    kernels_object: Path,
+    plan: ExecutionPlan,
+    architecture: str,
+    cache: ObjectCache = NO_CACHE,
+) -> None:
     """Write ``model.so``, ``libmodel.a``, ``runner`` and ``bnn_model.h`` into an existing folder.
 
     Args:
@@ -48,6 +58,7 @@ def link_model(folder: Path, *, kernels_object: Path, plan: ExecutionPlan, archi
         kernels_object: ELF object file that defines the plan's kernels for this architecture.
         plan: the network.
         architecture: ``"x86_64"`` or ``"arm64"``.
+        cache: keeps the objects of the runtime's sources.
 
     Raises:
         ToolError: ziglang is missing or failed, or the kernels need a part of TVM's runtime that bundles do not have.
@@ -71,9 +82,12 @@ def link_model(folder: Path, *, kernels_object: Path, plan: ExecutionPlan, archi
         objects = ["kernels.o", "weights.o"]
         _zig(work, "cc", "-target", musl, "-c", "weights.S", "-o", "weights.o")
         for source in ("plan.c", *MODEL_SOURCES, *RUNNER_SOURCES):
-            _zig(work, "cc", "-target", musl, *COMPILE_OPTIONS, "-c", source)
+            command = ("cc", "-target", musl, *COMPILE_OPTIONS, "-c", source, "-o", source.replace(".c", ".o"))
+            (cache if source != "plan.c" else NO_CACHE).get(
+                _runtime_key(command), work / command[-1], partial(_zig, work, *command)
+            )
             if source not in RUNNER_SOURCES:
-                objects.append(source.replace(".c", ".o"))
+                objects.append(command[-1])
         _zig(work, "ar", "rcsD", "libmodel.a", *objects)
         _zig(
             work,
@@ -93,6 +107,13 @@ def api_symbols() -> list[str]:
     """The functions that bnn_model.h declares: all that ``model.so`` exports."""
     header = (RUNTIME_SOURCES / "bnn_model.h").read_text(encoding="utf-8")
     return re.findall(r"^BNN_API [^(]*?(bnn_\w+)\(", header, flags=re.MULTILINE)
+
+
+def _runtime_key(command: tuple[str, ...]) -> str:
+    """A digest of what ``command`` makes an object of the runtime from."""
+    sources = sorted((*RUNTIME_SOURCES.glob("*.c"), *RUNTIME_SOURCES.glob("*.h")))
+    names = [part for path in sources for part in (path.name.encode(), path.read_bytes())]
+    return content_key(("runtime", version("ziglang"), *command, *names))
 
 
 def _check_tvm_variables(kernels_object: Path) -> None:

@@ -20,16 +20,19 @@ from bnn_deploy.progress import status_line
     "--batch", type=click.IntRange(1, 4096), default=1, show_default=True, metavar="N", help="Images in one call."
 )
 @click.option("--dump-ir", type=FILE, metavar="DIR", help="Write the module after every pass to this folder.")
+@click.option("--no-cache", is_flag=True, help="Generate all machine code anew, and do not keep it.")
 @format_option
 def compile_command(
-    onnx: Path, target: str, output: Path, batch: int, dump_ir: Path | None, output_format: str
+    onnx: Path, target: str, output: Path, batch: int, dump_ir: Path | None, no_cache: bool, output_format: str
 ) -> None:
     """Compile X.onnx to a bundle: a folder with library, static runner, C header and manifest."""
     with status_line() as progress:
         progress("loading the compiler")
         from bnn_deploy.compiler import compile_model
 
-        bundle = compile_model(onnx, target, output, batch=batch, dump_ir=dump_ir, progress=progress)
+        bundle = compile_model(
+            onnx, target, output, batch=batch, dump_ir=dump_ir, cache=not no_cache, progress=progress
+        )
     sizes = {name: entry["bytes"] for name, entry in bundle.manifest["files"].items()}
     result = {
         "path": str(output),
