@@ -21,6 +21,7 @@ from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
 from bnn_deploy.passes.tir.split_segments import split_segments
+from bnn_deploy.passes.tir.vector_math import vector_math
 from bnn_deploy.targets.base import Target
 
 # Vectors wider than this many registers spill; narrower than half a register, LLVM does better alone.
@@ -45,7 +46,7 @@ def schedule_float(function: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
     schedule = s_tir.Schedule(tvm.IRModule({"main": inlined}), error_render_level="none")
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
         _schedule_block(schedule, block, target)
-    return schedule.mod["main"].with_attrs(function.attrs)
+    return vector_math(schedule.mod["main"].with_attrs(function.attrs))
 
 
 def _has_root(function: tirx.PrimFunc) -> bool:
