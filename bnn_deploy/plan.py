@@ -1,6 +1,7 @@
 """The execution plan: the straight line of kernel calls that a compiled network is, over one planned arena.
 
-The passes end in a plan, the code generator turns it into C tables, and profile and validate report by its steps.
+Neighbouring calls may form a stage that runs block of rows by block of rows, so that what they hand to each other stays in
+the caches. The passes end in a plan, the code generator turns it into C tables, and profile and validate report by its steps.
 """
 
 from __future__ import annotations
@@ -17,14 +18,23 @@ class Space(Enum):
     OUTPUT = "output"
     WEIGHTS = "weights"
     ARENA = "arena"
+    WORKSPACE = "workspace"  # each thread has its own
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One pointer given to a kernel: ``offset`` bytes into ``space`` (64-byte aligned within weights and arena)."""
+    """One pointer given to a kernel: ``offset`` bytes into ``space`` (64-byte aligned), moved on block by block.
+
+    Attributes:
+        space, offset: the address in block 0.
+        stride: bytes to the next place; in block ``b`` the address is ``offset + b // every * stride``.
+        every: blocks that share a place: 1 for rows of an image, the blocks of an image for what it has once.
+    """
 
     space: Space
     offset: int
+    stride: int = 0
+    every: int = 1
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,8 @@ class Step:
         layer: module path of the PyTorch layer (or ONNX node) this call computes; several layers fused are joined by `` + ``.
         kind: ``"binary"`` (popcount kernel), ``"pack"`` (sign + bitpack) or ``"float"``.
         arguments: in the kernel's order, inputs first, then outputs, then scratch.
-        binary_macs: multiply-accumulates on bits in one call.
+        binary_macs: multiply-accumulates on bits, all blocks together.
+        takes_block: the kernel has a last parameter ``int32_t``: the index of the block.
     """
 
     kernel: str
@@ -58,14 +69,49 @@ class Step:
     kind: str
     arguments: tuple[Argument, ...]
     binary_macs: int = 0
+    takes_block: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Neighbouring steps that run block after block; blocks are independent, and threads share them out."""
+
+    step_count: int
+    blocks: int = 1
 
 
 @dataclass(frozen=True)
 class ExecutionPlan:
-    """A whole network: steps in order, constant bytes, and the size of the one arena they share."""
+    """A whole network: steps in order, constant bytes, and the sizes of the arena and of each thread's workspace.
+
+    ``stages`` covers the steps in order; when it is empty, every step is a stage of one block.
+    """
 
     steps: tuple[Step, ...]
     inputs: tuple[TensorSpecification, ...]
     outputs: tuple[TensorSpecification, ...]
     weights: bytes
     arena_bytes: int
+    workspace_bytes: int = 0
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def schedule(self) -> tuple[Stage, ...]:
+        """``stages``, or one stage of one block for each step."""
+        return self.stages or (Stage(1),) * len(self.steps)
+
+    def script(self) -> str:
+        """One line per stage and step, for ``--dump-ir``."""
+        lines, steps = [], iter(self.steps)
+        for index, stage in enumerate(self.schedule):
+            lines.append(f"stage {index}: {stage.blocks} blocks")
+            for _ in range(stage.step_count):
+                step = next(steps)
+                arguments = ", ".join(
+                    f"{a.space.value}+{a.offset}" + f"~{a.stride}" * bool(a.stride) for a in step.arguments
+                )
+                lines.append(f"    {step.kind:6} {step.kernel}({arguments})  # {step.layer}")
+        lines.append(
+            f"arena {self.arena_bytes} bytes, workspace {self.workspace_bytes} bytes, weights {len(self.weights)} bytes"
+        )
+        return "\n".join(lines) + "\n"

@@ -29,6 +29,7 @@ class ConvolutionAttributes:
     """Geometry of a binary convolution; ``pads`` is (top, left, bottom, right), ``in_channels`` counts all groups.
 
     ``ternary`` is 1 where the packed input is two planes; ``channels_last`` is 1 once the layout pass has run.
+    ``block_rows`` is not 0 where one call computes that many output rows of one image from the whole input.
     """
 
     kernel_shape: tuple[int, int]
@@ -38,6 +39,7 @@ class ConvolutionAttributes:
     in_channels: int
     ternary: int = 0
     channels_last: int = 0
+    block_rows: int = 0
 
     @classmethod
     def of(cls, call: relax.Call) -> ConvolutionAttributes:
@@ -73,7 +75,10 @@ def _infer_conv2d(call: relax.Call, _context: object) -> relax.TensorType:
         n, _, h, w = _shape(call.args[0])
         return _tensor([n, out_channels, *attributes.spatial(h, w)], "float32")
     n, h, w, _ = _shape(call.args[0])[-4:]
-    return _tensor([n, *attributes.spatial(h, w), out_channels], "float32")
+    rows, columns = attributes.spatial(h, w)
+    if attributes.block_rows:
+        n, rows = 1, attributes.block_rows
+    return _tensor([n, rows, columns, out_channels], "float32")
 
 
 def _infer_linear(call: relax.Call, _context: object) -> relax.TensorType:

@@ -1,6 +1,6 @@
 """The compiler, as one list to read: every pass in order, by phase.
 
-ONNX -> (freeze, merge) -> Relax -> (name, fold, lay out, pack, lower, fuse) -> TIR -> (schedule, raw pointers) -> plan.
+ONNX -> (freeze, merge) -> Relax -> (name, fold, lay out, pack, block, lower, fuse) -> TIR -> (schedule, raw pointers) -> plan.
 Each pass is a file of its own, with a before/after example and the reason why it stands where it does.
 """
 
@@ -12,14 +12,13 @@ from pathlib import Path
 
 import onnx
 import tvm
-import tvm_ffi
-from tvm import tirx
 
 from bnn_deploy.errors import BnnDeployError, CompileError, message_lines
 from bnn_deploy.importer import import_onnx
 from bnn_deploy.passes.onnx.freeze_batch import freeze_batch
 from bnn_deploy.passes.onnx.merge_heads import merge_heads
-from bnn_deploy.passes.plan_memory import plan_memory
+from bnn_deploy.passes.plan_memory import LoweredFunction, plan_memory
+from bnn_deploy.passes.relax.block_rows import StagedNetwork, block_rows
 from bnn_deploy.passes.relax.decompose_group_norm import decompose_group_norm
 from bnn_deploy.passes.relax.drop_identity import drop_identity
 from bnn_deploy.passes.relax.fold_affine import fold_affine
@@ -30,7 +29,7 @@ from bnn_deploy.passes.relax.lower_binary import lower_binary
 from bnn_deploy.passes.relax.name_layers import name_layers
 from bnn_deploy.passes.relax.pack import pack
 from bnn_deploy.passes.relax.to_channels_last import to_channels_last
-from bnn_deploy.passes.tir.raw_pointers import RawKernel, raw_pointers
+from bnn_deploy.passes.tir.kernel_set import KernelSet
 from bnn_deploy.passes.tir.schedule_float import schedule_float
 from bnn_deploy.plan import ExecutionPlan
 from bnn_deploy.targets.base import Target
@@ -82,35 +81,28 @@ def lower(
     module = run("decompose_group_norm", lambda: decompose_group_norm(module))
     module = run("pack", lambda: pack(module))
 
-    # Phase 4, Relax to TIR: which kernel computes it.
-    module = run("lower_binary", lambda: lower_binary(module, target))
-    module = run("fuse_float", lambda: fuse_float(module))
+    return lower_packed(module, target, run)
+
+
+def lower_packed(
+    module: tvm.IRModule,
+    target: Target,
+    run: Callable[[str, Callable[[], object]], object] = lambda name, compute: compute(),
+) -> Lowered:
+    """The passes from packed Relax on: from what the network computes to how the target does."""
+    network = run("block_rows", lambda: block_rows(module))
+    functions = {"main": network.main} | {name: stage.module for name, stage in network.stages.items()}
+
+    # Phase 4, Relax to TIR, for the network and for one block of every stage: which kernel computes it.
+    functions = run("lower_binary", lambda: {name: lower_binary(f, target) for name, f in functions.items()})
+    functions = run("fuse_float", lambda: {name: fuse_float(f) for name, f in functions.items()})
 
     # Phase 5, TIR and the plan.
-    kernels = run("schedule_float", lambda: _scheduled(module, target))
-    raw = run("raw_pointers", lambda: _raw(kernels))
-    plan = run("plan_memory", lambda: plan_memory(module, raw))
-    unique = {str(kernel.function.attrs["global_symbol"]): kernel.function for kernel in raw.values()}
-    return Lowered(tvm.IRModule(unique), plan)
-
-
-def _scheduled(module: tvm.IRModule, target: Target) -> dict[str, tirx.PrimFunc]:
-    functions = {v.name_hint: f for v, f in module.functions_items() if isinstance(f, tirx.PrimFunc)}
-    return {name: schedule_float(functions[name], target) for name in sorted(functions)}
-
-
-def _raw(kernels: dict[str, tirx.PrimFunc]) -> dict[str, RawKernel]:
-    """Raw kernels by function name; structurally equal ones are one C symbol."""
-    raw: dict[str, RawKernel] = {}
-    seen: dict[int, list[tuple[tirx.PrimFunc, RawKernel]]] = {}
-    for name, function in kernels.items():
-        alike = seen.setdefault(tvm_ffi.structural_hash(function), [])
-        same = next((kernel for other, kernel in alike if tvm_ffi.structural_equal(function, other)), None)
-        if same is None:
-            same = raw_pointers(function, f"bnn_kernel_{name}")
-            alike.append((function, same))
-        raw[name] = same
-    return raw
+    kernels = KernelSet(lambda function: schedule_float(function, target))
+    lowered = run("kernel_set", lambda: {name: LoweredFunction(f, kernels.of(f)) for name, f in functions.items()})
+    stages = {name: (stage, lowered[name]) for name, stage in network.stages.items()}
+    plan = run("plan_memory", lambda: plan_memory(lowered["main"], stages))
+    return Lowered(kernels.module(), plan)
 
 
 class _Runner:
@@ -147,15 +139,14 @@ class _Runner:
 
 
 def _text(result: object) -> str:
-    if isinstance(result, tvm.IRModule):
+    if isinstance(result, (tvm.IRModule, StagedNetwork)):
         return result.script()
     if isinstance(result, ExecutionPlan):
-        return (
-            "\n".join(
-                f"{s.kind:6} {s.kernel}({', '.join(f'{a.space.value}+{a.offset}' for a in s.arguments)})  # {s.layer}"
-                for s in result.steps
-            )
-            + f"\narena {result.arena_bytes} bytes, weights {len(result.weights)} bytes\n"
-        )
-    functions = [value.function if isinstance(value, RawKernel) else value for value in result.values()]
-    return "\n\n".join(function.script() for function in functions)
+        return result.script()
+    parts = []
+    for name, value in result.items():
+        if isinstance(value, LoweredFunction):
+            parts += [f"# {name} calls {kernel}\n{raw.function.script()}" for kernel, raw in value.kernels.items()]
+        else:
+            parts.append(f"# {name}\n{value.script()}")
+    return "\n\n".join(parts)

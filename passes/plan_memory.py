@@ -1,4 +1,4 @@
-"""Lay the straight line of kernel calls out over one arena.
+"""Lay the straight line of kernel calls out over one arena, and the inside of every stage over a thread's workspace.
 
 Before::
 
@@ -9,11 +9,14 @@ After::
 
 Every buffer lives from the call that writes it to the last that reads it; larger buffers are placed first, each at the lowest
 offset free for its whole life. Reshapes share their source's bytes. Equal constants are stored once.
+A stage counts as one call: what it reads and writes lies in the arena, and its steps walk through it block by block; what only
+its own steps see lies in the workspace, which all stages use one after the other.
 Where: last; its result is what the code generator writes down.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
@@ -21,12 +24,22 @@ import tvm
 from tvm import relax
 
 from bnn_deploy.errors import CompileError
+from bnn_deploy.passes.relax.block_rows import RowStage
 from bnn_deploy.passes.relax.rewriter import constant_array, is_constant, main_bindings, operator_name, static_shape
+from bnn_deploy.passes.relax.row_rules import Rows
 from bnn_deploy.passes.tir.raw_pointers import RawKernel
-from bnn_deploy.plan import Argument, ExecutionPlan, Space, Step, TensorSpecification
+from bnn_deploy.plan import Argument, ExecutionPlan, Space, Stage, Step, TensorSpecification
 
 _ALIGNMENT = 64
 _ITEM_BYTES = {"float32": 4, "uint32": 4, "int32": 4, "int64": 8, "uint8": 1, "bool": 1}
+
+
+@dataclass(frozen=True)
+class LoweredFunction:
+    """A Relax function of kernel calls, and its kernels by the name of the called function."""
+
+    module: tvm.IRModule
+    kernels: Mapping[str, RawKernel]
 
 
 @dataclass
@@ -38,118 +51,220 @@ class _Buffer:
     last: int
     argument: Argument | None = None
 
+    def at(self, stride: int = 0, every: int = 1) -> _Moving:
+        """The buffer as a stage's steps address it."""
+        return _Moving(self, stride, every)
+
+
+@dataclass(frozen=True)
+class _Moving:
+    """A buffer whose address moves on from block to block."""
+
+    buffer: _Buffer
+    stride: int = 0
+    every: int = 1
+
+    @property
+    def argument(self) -> Argument:
+        """The address, once the buffer is placed."""
+        place = self.buffer.argument
+        return Argument(place.space, place.offset, self.stride, self.every)
+
 
 @dataclass
-class _Planner:
-    buffers: dict[relax.Var, _Buffer] = field(default_factory=dict)
-    tuples: dict[relax.Var, list[_Buffer]] = field(default_factory=dict)
-    placed: list[_Buffer] = field(default_factory=list)
-    weights: bytearray = field(default_factory=bytearray)
-    constants: dict[bytes, int] = field(default_factory=dict)
+class _Constants:
+    """The bytes of all constants, each once."""
 
-    def constant(self, data: bytes) -> Argument:
-        if data not in self.constants:
-            self.weights.extend(bytes(-len(self.weights) % _ALIGNMENT))
-            self.constants[data] = len(self.weights)
-            self.weights.extend(data)
-        return Argument(Space.WEIGHTS, self.constants[data])
+    data: bytearray = field(default_factory=bytearray)
+    offsets: dict[bytes, int] = field(default_factory=dict)
 
-    def read(self, expression: relax.Expr, step: int) -> _Buffer:
+    def argument(self, data: bytes) -> Argument:
+        if data not in self.offsets:
+            self.data.extend(bytes(-len(self.data) % _ALIGNMENT))
+            self.offsets[data] = len(self.data)
+            self.data.extend(data)
+        return Argument(Space.WEIGHTS, self.offsets[data])
+
+
+@dataclass
+class _Call:
+    """A kernel call and its arguments."""
+
+    value: relax.Call
+    arguments: list[_Moving]
+
+
+class _Frame:
+    """The buffers of one function: the network, or one block of a stage."""
+
+    def __init__(self, constants: _Constants) -> None:
+        self.constants = constants
+        self.buffers: dict[relax.Var, _Moving] = {}
+        self.tuples: dict[relax.Var, list[_Moving]] = {}
+        self.placed: list[_Buffer] = []
+
+    def read(self, expression: relax.Expr, step: int) -> _Moving:
+        """The buffer of a variable or constant; it must stay until ``step``."""
         if is_constant(expression):
-            return _Buffer(0, step, step, self.constant(constant_array(expression).tobytes()))
-        buffer = self.buffers[expression]
-        buffer.last = max(buffer.last, step)
-        return buffer
+            return _Buffer(0, step, step, self.constants.argument(constant_array(expression).tobytes())).at()
+        moving = self.buffers[expression]
+        moving.buffer.last = max(moving.buffer.last, step)
+        return moving
 
-    def allocate(self, size: int, step: int) -> _Buffer:
+    def allocate(self, size: int, step: int) -> _Moving:
+        """A new buffer that is written at ``step``."""
         self.placed.append(_Buffer(size, step, step))
-        return self.placed[-1]
+        return self.placed[-1].at()
+
+    def write(self, variable: relax.Var, out: relax.TensorType | relax.TupleType, step: int) -> list[_Moving]:
+        """New buffers for the results of a call."""
+        whole = isinstance(out, relax.TupleType)
+        writes = [self.allocate(_bytes(ty), step) for ty in (out.fields if whole else [out])]
+        if whole:
+            self.tuples[variable] = writes
+        else:
+            self.buffers[variable] = writes[0]
+        return writes
+
+    def alias(self, variable: relax.Var, value: relax.Expr, step: int) -> bool:
+        """Whether ``value`` is another name or shape of what is there; if so, it is known from now on."""
+        if operator_name(value) == "relax.reshape":
+            self.buffers[variable] = self.read(value.args[0], step)
+        elif isinstance(value, relax.TupleGetItem):
+            self.buffers[variable] = self.tuples[value.tuple_value][value.index]
+        elif isinstance(value, relax.Var):
+            self.buffers[variable] = self.buffers[value]
+        elif isinstance(value, relax.Tuple):
+            self.tuples[variable] = [self.buffers[item] for item in value.fields]
+        else:
+            return False
+        return True
+
+    def call(self, variable: relax.Var, value: relax.Call, kernels: Mapping[str, RawKernel], step: int) -> _Call:
+        """A kernel call at ``step``: what it reads, writes, and scratch memory."""
+        # A plain number among the arguments stands for the index of the block.
+        tensors = [a for a in value.args[1].fields if isinstance(a.ty, relax.TensorType)]
+        reads = [self.read(argument, step) for argument in tensors]
+        writes = self.write(variable, value.ty_args[0], step)
+        scratch = [self.allocate(size, step) for size in kernels[value.args[0].name_hint].scratch_bytes]
+        return _Call(value, [*reads, *writes, *scratch])
+
+    def place(self, space: Space) -> int:
+        """Give each buffer an offset, largest first; returns the bytes of the space."""
+        done: list[_Buffer] = []
+        waiting = [buffer for buffer in self.placed if buffer.argument is None]
+        for buffer in sorted(waiting, key=lambda b: (-b.size, b.first)):
+            offset = 0
+            alive = [other for other in done if other.first <= buffer.last and buffer.first <= other.last]
+            for other in sorted(alive, key=lambda b: b.argument.offset):
+                if offset + buffer.size <= other.argument.offset:
+                    break
+                offset = max(offset, _aligned(other.argument.offset + other.size))
+            buffer.argument = Argument(space, offset)
+            done.append(buffer)
+        return max((_aligned(buffer.argument.offset + buffer.size) for buffer in done), default=0)
 
 
-def plan_memory(module: tvm.IRModule, kernels: dict[str, RawKernel]) -> ExecutionPlan:
+@dataclass
+class _PlannedStage:
+    """The kernel calls of one stage of the plan."""
+
+    function: LoweredFunction
+    calls: list[_Call]
+    blocks: int = 1
+    workspace: _Frame | None = None
+
+
+def plan_memory(
+    network: LoweredFunction, stages: Mapping[str, tuple[RowStage, LoweredFunction]] | None = None
+) -> ExecutionPlan:
     """Run the pass.
 
     Args:
-        module: Relax ``main`` of call_tir, tuple access and reshape only.
-        kernels: by name of the called function; identical kernels may share one symbol.
+        network: Relax ``main`` of call_tir, calls of stages (call_dps_packed), tuple access and reshape only.
+        stages: each stage as it was cut, and its function of kernel calls.
 
     Raises:
-        CompileError: main still holds something that is not a kernel call (a defect of an earlier pass); names it.
+        CompileError: a function still holds something that is not a kernel call (a defect of an earlier pass); names it.
     """
-    main = module["main"]
-    layers = {str(name): str(layer) for name, layer in module.attrs["kernel_layers"].items()}
-    planner = _Planner()
+    main = network.module["main"]
+    constants = _Constants()
+    frame = _Frame(constants)
     for parameter in main.params:
-        planner.buffers[parameter] = _Buffer(0, 0, 0, Argument(Space.INPUT, 0))
-    calls: list[tuple[relax.Call, list[_Buffer]]] = []
+        frame.buffers[parameter] = _Buffer(0, 0, 0, Argument(Space.INPUT, 0)).at()
+    planned: list[_PlannedStage] = []
     for binding in main_bindings(main):
-        value = binding.value
+        value, step = binding.value, len(planned)
         if operator_name(value) == "relax.call_tir":
-            calls.append((value, _call_buffers(planner, binding.var, value, kernels, len(calls))))
-        elif operator_name(value) == "relax.reshape":
-            planner.buffers[binding.var] = planner.read(value.args[0], len(calls))
-        elif isinstance(value, relax.TupleGetItem):
-            planner.buffers[binding.var] = planner.tuples[value.tuple_value][value.index]
-        elif isinstance(value, relax.Var):
-            planner.buffers[binding.var] = planner.buffers[value]
-        else:
+            planned.append(_PlannedStage(network, [frame.call(binding.var, value, network.kernels, step)]))
+        elif operator_name(value) == "relax.call_dps_packed":
+            stage, function = (stages or {})[str(value.args[0].global_symbol)]
+            reads = [frame.read(argument, step) for argument in value.args[1].fields]
+            writes = frame.write(binding.var, value.ty_args[0], step)
+            planned.append(_plan_stage(stage, function, reads, writes, constants))
+        elif not frame.alias(binding.var, value, step):
             raise CompileError(
                 f"Cannot plan '{operator_name(value) or type(value).__name__}': it is not a kernel call."
             )
     result = main.body.body
-    output = planner.buffers.get(result)
-    if output is None or output.argument is not None:
+    output = frame.buffers.get(result)
+    if output is None or output.buffer.argument is not None:
         raise CompileError("The network's output must be computed by a kernel; found a constant or the input itself.")
-    output.argument = Argument(Space.OUTPUT, 0)
-    arena_bytes = _place([buffer for buffer in planner.placed if buffer.argument is None])
+    output.buffer.argument = Argument(Space.OUTPUT, 0)
+    arena_bytes = frame.place(Space.ARENA)
+    workspaces = [stage.workspace.place(Space.WORKSPACE) for stage in planned if stage.workspace is not None]
     return ExecutionPlan(
-        steps=tuple(_step(call, buffers, kernels, layers) for call, buffers in calls),
+        steps=tuple(_step(call, stage) for stage in planned for call in stage.calls),
         inputs=tuple(_specification(parameter.name, parameter) for parameter in main.params),
         outputs=(_specification("logits", result),),
-        weights=bytes(planner.weights),
+        weights=bytes(constants.data),
         arena_bytes=arena_bytes,
+        workspace_bytes=max(workspaces, default=0),
+        stages=tuple(Stage(len(stage.calls), stage.blocks) for stage in planned),
     )
 
 
-def _call_buffers(
-    planner: _Planner, variable: relax.Var, call: relax.Call, kernels: dict[str, RawKernel], step: int
-) -> list[_Buffer]:
-    reads = [planner.read(argument, step) for argument in call.args[1].fields]
-    out = call.ty_args[0]
-    types = list(out.fields) if isinstance(out, relax.TupleType) else [out]
-    writes = [planner.allocate(_bytes(ty), step) for ty in types]
-    if isinstance(out, relax.TupleType):
-        planner.tuples[variable] = writes
-    else:
-        planner.buffers[variable] = writes[0]
-    scratch = [planner.allocate(size, step) for size in kernels[call.args[0].name_hint].scratch_bytes]
-    return [*reads, *writes, *scratch]
+def _plan_stage(
+    stage: RowStage, function: LoweredFunction, reads: list[_Moving], writes: list[_Moving], constants: _Constants
+) -> _PlannedStage:
+    """The steps of a stage; ``reads`` and ``writes`` are whole tensors, in the order of its parameters and results."""
+    main = function.module["main"]
+    frame = _Frame(constants)
+    for parameter, moving, how in zip(main.params, reads, stage.reads, strict=True):
+        stride = 0 if how is Rows.WHOLE else _bytes(parameter.ty)
+        frame.buffers[parameter] = moving.buffer.at(stride, stage.blocks_per_image if how is Rows.IMAGE else 1)
+    calls: list[_Call] = []
+    for binding in main_bindings(main):
+        value = binding.value
+        if operator_name(value) == "relax.call_tir":
+            calls.append(frame.call(binding.var, value, function.kernels, len(calls)))
+        elif not frame.alias(binding.var, value, len(calls)):
+            raise CompileError(
+                f"Cannot plan '{operator_name(value) or type(value).__name__}': it is not a kernel call."
+            )
+    result = main.body.body
+    results = frame.tuples[result] if isinstance(result.ty, relax.TupleType) else [frame.buffers[result]]
+    stored = {
+        id(inner.buffer): whole.buffer.at(inner.buffer.size) for inner, whole in zip(results, writes, strict=True)
+    }
+    for call in calls:
+        call.arguments = [stored.get(id(moving.buffer), moving) for moving in call.arguments]
+    frame.placed = [buffer for buffer in frame.placed if id(buffer) not in stored]
+    return _PlannedStage(function, calls, stage.blocks, frame)
 
 
-def _place(buffers: list[_Buffer]) -> int:
-    """Give each buffer an arena offset, largest first; returns the arena's size in bytes."""
-    done: list[_Buffer] = []
-    for buffer in sorted(buffers, key=lambda b: (-b.size, b.first)):
-        offset = 0
-        alive = [other for other in done if other.first <= buffer.last and buffer.first <= other.last]
-        for other in sorted(alive, key=lambda b: b.argument.offset):
-            if offset + buffer.size <= other.argument.offset:
-                break
-            offset = max(offset, _aligned(other.argument.offset + other.size))
-        buffer.argument = Argument(Space.ARENA, offset)
-        done.append(buffer)
-    return max((_aligned(buffer.argument.offset + buffer.size) for buffer in done), default=0)
-
-
-def _step(call: relax.Call, buffers: list[_Buffer], kernels: dict[str, RawKernel], layers: dict[str, str]) -> Step:
-    name = call.args[0].name_hint
-    attributes = call.attrs
+def _step(call: _Call, stage: _PlannedStage) -> Step:
+    name = call.value.args[0].name_hint
+    kernel = stage.function.kernels[name]
+    attributes = call.value.attrs
+    layers = stage.function.module.attrs["kernel_layers"]
     return Step(
-        kernel=str(kernels[name].function.attrs["global_symbol"]),
-        layer=layers[name] if attributes is None else str(attributes["layer"]),
+        kernel=kernel.symbol,
+        layer=str(layers[name] if attributes is None else attributes["layer"]),
         kind="float" if attributes is None else str(attributes["kind"]),
-        arguments=tuple(buffer.argument for buffer in buffers),
-        binary_macs=0 if attributes is None else int(attributes["binary_macs"]),
+        arguments=tuple(moving.argument for moving in call.arguments),
+        binary_macs=0 if attributes is None else int(attributes["binary_macs"]) * stage.blocks,
+        takes_block=kernel.takes_block,
     )
 
 

@@ -8,9 +8,9 @@
  *     if (bnn_run(model, inputs, outputs) != BNN_OK) ...
  *     bnn_destroy(model);
  *
- * Memory: bnn_create makes one allocation (bnn_memory_bytes) and nothing is allocated afterwards, except the worker
- * threads' stacks at the first run with more than one thread. Buffers given by the caller may have any alignment; with
- * 64 bytes a copy is saved. Inputs are only read, and must not overlap outputs.
+ * Memory: bnn_create allocates bnn_memory_bytes(threads), bnn_set_threads the threads' part of it anew, and nothing else is
+ * allocated, except the worker threads' stacks at the first run with more than one thread. Buffers given by the caller may
+ * have any alignment; with 64 bytes a copy is saved. Inputs are only read, and must not overlap outputs.
  *
  * Threads: one bnn_model serves one run at a time (a second one at the same moment gets BNN_ERROR_BUSY); different
  * bnn_models are independent and may run at the same time. Results do not depend on the number of threads. After fork()
@@ -47,7 +47,7 @@ typedef struct bnn_tensor {
     size_t bytes;
 } bnn_tensor;
 
-/* One kernel call. */
+/* One kernel: called once, or once for every block of rows. */
 typedef struct bnn_step {
     const char *kernel; /* C symbol */
     const char *layer;  /* module path in PyTorch; several fused layers are joined by " + " */
@@ -62,8 +62,9 @@ BNN_API const bnn_tensor *bnn_inputs(size_t *count);
 BNN_API const bnn_tensor *bnn_outputs(size_t *count);
 BNN_API const bnn_step *bnn_steps(size_t *count);
 
-/* Bytes that bnn_create allocates: the arena of intermediate results, and room to realign inputs and outputs. */
-BNN_API size_t bnn_memory_bytes(void);
+/* Bytes that bnn_create allocates: the arena of intermediate results, a workspace for each thread, and room to realign
+ * inputs and outputs. 0 for a thread count outside 1..BNN_MAX_THREADS. */
+BNN_API size_t bnn_memory_bytes(int threads);
 
 /* Prepares the network for runs on `threads` threads in all: the caller's and threads - 1 workers. */
 BNN_API bnn_status bnn_create(int threads, bnn_model **model);
@@ -74,7 +75,8 @@ BNN_API bnn_status bnn_set_threads(bnn_model *model, int threads);
 /* Runs the network once. inputs[i] and outputs[i] point to the bytes of bnn_inputs()[i] and bnn_outputs()[i]. */
 BNN_API bnn_status bnn_run(bnn_model *model, const void *const *inputs, void *const *outputs);
 
-/* The same, on the monotonic clock: step_seconds holds one number per step; total_seconds is the whole run. */
+/* The same, on the monotonic clock: step_seconds holds one number per step, all its calls together;
+ * total_seconds is the whole run. Steps that run block by block share the time of their stage. */
 BNN_API bnn_status bnn_run_timed(bnn_model *model, const void *const *inputs, void *const *outputs,
                                  double *step_seconds, double *total_seconds);
 

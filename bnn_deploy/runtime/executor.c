@@ -1,4 +1,4 @@
-/* Runs the generated plan, step after step, over one arena. */
+/* Runs the generated plan: stage after stage, each block of rows by block of rows, over one arena. */
 #include "plan.h"
 #include "thread_pool.h"
 
@@ -11,8 +11,9 @@ enum { ALIGNMENT = 64 };
 struct bnn_model {
     bnn_pool pool;
     atomic_flag busy;
-    ptrdiff_t failed_step;
+    atomic_ptrdiff_t failed_step;
     unsigned char *arena;
+    unsigned char *thread_memory;   /* per thread: workspace, then the seconds of every step */
     unsigned char **inputs;         /* what the kernels are given: the caller's buffer, or its realigned copy */
     unsigned char **outputs;
     unsigned char **aligned_inputs; /* room inside this model */
@@ -33,10 +34,20 @@ static size_t pointer_bytes(void) {
     return round_up(2 * (bnn_network.input_count + bnn_network.output_count) * sizeof(unsigned char *));
 }
 
-size_t bnn_memory_bytes(void) {
+static size_t shared_bytes(void) {
     return round_up(sizeof(bnn_model)) + pointer_bytes() + round_up(bnn_network.arena_bytes) +
            tensor_bytes(bnn_network.inputs, bnn_network.input_count) +
            tensor_bytes(bnn_network.outputs, bnn_network.output_count);
+}
+
+static size_t bytes_per_thread(void) {
+    return round_up(bnn_network.workspace_bytes) + round_up(bnn_network.step_count * sizeof(double));
+}
+
+static int thread_count_is_valid(int threads) { return threads >= 1 && threads <= BNN_MAX_THREADS; }
+
+size_t bnn_memory_bytes(int threads) {
+    return thread_count_is_valid(threads) ? shared_bytes() + (size_t)threads * bytes_per_thread() : 0;
 }
 
 const bnn_tensor *bnn_inputs(size_t *count) {
@@ -62,18 +73,24 @@ static unsigned char *place(unsigned char **places, const bnn_tensor *tensors, s
     return next;
 }
 
-static int thread_count_is_valid(int threads) { return threads >= 1 && threads <= BNN_MAX_THREADS; }
+static unsigned char *allocate_thread_memory(int threads) {
+    return aligned_alloc(ALIGNMENT, (size_t)threads * bytes_per_thread());
+}
 
 bnn_status bnn_create(int threads, bnn_model **result) {
     if (result == NULL || !thread_count_is_valid(threads)) {
         return BNN_ERROR_ARGUMENT;
     }
     *result = NULL;
-    unsigned char *memory = aligned_alloc(ALIGNMENT, bnn_memory_bytes());
-    if (memory == NULL) {
+    unsigned char *memory = aligned_alloc(ALIGNMENT, shared_bytes());
+    unsigned char *thread_memory = allocate_thread_memory(threads);
+    if (memory == NULL || thread_memory == NULL) {
+        free(memory);
+        free(thread_memory);
         return BNN_ERROR_MEMORY;
     }
     bnn_model *model = (bnn_model *)(void *)memory;
+    model->thread_memory = thread_memory;
     unsigned char **pointers = (unsigned char **)(void *)(memory + round_up(sizeof *model));
     model->inputs = pointers;
     model->aligned_inputs = model->inputs + bnn_network.input_count;
@@ -84,7 +101,7 @@ bnn_status bnn_create(int threads, bnn_model **result) {
     next = place(model->aligned_inputs, bnn_network.inputs, bnn_network.input_count, next);
     place(model->aligned_outputs, bnn_network.outputs, bnn_network.output_count, next);
     atomic_flag_clear(&model->busy);
-    model->failed_step = -1;
+    atomic_init(&model->failed_step, -1);
     bnn_pool_initialise(&model->pool, threads);
     *result = model;
     return BNN_OK;
@@ -97,12 +114,20 @@ bnn_status bnn_set_threads(bnn_model *model, int threads) {
     if (atomic_flag_test_and_set(&model->busy)) {
         return BNN_ERROR_BUSY;
     }
+    bnn_status status = BNN_OK;
     if (threads != model->pool.threads) {
-        bnn_pool_stop(&model->pool);
-        bnn_pool_initialise(&model->pool, threads);
+        unsigned char *thread_memory = allocate_thread_memory(threads);
+        if (thread_memory == NULL) {
+            status = BNN_ERROR_MEMORY;
+        } else {
+            bnn_pool_stop(&model->pool);
+            bnn_pool_initialise(&model->pool, threads);
+            free(model->thread_memory);
+            model->thread_memory = thread_memory;
+        }
     }
     atomic_flag_clear(&model->busy);
-    return BNN_OK;
+    return status;
 }
 
 static int is_aligned(const void *pointer) { return (uintptr_t)pointer % ALIGNMENT == 0; }
@@ -113,18 +138,84 @@ static double seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-static bnn_status run_steps(bnn_model *model, double *step_seconds) {
-    const bnn_memory memory = {model->inputs, model->outputs, model->arena};
-    double before = step_seconds != NULL ? seconds() : 0;
-    for (size_t i = 0; i < bnn_network.step_count; i++) {
-        if (bnn_network.calls[i](&memory) != 0) {
-            model->failed_step = (ptrdiff_t)i;
+/* One stage at work: what all its threads share. */
+typedef struct stage_run {
+    bnn_model *model;
+    const bnn_stage *stage;
+    size_t first_step;
+    int timed;
+} stage_run;
+
+static unsigned char *workspace_of(const bnn_model *model, int thread) {
+    return model->thread_memory + (size_t)thread * bytes_per_thread();
+}
+
+static double *seconds_of(const bnn_model *model, int thread) {
+    return (double *)(void *)(workspace_of(model, thread) + round_up(bnn_network.workspace_bytes));
+}
+
+/* Runs the blocks of one of `environment->num_task` equal parts of a stage. */
+static int run_blocks(int thread, bnn_parallel_environment *environment, void *closure) {
+    const stage_run *run = closure;
+    bnn_model *model = run->model;
+    const bnn_memory memory = {model->inputs, model->outputs, model->arena, workspace_of(model, thread)};
+    double *step_seconds = seconds_of(model, thread);
+    int64_t blocks = run->stage->blocks, parts = environment->num_task;
+    int32_t end = (int32_t)(blocks * (thread + 1) / parts);
+    double before = run->timed ? seconds() : 0;
+    for (int32_t block = (int32_t)(blocks * thread / parts); block < end; block++) {
+        for (size_t i = run->first_step; i < run->first_step + run->stage->step_count; i++) {
+            if (bnn_network.calls[i](&memory, block) != 0) {
+                atomic_store(&model->failed_step, (ptrdiff_t)i);
+                return -1;
+            }
+            if (run->timed) {
+                double after = seconds();
+                step_seconds[i] += after - before;
+                before = after;
+            }
+        }
+    }
+    return 0;
+}
+
+/* The wall-clock time of a stage, shared out over its steps as their times on all threads together are. */
+static void share_out(const bnn_model *model, const stage_run *run, double elapsed, double *step_seconds) {
+    double sum = 0;
+    for (size_t i = run->first_step; i < run->first_step + run->stage->step_count; i++) {
+        step_seconds[i] = 0;
+        for (int thread = 0; thread < model->pool.threads; thread++) {
+            step_seconds[i] += seconds_of(model, thread)[i];
+        }
+        sum += step_seconds[i];
+    }
+    for (size_t i = run->first_step; sum > 0 && i < run->first_step + run->stage->step_count; i++) {
+        step_seconds[i] *= elapsed / sum;
+    }
+}
+
+static bnn_status run_stages(bnn_model *model, double *step_seconds) {
+    stage_run run = {model, bnn_network.stages, 0, step_seconds != NULL};
+    if (run.timed) {
+        for (int thread = 0; thread < model->pool.threads; thread++) {
+            memset(seconds_of(model, thread), 0, bnn_network.step_count * sizeof(double));
+        }
+    }
+    for (size_t i = 0; i < bnn_network.stage_count; i++, run.first_step += run.stage->step_count, run.stage++) {
+        double before = run.timed ? seconds() : 0;
+        int status;
+        if (run.stage->blocks == 1) {
+            /* On this thread, so that the kernels themselves may use the others. */
+            bnn_parallel_environment alone = {NULL, 1};
+            status = run_blocks(0, &alone, &run);
+        } else {
+            status = bnn_pool_launch(run_blocks, &run, model->pool.threads);
+        }
+        if (status != 0) {
             return BNN_ERROR_KERNEL;
         }
-        if (step_seconds != NULL) {
-            double after = seconds();
-            step_seconds[i] = after - before;
-            before = after;
+        if (run.timed) {
+            share_out(model, &run, seconds() - before, step_seconds);
         }
     }
     return BNN_OK;
@@ -132,7 +223,7 @@ static bnn_status run_steps(bnn_model *model, double *step_seconds) {
 
 static bnn_status run_exclusively(bnn_model *model, const void *const *inputs, void *const *outputs,
                                   double *step_seconds) {
-    model->failed_step = -1;
+    atomic_store(&model->failed_step, -1);
     if (bnn_pool_start(&model->pool) != 0) {
         return BNN_ERROR_THREADS;
     }
@@ -147,7 +238,7 @@ static bnn_status run_exclusively(bnn_model *model, const void *const *inputs, v
         model->outputs[i] = is_aligned(outputs[i]) ? outputs[i] : model->aligned_outputs[i];
     }
     bnn_pool *outer = bnn_pool_enter(&model->pool);
-    bnn_status status = run_steps(model, step_seconds);
+    bnn_status status = run_stages(model, step_seconds);
     bnn_pool_enter(outer);
     for (size_t i = 0; status == BNN_OK && i < bnn_network.output_count; i++) {
         if (!is_aligned(outputs[i])) {
@@ -197,11 +288,12 @@ bnn_status bnn_run_timed(bnn_model *model, const void *const *inputs, void *cons
     return status;
 }
 
-ptrdiff_t bnn_failed_step(const bnn_model *model) { return model == NULL ? -1 : model->failed_step; }
+ptrdiff_t bnn_failed_step(const bnn_model *model) { return model == NULL ? -1 : atomic_load(&((bnn_model *)(uintptr_t)model)->failed_step); }
 
 void bnn_destroy(bnn_model *model) {
     if (model != NULL) {
         bnn_pool_stop(&model->pool);
+        free(model->thread_memory);
         free(model);
     }
 }

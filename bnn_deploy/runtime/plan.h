@@ -9,7 +9,17 @@ typedef struct bnn_memory {
     unsigned char *const *inputs;
     unsigned char *const *outputs;
     unsigned char *arena;
+    unsigned char *workspace; /* this thread's own */
 } bnn_memory;
+
+/*
+ * Neighbouring steps that run block after block: all steps on the first block of rows, then all on the second, …
+ * Blocks are independent and shared out over the threads. The steps of a stage of one block may use all threads.
+ */
+typedef struct bnn_stage {
+    size_t step_count;
+    int32_t blocks;
+} bnn_stage;
 
 typedef struct bnn_plan {
     const bnn_tensor *inputs;
@@ -17,9 +27,12 @@ typedef struct bnn_plan {
     const bnn_tensor *outputs;
     size_t output_count;
     const bnn_step *steps;
-    int32_t (*const *calls)(const bnn_memory *memory); /* one per step; 0 on success */
+    int32_t (*const *calls)(const bnn_memory *memory, int32_t block); /* one per step; 0 on success */
     size_t step_count;
+    const bnn_stage *stages;
+    size_t stage_count;
     size_t arena_bytes;
+    size_t workspace_bytes; /* per thread */
 } bnn_plan;
 
 extern const bnn_plan bnn_network __attribute__((visibility("hidden")));

@@ -124,7 +124,7 @@ static void print_info(void) {
     const bnn_step *step = bnn_steps(&steps);
     print_tensors("input", input, inputs);
     print_tensors("output", output, outputs);
-    printf("memory: %zu bytes\nsteps: %zu\n", bnn_memory_bytes(), steps);
+    printf("memory: %zu bytes\nsteps: %zu\n", bnn_memory_bytes(1), steps);
     for (size_t i = 0; i < steps; i++) {
         printf("%4zu  %-6s  %s  (%s)\n", i, step[i].kind, step[i].layer, step[i].kernel);
     }

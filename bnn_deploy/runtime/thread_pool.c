@@ -191,7 +191,7 @@ static int run_inline(bnn_parallel_lambda lambda, void *closure, int task_count)
 }
 
 /* num_task 0 leaves the number to the runtime: one task per thread. Workers and nested launches have no current pool. */
-static int parallel_launch(bnn_parallel_lambda lambda, void *closure, int num_task) {
+int bnn_pool_launch(bnn_parallel_lambda lambda, void *closure, int num_task) {
     bnn_pool *pool = current_pool;
     if (pool == NULL || pool->started == 0 || num_task == 1) {
         return run_inline(lambda, closure, num_task > 0 ? num_task : 1);
@@ -230,7 +230,7 @@ static int free_workspace(int device, int device_id, void *pointer) {
  * Workspaces are a last resort, for buffers inside a kernel that the plan did not place in the arena.
  */
 __attribute__((visibility("hidden"))) int (*__TVMBackendParallelLaunch)(bnn_parallel_lambda, void *,
-                                                                        int) = parallel_launch;
+                                                                        int) = bnn_pool_launch;
 __attribute__((visibility("hidden"))) void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int,
                                                                           int) = allocate_workspace;
 __attribute__((visibility("hidden"))) int (*__TVMBackendFreeWorkspace)(int, int, void *) = free_workspace;

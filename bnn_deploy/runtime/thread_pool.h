@@ -48,4 +48,10 @@ void bnn_pool_stop(bnn_pool *pool);
 /* Makes `pool` the one that parallel kernels called by this thread use; returns the one of before. */
 bnn_pool *bnn_pool_enter(bnn_pool *pool);
 
+/*
+ * Calls lambda(task, …) for every task 0..tasks - 1 on the threads of the current pool, or one after the other where there
+ * is none. Within a task there is no current pool. 0 when all returned 0.
+ */
+int bnn_pool_launch(bnn_parallel_lambda lambda, void *closure, int tasks);
+
 #endif

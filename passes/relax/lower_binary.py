@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 import tvm
-from tvm import ir, relax
+from tvm import ir, relax, tirx
 
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.relax.rewriter import (
@@ -112,6 +112,7 @@ class _LowerBinary(DataflowRewriter):
             group=attributes.group,
             ternary=bool(attributes.ternary),
             tap_scaled=operator_name(value) == "bnn.packed_tap_scaled_conv2d",
+            block_rows=attributes.block_rows,
         )
 
     def _rows(self, value: relax.Call) -> ConvolutionSpecification:
@@ -142,6 +143,9 @@ class _LowerBinary(DataflowRewriter):
             relax.const(np.ascontiguousarray(scales.T) if specification.tap_scaled else scales),
             shift,
         ]
+        if specification.block_rows:
+            # Stands for the index of the block; the plan passes it.
+            arguments.append(tirx.IntImm("int32", 0))
         result = self._call(variable, specification, arguments, "binary", specification.binary_macs)
         return self._reshaped(result, static_shape(variable))
 
@@ -149,7 +153,7 @@ class _LowerBinary(DataflowRewriter):
         if specification not in self.kernels:
             kernel = select_kernel(specification, self.target)
             # Opaque to FuseOps: these kernels are scheduled already.
-            function = kernel.build().with_attr("op_pattern", 8).with_attr("bnn.kernel", True)
+            function = _outputs_last(kernel.build()).with_attr("op_pattern", 8).with_attr("bnn.kernel", True)
             self.kernels[specification] = (self.builder.add_func(function, kernel.name), kernel)
         return self.kernels[specification]
 
@@ -176,3 +180,12 @@ class _LowerBinary(DataflowRewriter):
         if is_constant(x):
             return relax.const(constant_array(x).reshape(shape))
         return self.emit(relax.op.reshape(x, shape))
+
+
+def _outputs_last(function: tirx.PrimFunc) -> tirx.PrimFunc:
+    """The same function with plain numbers before buffers' last: call_tir wants its outputs at the end."""
+    numbers = [parameter for parameter in function.params if isinstance(parameter.ty, ir.PrimType)]
+    if not numbers:
+        return function
+    *inputs, output = [parameter for parameter in function.params if not isinstance(parameter.ty, ir.PrimType)]
+    return tirx.PrimFunc([*inputs, *numbers, output], function.body, function.ret_type, function.attrs)

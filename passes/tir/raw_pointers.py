@@ -25,10 +25,22 @@ _PLAIN = 2
 
 @dataclass(frozen=True)
 class RawKernel:
-    """A kernel with pointer parameters, and the bytes of each scratch buffer it takes after its tensors."""
+    """A kernel with pointer parameters.
+
+    Attributes:
+        function: the kernel.
+        scratch_bytes: of each scratch buffer it takes after its tensors.
+        takes_block: its last parameter is the index of a block of rows, int32.
+    """
 
     function: tirx.PrimFunc
     scratch_bytes: tuple[int, ...]
+    takes_block: bool = False
+
+    @property
+    def symbol(self) -> str:
+        """Its name in C."""
+        return str(self.function.attrs["global_symbol"])
 
 
 def raw_pointers(function: tirx.PrimFunc, symbol: str) -> RawKernel:
@@ -37,14 +49,17 @@ def raw_pointers(function: tirx.PrimFunc, symbol: str) -> RawKernel:
     own = function.attrs is not None and "bnn.kernel" in function.attrs
     body, allocated = (function.body, []) if own else _without_allocations(function.body)
     parameters, declarations = [], []
-    for buffer in (*function.params, *allocated):
+    integers = [parameter for parameter in function.params if isinstance(parameter.ty, tvm.ir.PrimType)]
+    buffers = [parameter for parameter in function.params if not isinstance(parameter.ty, tvm.ir.PrimType)]
+    for buffer in (*buffers, *allocated):
         pointer = tirx.Var(f"{buffer.name}_pointer", tvm.ir.PointerType(buffer.ty.dtype))
         parameters.append(pointer)
         declarations.append(tirx.DeclBuffer(buffer, data=pointer))
+    parameters.extend(integers)
     raw = tirx.PrimFunc(parameters, tirx.SeqStmt([*declarations, body]), tvm.ir.PrimType("int32"), function.attrs)
     for name, value in {"global_symbol": symbol, "calling_conv": _PLAIN, "tirx.noalias": True}.items():
         raw = raw.with_attr(name, value)
-    return RawKernel(raw, tuple(_bytes(buffer) for buffer in allocated))
+    return RawKernel(raw, tuple(_bytes(buffer) for buffer in allocated), bool(integers))
 
 
 def _without_allocations(body: tirx.Stmt) -> tuple[tirx.Stmt, list[tirx.Buffer]]:

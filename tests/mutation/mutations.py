@@ -260,12 +260,12 @@ def buffers_freed_too_early(patch: Patch) -> None:
     """A buffer may be overwritten by the step after the one that writes it, whoever reads it then or later."""
 
     def read(self: object, expression: object, step: int) -> object:
-        buffer = original(self, expression, step)
-        buffer.last = buffer.first
-        return buffer
+        moving = original(self, expression, step)
+        moving.buffer.last = moving.buffer.first
+        return moving
 
-    original = plan_memory._Planner.read
-    patch.setattr(plan_memory._Planner, "read", read)
+    original = plan_memory._Frame.read
+    patch.setattr(plan_memory._Frame, "read", read)
 
 
 def one_head_lost(patch: Patch) -> None:

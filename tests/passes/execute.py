@@ -82,11 +82,12 @@ def link(module: tvm.IRModule, target: Target, folder: Path) -> ctypes.CDLL:
     return ctypes.CDLL(str(folder / "kernels.so"))
 
 
-def call_pointers(library: ctypes.CDLL, symbol: str, *arrays: np.ndarray) -> int:
-    """``int32_t symbol(void *, …)`` on the memory of ``arrays``."""
+def call_pointers(library: ctypes.CDLL, symbol: str, *arrays: np.ndarray, integers: tuple[int, ...] = ()) -> int:
+    """``int32_t symbol(void *, …, int32_t …)`` on the memory of ``arrays``."""
     function = getattr(library, symbol)
-    function.restype, function.argtypes = ctypes.c_int32, [ctypes.c_void_p] * len(arrays)
-    return function(*(array.ctypes.data for array in arrays))
+    function.restype = ctypes.c_int32
+    function.argtypes = [ctypes.c_void_p] * len(arrays) + [ctypes.c_int32] * len(integers)
+    return function(*(array.ctypes.data for array in arrays), *integers)
 
 
 def aligned(array: np.ndarray, boundary: int = 64) -> np.ndarray:
@@ -99,7 +100,7 @@ def aligned(array: np.ndarray, boundary: int = 64) -> np.ndarray:
 
 
 def run_plan(kernels: tvm.IRModule, plan: ExecutionPlan, target: Target, x: np.ndarray, folder: Path) -> np.ndarray:
-    """The output of a compiled network, step by step through ctypes; the arena starts with rubbish."""
+    """The output of a compiled network, step by step through ctypes; the arena starts with rubbish, a block's workspace too."""
     library = link(kernels, target, folder)
     arena = aligned(np.full(plan.arena_bytes, 0xCD, np.uint8))
     spaces = {
@@ -108,7 +109,16 @@ def run_plan(kernels: tvm.IRModule, plan: ExecutionPlan, target: Target, x: np.n
         Space.ARENA: arena,
     }
     spaces[Space.OUTPUT] = aligned(np.full(plan.outputs[0].shape, np.nan, "float32"))
-    for step in plan.steps:
-        memory = [spaces[a.space].reshape(-1).view(np.uint8)[a.offset :] for a in step.arguments]
-        assert call_pointers(library, step.kernel, *memory) == 0
+    steps = iter(plan.steps)
+    for stage in plan.schedule:
+        members = [next(steps) for _ in range(stage.step_count)]
+        for block in range(stage.blocks):
+            spaces[Space.WORKSPACE] = aligned(np.full(plan.workspace_bytes, 0xCD, np.uint8))
+            for step in members:
+                memory = [
+                    spaces[a.space].reshape(-1).view(np.uint8)[a.offset + block // a.every * a.stride :]
+                    for a in step.arguments
+                ]
+                integers = (block,) if step.takes_block else ()
+                assert call_pointers(library, step.kernel, *memory, integers=integers) == 0
     return spaces[Space.OUTPUT]

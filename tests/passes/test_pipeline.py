@@ -28,10 +28,10 @@ PASSES = [
     "to_channels_last",
     "decompose_group_norm",
     "pack",
+    "block_rows",
     "lower_binary",
     "fuse_float",
-    "schedule_float",
-    "raw_pointers",
+    "kernel_set",
     "plan_memory",
 ]
 

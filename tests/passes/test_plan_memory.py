@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tvm import ir, relax, tirx
 
 from bnn_deploy.errors import CompileError
-from bnn_deploy.passes.plan_memory import plan_memory
+from bnn_deploy.passes.plan_memory import LoweredFunction, plan_memory
 from bnn_deploy.passes.tir.raw_pointers import RawKernel
 from bnn_deploy.plan import Argument, ExecutionPlan, Space
 from tests.passes.networks import constant
@@ -39,7 +39,7 @@ class Network:
     module: tvm.IRModule | None = None
 
     def plan(self) -> ExecutionPlan:
-        return plan_memory(self.module, self.kernels)
+        return plan_memory(LoweredFunction(self.module, self.kernels))
 
 
 class Maker:

@@ -10,13 +10,10 @@ import pytest
 import tvm
 from hypothesis import HealthCheck, assume, given, settings
 
-from bnn_deploy.passes.pipeline import _raw, _scheduled
-from bnn_deploy.passes.plan_memory import plan_memory
+from bnn_deploy.passes.pipeline import lower_packed
 from bnn_deploy.passes.relax.drop_identity import drop_identity
 from bnn_deploy.passes.relax.fold_affine import fold_affine
 from bnn_deploy.passes.relax.fold_threshold import fold_threshold
-from bnn_deploy.passes.relax.fuse_float import fuse_float
-from bnn_deploy.passes.relax.lower_binary import lower_binary
 from bnn_deploy.passes.relax.name_layers import name_layers
 from bnn_deploy.passes.relax.pack import pack
 from bnn_deploy.passes.relax.to_channels_last import to_channels_last
@@ -42,9 +39,7 @@ def test_compiled_random_networks(target: Target, case: tuple[tvm.IRModule, np.n
     expected = evaluate(module, x)
     for transform in (name_layers, drop_identity, fold_threshold, fold_affine, to_channels_last, pack):
         module = transform(module)
-    module = fuse_float(lower_binary(module, target))
-    raw = _raw(_scheduled(module, target))
-    kernels = tvm.IRModule({str(kernel.function.attrs["global_symbol"]): kernel.function for kernel in raw.values()})
+    lowered = lower_packed(module, target)
     with tempfile.TemporaryDirectory() as folder:
-        found = run_plan(kernels, plan_memory(module, raw), target, x.astype("float32"), Path(folder))
+        found = run_plan(lowered.kernels, lowered.plan, target, x.astype("float32"), Path(folder))
     np.testing.assert_array_equal(found, expected)

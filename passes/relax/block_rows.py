@@ -1,0 +1,329 @@
+"""Cut the network into stages that run block of rows by block of rows, so that what their operators hand on stays in L1/L2.
+
+Before::
+
+    y = bnn.packed_conv2d(p, …): (1, 56, 56, 128)     # 3x3
+    z = add(y, x);  a = nn.prelu(z, slope);  q = bnn.sign_pack(a, t);  o = bnn.packed_conv2d(q, …)     # 1x1
+After::
+
+    a, o = call_dps_packed("stage_3", (p, x))
+    stage_3, for each of 28 blocks of 2 rows (p whole, x: (1, 2, 56, 128)):
+        y = bnn.packed_conv2d(p, …): (1, 2, 56, 128);  z = add(y, x);  a = …;  q = …;  o = …
+
+A binary layer is so fast that memory decides: unfused, every elementwise operator between two layers writes and reads whole
+images. Here each stage is a little network over a few rows; only what another stage reads (``a`` and ``o`` above) is ever
+stored as a whole. A stage ends where an operator needs rows that are not computed yet: a 3x3 convolution, a global average.
+Which stage: the earliest one after everything an operator reads; ``row_rules`` says which operators may join.
+Where: after ``pack``, before kernels are chosen, so that stages are lowered, fused and planned like any network.
+Not handled: operators on anything but images of at least two rows; they run by themselves, between stages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import gcd, prod
+
+import tvm
+from tvm import relax
+
+from bnn_deploy.passes.relax.rewriter import (
+    count_uses,
+    is_constant,
+    layer_identifier,
+    main_bindings,
+    operator_name,
+    static_shape,
+)
+from bnn_deploy.passes.relax.row_rules import Rows, is_elementwise, row_axis, row_reads
+from bnn_deploy.relax_operators import ConvolutionAttributes, call
+
+# What a block's tensors may take together: a good part of the smallest private L2 among the targets, next to weights.
+BLOCK_BYTES = 192 * 1024
+_ITEM_BYTES = 4
+
+
+@dataclass(frozen=True)
+class RowStage:
+    """Operators that run together on one block of rows after the other.
+
+    Attributes:
+        module: ``main`` computes one block; its parameters are as in ``reads``.
+        blocks: blocks of all images together.
+        blocks_per_image: blocks of one image.
+        reads: how each parameter is taken from the whole tensor.
+    """
+
+    module: tvm.IRModule
+    blocks: int
+    blocks_per_image: int
+    reads: tuple[Rows, ...]
+
+
+@dataclass(frozen=True)
+class StagedNetwork:
+    """``main`` calls stages by name (call_dps_packed), and operators that belong to none."""
+
+    main: tvm.IRModule
+    stages: dict[str, RowStage]
+
+    def script(self) -> str:
+        """The text of all functions, for ``--dump-ir``."""
+        parts = [self.main.script()]
+        for name, stage in self.stages.items():
+            parts.append(f"# {name}: {stage.blocks} blocks\n{stage.module.script()}")
+        return "\n\n".join(parts)
+
+
+def block_rows(module: tvm.IRModule) -> StagedNetwork:
+    """Run the pass; see the module's docstring."""
+    graph = _Graph(module)
+    return _Builder(module, graph).build()
+
+
+@dataclass
+class _Group:
+    """The operators of one stage, in order."""
+
+    level: int
+    variables: list[relax.Var] = field(default_factory=list)
+
+
+class _Graph:
+    """Assigns each binding to a stage or to ``main``, and a level: main's operators of a level run before its stages."""
+
+    def __init__(self, module: tvm.IRModule) -> None:
+        main = module["main"]
+        self.bindings = main_bindings(main)
+        self.values = {binding.var: binding.value for binding in self.bindings}
+        self.uses = count_uses(main)
+        self.output = main.body.body
+        self.alone: set[relax.Var] = set()
+        while True:
+            self._assign()
+            misplaced = self._unstorable()
+            if not misplaced:
+                break
+            self.alone |= misplaced
+
+    def _assign(self) -> None:
+        self.level: dict[relax.Var, int] = {}
+        self.group: dict[relax.Var, _Group] = {}
+        for variable, value in self.values.items():
+            reads = None if variable in self.alone else self._joins(variable, value)
+            if reads is None:
+                read = [v for v in _variables(value) if v in self.level]
+                self.level[variable] = max((self.level[v] + (v in self.group) for v in read), default=0)
+            else:
+                self._place(variable, reads)
+
+    def _joins(self, variable: relax.Var, value: relax.Expr) -> list[tuple[relax.Var, Rows]] | None:
+        reads = row_reads(value)
+        if not reads or static_shape(variable)[row_axis(variable)] < 2:
+            return None
+        # What follows a float convolution or pooling is computed on its registers.
+        if is_elementwise(value) and len(reads) == 1:
+            source = reads[0][0]
+            computed = source in self.values and source not in self.group
+            if computed and self.uses[source] == 1 and not _only_moves(self.values[source]):
+                return None
+        return reads
+
+    def _place(self, variable: relax.Var, reads: list[tuple[relax.Var, Rows]]) -> None:
+        level = max(
+            (self.level[v] + (v in self.group and how is not Rows.SHARE) for v, how in reads if v in self.level),
+            default=0,
+        )
+        self.level[variable] = level
+        joined = {
+            id(self.group[v]): self.group[v]
+            for v, how in reads
+            if how is Rows.SHARE and v in self.group and self.level[v] == level
+        }
+        group = _Group(level)
+        for other in joined.values():
+            group.variables.extend(other.variables)
+        group.variables.append(variable)
+        for member in group.variables:
+            self.group[member] = group
+
+    def _unstorable(self) -> set[relax.Var]:
+        """Members that other stages read although their rows do not lie one after another (planes come first)."""
+        return {v for v in self.group if row_axis(v) != 1 and self.is_stored(v)}
+
+    def is_stored(self, variable: relax.Var) -> bool:
+        """Whether anything outside its stage reads the variable, or anything inside reads more than its share."""
+        if variable.same_as(self.output):
+            return True
+        return any(self.group.get(reader) is not self.group[variable] for reader in self.readers(variable))
+
+    def readers(self, variable: relax.Var) -> list[relax.Var]:
+        """The variables whose values read ``variable``."""
+        if not hasattr(self, "_readers"):
+            self._readers: dict[relax.Var, list[relax.Var]] = {}
+            for reader, value in self.values.items():
+                for read in _variables(value):
+                    self._readers.setdefault(read, []).append(reader)
+        return self._readers.get(variable, [])
+
+    def groups(self) -> list[_Group]:
+        """Every stage once."""
+        return list({id(group): group for group in self.group.values()}.values())
+
+
+class _Builder:
+    """Writes main and the stages' functions."""
+
+    def __init__(self, module: tvm.IRModule, graph: _Graph) -> None:
+        self.module, self.graph = module, graph
+        self.attributes = dict(module.attrs.items())
+        self.replacements: dict[relax.Var, relax.Expr] = {}
+        self.stages: dict[str, RowStage] = {}
+
+    def build(self) -> StagedNetwork:
+        main = self.module["main"]
+        builder = relax.BlockBuilder()
+        with builder.function("main", list(main.params), attrs=dict(main.attrs or {})):
+            with builder.dataflow():
+                for items in self._in_order():
+                    if isinstance(items, _Group):
+                        self._call_stage(builder, items)
+                    else:
+                        value = self.graph.values[items]
+                        self.replacements[items] = _emit(builder, items, _replaced(value, self.replacements))
+                output = builder.emit_output(self.replacements[main.body.body])
+            builder.emit_func_output(output)
+        return StagedNetwork(builder.finalize().with_attrs(self.attributes), self.stages)
+
+    def _in_order(self) -> list[relax.Var | _Group]:
+        graph = self.graph
+        order = {variable: index for index, variable in enumerate(graph.values)}
+        items: list[tuple[tuple[int, int, int], relax.Var | _Group]] = []
+        for variable, index in order.items():
+            if variable not in graph.group:
+                items.append(((graph.level[variable], 0, index), variable))
+        for group in graph.groups():
+            group.variables.sort(key=lambda v: order[v])
+            items.append(((group.level, 1, order[group.variables[0]]), group))
+        return [item for _, item in sorted(items, key=lambda pair: pair[0])]
+
+    def _call_stage(self, builder: relax.BlockBuilder, group: _Group) -> None:
+        inputs: dict[relax.Var, Rows] = {}
+        members = set(group.variables)
+        for variable in group.variables:
+            for read, how in row_reads(self.graph.values[variable]) or []:
+                if read not in members:
+                    # The same tensor may be read whole by a convolution and by its rows beside it.
+                    inputs.setdefault((read, how), None)
+        reads = list(inputs)
+        outputs = [v for v in group.variables if self.graph.is_stored(v)]
+        per_image = self._blocks_per_image(group, [v for v, how in reads if how is Rows.SHARE], outputs)
+        if per_image < 2:
+            for variable in group.variables:
+                value = _replaced(self.graph.values[variable], self.replacements)
+                self.replacements[variable] = _emit(builder, variable, value)
+            return
+        name = f"stage_{len(self.stages)}"
+        batch = static_shape(group.variables[0])[row_axis(group.variables[0]) - 1]
+        module = self._stage_module(group, reads, outputs, per_image)
+        self.stages[name] = RowStage(module, batch * per_image, per_image, tuple(how for _, how in reads))
+        types = [relax.TensorType(static_shape(v), str(v.ty.dtype)) for v in outputs]
+        arguments = relax.Tuple([self.replacements.get(v, v) for v, _ in reads])
+        result = builder.emit(relax.call_dps_packed(name, arguments, types if len(types) > 1 else types[0]))
+        for index, variable in enumerate(outputs):
+            if len(outputs) == 1:
+                self.replacements[variable] = result
+            else:
+                self.replacements[variable] = _emit(builder, variable, relax.TupleGetItem(result, index))
+
+    def _blocks_per_image(self, group: _Group, shares: list[relax.Var], outputs: list[relax.Var]) -> int:
+        """The fewest blocks of rows whose tensors stay within BLOCK_BYTES."""
+        rows = 0
+        for variable in (*shares, *group.variables):
+            rows = gcd(rows, static_shape(variable)[row_axis(variable)])
+        stored = {v for v in outputs} | set(shares)
+        stored |= {v for v in group.variables if operator_name(self.graph.values[v]).startswith("bnn.")}
+        image_bytes = sum(_ITEM_BYTES * prod(static_shape(v)[-3:]) for v in stored)
+        choices = [count for count in range(2, rows + 1) if rows % count == 0]
+        return next((count for count in choices if image_bytes // count <= BLOCK_BYTES), max(choices, default=1))
+
+    def _stage_module(
+        self, group: _Group, reads: list[tuple[relax.Var, Rows]], outputs: list[relax.Var], blocks: int
+    ) -> tvm.IRModule:
+        parameters = []
+        for variable, how in reads:
+            shape = _block_shape(static_shape(variable), how, blocks)
+            parameters.append(relax.Var(f"{layer_identifier(variable)}_{len(parameters)}", _tensor(variable, shape)))
+        given = dict(zip(reads, parameters, strict=True))
+        inner: dict[relax.Var, relax.Expr] = {}
+        builder = relax.BlockBuilder()
+        with builder.function("main", parameters):
+            with builder.dataflow():
+                for variable in group.variables:
+                    value = self.graph.values[variable]
+                    own_reads = row_reads(value)
+                    local = {read: given.get((read, how), inner.get(read)) for read, how in own_reads}
+                    value = _replaced(value, local)
+                    if own_reads[0][1] is Rows.WHOLE:
+                        value = _of_block(value, static_shape(variable)[row_axis(variable)] // blocks)
+                    inner[variable] = _emit(builder, variable, value)
+                results = [inner[v] for v in outputs]
+                output = builder.emit_output(results[0] if len(results) == 1 else relax.Tuple(results))
+            builder.emit_func_output(output)
+        return builder.finalize().with_attrs(self.attributes)
+
+
+def _of_block(value: relax.Call, rows: int) -> relax.Call:
+    """The same convolution, told how many rows it computes of an input that it is given whole."""
+    values = {**vars(ConvolutionAttributes.of(value)), "block_rows": rows}
+    return call(operator_name(value), list(value.args), ConvolutionAttributes(**values))
+
+
+def _block_shape(shape: tuple[int, ...], how: Rows, blocks: int) -> tuple[int, ...]:
+    if how is Rows.WHOLE:
+        return shape
+    if how is Rows.IMAGE:
+        return (1, *shape[1:])
+    return (1, shape[1] // blocks, *shape[2:])
+
+
+def _tensor(variable: relax.Var, shape: tuple[int, ...]) -> relax.TensorType:
+    return relax.TensorType(list(shape), str(variable.ty.dtype))
+
+
+def _emit(builder: relax.BlockBuilder, variable: relax.Var, value: relax.Expr) -> relax.Var:
+    name = layer_identifier(variable)
+    return builder.emit(value, name_hint=f"{name}:" if name else "")
+
+
+def _replaced(value: relax.Expr, replacements: dict[relax.Var, relax.Expr]) -> relax.Expr:
+    """The same operation on other arguments; its type is inferred anew."""
+
+    def lookup(expression: relax.Expr) -> relax.Expr:
+        if isinstance(expression, relax.Var):
+            return replacements.get(expression, expression)
+        if isinstance(expression, relax.Tuple):
+            return relax.Tuple([lookup(item) for item in expression.fields])
+        return expression
+
+    if isinstance(value, relax.Call):
+        return relax.Call(value.op, [lookup(argument) for argument in value.args], value.attrs, value.ty_args)
+    if isinstance(value, relax.TupleGetItem):
+        return relax.TupleGetItem(lookup(value.tuple_value), value.index)
+    return lookup(value)
+
+
+def _variables(value: relax.Expr) -> list[relax.Var]:
+    if isinstance(value, relax.Var):
+        return [value]
+    if isinstance(value, relax.TupleGetItem):
+        return [value.tuple_value]
+    if isinstance(value, relax.Tuple):
+        return [v for item in value.fields for v in _variables(item)]
+    if isinstance(value, relax.Call):
+        return [v for argument in value.args for v in _variables(argument)]
+    return []
+
+
+def _only_moves(value: relax.Expr) -> bool:
+    names = ("relax.permute_dims", "relax.reshape", "relax.strided_slice", "relax.concat", "relax.expand_dims")
+    return operator_name(value) in names or is_constant(value) or not isinstance(value, relax.Call)
