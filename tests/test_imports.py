@@ -41,6 +41,7 @@ FLOORS: list[list[str]] = [
     [
         "bnn_deploy/bundle.py",
         "bnn_deploy/codegen.py",
+        "bnn_deploy/object_cache.py",
         "bnn_deploy/compiler.py",
         "bnn_deploy/linker.py",
         "bnn_deploy/runtime",
