@@ -76,13 +76,10 @@ double kernel_seconds(int index, void **pointers, long repeat) {
     return (end.tv_sec - start.tv_sec) + 1e-9 * (end.tv_nsec - start.tv_nsec);
 }
 
+// Arguments: index of a kernel, how often to call it.
 int main(int count, char **arguments) {
-    if (count < 3) return 2;
-    long repeat = atol(arguments[1]);
-    for (int i = 2; i < count; ++i) {
-        int index = atoi(arguments[i]);
-        void **pointers = kernel_memory(index);
-        if (!pointers || kernel_seconds(index, pointers, repeat) < 0) return 1;
-    }
-    return 0;
+    if (count != 3) return 2;
+    int index = atoi(arguments[1]);
+    void **pointers = kernel_memory(index);
+    return !pointers || kernel_seconds(index, pointers, atol(arguments[2])) < 0;
 }
