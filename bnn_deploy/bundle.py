@@ -218,6 +218,7 @@ def _manifest(folder: Path, plan: ExecutionPlan, target: Target, model_info: dic
         "inputs": [_tensor_entry(tensor) for tensor in plan.inputs],
         "outputs": [_tensor_entry(tensor) for tensor in plan.outputs],
         "arena_bytes": plan.arena_bytes,
+        "workspace_bytes": plan.workspace_bytes,
         "weights_bytes": len(plan.weights),
         "files": {
             name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)}

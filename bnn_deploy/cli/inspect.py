@@ -55,7 +55,9 @@ def _text(result: dict[str, Any]) -> str:
         [
             *lines,
             f"target: {result['target']} ({result['architecture']}), {len(result['steps'])} kernel calls",
-            f"memory: weights {size_text(result['weights_bytes'])}, activations {size_text(result['arena_bytes'])}",
+            f"memory: weights {size_text(result['weights_bytes'])}, activations {size_text(result['arena_bytes'])}, "
+            f"workspace {size_text(result['workspace_bytes'])} for each thread; "
+            f"with one thread {size_text(result['peak_bytes'])}",
             f"files: {files}",
         ]
     )

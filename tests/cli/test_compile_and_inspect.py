@@ -51,4 +51,6 @@ def test_inspect_bundle(tiny_onnx: Path, tiny_bundle: Path, invoke: Invoke) -> N
     assert bundle["layers"] == model["layers"]
     assert bundle["file_bytes"] == (tiny_bundle / "model.so").stat().st_size
     assert bundle["inputs"][0]["shape"] == [2, 1, 8, 8] and bundle["steps"] and bundle["arena_bytes"] > 0
-    assert "kernel calls" in invoke("inspect", tiny_bundle).stdout
+    assert bundle["peak_bytes"] == bundle["weights_bytes"] + bundle["arena_bytes"] + bundle["workspace_bytes"]
+    text = invoke("inspect", tiny_bundle).stdout
+    assert "kernel calls" in text and "for each thread" in text
