@@ -21,6 +21,7 @@ from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
 from bnn_deploy.passes.tir.split_segments import split_segments
+from bnn_deploy.passes.tir.tile_convolution import tile_convolution
 from bnn_deploy.passes.tir.vector_math import vector_math
 from bnn_deploy.targets.base import Target
 
@@ -42,6 +43,9 @@ def schedule_float(function: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
         return function
     for block in schedule.get_child_blocks(root):
         _inline(schedule, block)
+    tiled = tile_convolution(schedule.mod["main"], target, _PARALLEL_ELEMENTS)
+    if tiled is not None:
+        return vector_math(tiled)
     inlined = split_segments(schedule.mod["main"], target.float_lanes)
     schedule = s_tir.Schedule(tvm.IRModule({"main": inlined}), error_render_level="none")
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):

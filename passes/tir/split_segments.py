@@ -24,6 +24,8 @@ import tvm_ffi
 from tvm import ir, s_tir, tirx
 from tvm.ir import Call, Expr
 
+from bnn_deploy.passes.tir.index_values import index_values
+
 # More stores than this in one loop body would not keep their operands in registers.
 _STORES = 8
 # More segments than this are no concatenation but a permutation of elements.
@@ -77,7 +79,7 @@ def _segment_starts(store: tirx.BufferStore, axis: tirx.Var, extent: int) -> lis
 
     def visit(call: Call) -> None:
         if _is_choice(call):
-            holds = _values(call.args[0], axis, np.arange(extent))
+            holds = index_values(call.args[0], {axis: np.arange(extent)})
             if holds is not None:
                 changes[1:] |= np.diff(np.broadcast_to(holds, extent).astype(np.int8)) != 0
 
@@ -115,7 +117,7 @@ def _shifted(block: s_tir.SBlock, axes: list[tirx.Var], start: int, extent: int)
 
     def decide(call: Call) -> Expr:
         if _is_choice(call):
-            holds = _values(call.args[0], last, positions)
+            holds = index_values(call.args[0], {last: positions})
             if holds is not None and np.all(holds):
                 return call.args[1]
             if holds is not None and not np.any(holds):
@@ -134,35 +136,3 @@ def _is_choice(call: Call) -> bool:
 
 def _everything(buffer: tirx.Buffer) -> list[ir.Range]:
     return [ir.Range.from_min_extent(0, extent) for extent in buffer.shape]
-
-
-def _values(expression: Expr, axis: tirx.Var, positions: np.ndarray) -> np.ndarray | None:
-    """``expression`` at every position of ``axis``; None when it depends on anything else."""
-    if isinstance(expression, tirx.IntImm):
-        return np.asarray(int(expression.value))
-    if isinstance(expression, tirx.Var):
-        return positions if expression.same_as(axis) else None
-    operation = _OPERATIONS.get(type(expression))
-    if operation is None:
-        return None
-    operands = [expression.a] if isinstance(expression, tirx.Not) else [expression.a, expression.b]
-    values = [_values(operand, axis, positions) for operand in operands]
-    return None if any(value is None for value in values) else operation(*values)
-
-
-_OPERATIONS = {
-    tirx.Add: np.add,
-    tirx.Sub: np.subtract,
-    tirx.Mul: np.multiply,
-    tirx.FloorDiv: np.floor_divide,
-    tirx.FloorMod: np.mod,
-    tirx.LT: np.less,
-    tirx.LE: np.less_equal,
-    tirx.GT: np.greater,
-    tirx.GE: np.greater_equal,
-    tirx.EQ: np.equal,
-    tirx.NE: np.not_equal,
-    tirx.And: np.logical_and,
-    tirx.Or: np.logical_or,
-    tirx.Not: np.logical_not,
-}

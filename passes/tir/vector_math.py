@@ -134,11 +134,11 @@ def _arguments(body: tirx.Stmt) -> list[Expr]:
 
 def _expanded(call: Call, wide: bool) -> Expr:
     name = getattr(call.op, "name", "")
-    if str(call.ty.dtype) != "float32":
+    if name not in (*_TRIGONOMETRIC, "tirx.exp") or str(call.ty.dtype) != "float32":
         return call
     if name in _TRIGONOMETRIC:
         return _trigonometric(call.args[0], name == "tirx.cos", wide)
-    return _exponential(call.args[0]) if name == "tirx.exp" else call
+    return _exponential(call.args[0])
 
 
 def _trigonometric(argument: Expr, cosine: bool, wide: bool) -> Expr:
