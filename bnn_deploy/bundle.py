@@ -228,10 +228,22 @@ def _manifest(folder: Path, plan: ExecutionPlan, target: Target, model_info: dic
         "statistics": model_info.get("statistics", {}),
         "tools": {"bnn-deploy": __version__, **model_info.get("tools", {})},
         "steps": [
-            {"kernel": step.kernel, "layer": step.layer, "kind": step.kind, "binary_macs": step.binary_macs}
-            for step in plan.steps
+            {
+                "kernel": step.kernel,
+                "layer": step.layer,
+                "kind": step.kind,
+                "binary_macs": step.binary_macs,
+                "stage": stage,
+                "blocks": blocks,
+            }
+            for step, (stage, blocks) in zip(plan.steps, _places(plan), strict=True)
         ],
     }
+
+
+def _places(plan: ExecutionPlan) -> list[tuple[int, int]]:
+    """Of every step, the index of its stage and how many blocks that has."""
+    return [(index, stage.blocks) for index, stage in enumerate(plan.schedule) for _ in range(stage.step_count)]
 
 
 def _tensor_entry(tensor: TensorSpecification) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def _problem(manifest: dict[str, Any]) -> str | None:
             return f"{name} must list tensors with name, dtype, shape and the bytes that follow from them"
     steps = manifest.get("steps")
     if not isinstance(steps, list) or not steps or not all(map(_is_step, steps)):
-        return "steps must list kernel, layer, kind and binary_macs"
+        return "steps must list kernel, layer, kind, binary_macs, stage and blocks"
     for name in ("statistics", "model", "tools"):
         if not isinstance(manifest.get(name), dict):
             return f"{name} must be an object"
@@ -124,6 +124,8 @@ def _is_step(value: object) -> bool:
         and value.get("kind") in ("binary", "pack", "float")
         and _is_whole(value.get("binary_macs"))
         and value["binary_macs"] >= 0
+        and _is_size(value.get("stage", 0))
+        and _is_size(value.get("blocks", 1), 1)
     )
 
 
