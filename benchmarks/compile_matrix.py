@@ -1,4 +1,4 @@
-"""Every model compiled for every target: seconds and bytes. Asserts nothing about time.
+"""Every model compiled for every target: seconds (the cache is not used) and bytes. Asserts nothing about time.
 
 python benchmarks/compile_matrix.py                                  all of them: about 20 minutes on one core
 python benchmarks/compile_matrix.py bcdnet_a bimlp_s:released        some models, all targets
@@ -13,38 +13,29 @@ import time
 from pathlib import Path
 
 import click
+from model_files import ALL, onnx_file
 
 from bnn_deploy.compiler import compile_model
 from bnn_deploy.errors import BnnDeployError
-from bnn_deploy.export import export_model
-from bnn_deploy.models.registry import MODELS
-from bnn_deploy.recipe import build
 from bnn_deploy.targets.registry import all_targets
-
-ALL = [
-    f"{name}:{variant}" if variant else name for name, spec in MODELS.items() for variant in (spec.variants or ("",))
-]
 
 
 @click.command()
 @click.argument("models", nargs=-1)
 @click.option("--target", "targets", multiple=True, help="A target's name; the default is all of them.")
 def main(models: tuple[str, ...], targets: tuple[str, ...]) -> None:
-    """Compile MODELS (name or name:variant, the default is all) for every target, and print seconds and bytes."""
+    """Compile MODELS (an ONNX file, name or name:variant; the default is all) for every target, and print seconds and bytes."""
     names = targets or tuple(target.name for target in all_targets())
     failures = 0
     with tempfile.TemporaryDirectory() as folder:
         for model in models or ALL:
-            name, _, variant = model.partition(":")
-            path = Path(folder) / "model.onnx"
             started = time.monotonic()
-            built = build(name, variant=variant or None)
-            export_model(built.module, path, input_shape=built.input_shape, batch=1, metadata=built.metadata)
+            path = onnx_file(model, Path(folder), batch=1)
             print(f"{model:<20} export              {time.monotonic() - started:6.1f} s", flush=True)
             for target in names:
                 started = time.monotonic()
                 try:
-                    bundle = compile_model(path, target, Path(folder) / "bundle")
+                    bundle = compile_model(path, target, Path(folder) / "bundle", cache=False)
                 except BnnDeployError as error:
                     failures += 1
                     print(f"{model:<20} {target:<19} FAILED: {error}", flush=True)
