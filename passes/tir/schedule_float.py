@@ -20,6 +20,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
+from bnn_deploy.passes.tir.explicit_fma import explicit_fma
 from bnn_deploy.passes.tir.split_segments import split_segments
 from bnn_deploy.passes.tir.tile_convolution import tile_convolution
 from bnn_deploy.passes.tir.vector_math import vector_math
@@ -45,12 +46,12 @@ def schedule_float(function: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
         _inline(schedule, block)
     tiled = tile_convolution(schedule.mod["main"], target, _PARALLEL_ELEMENTS)
     if tiled is not None:
-        return vector_math(tiled)
+        return explicit_fma(vector_math(tiled))
     inlined = split_segments(schedule.mod["main"], target.float_lanes)
     schedule = s_tir.Schedule(tvm.IRModule({"main": inlined}), error_render_level="none")
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
         _schedule_block(schedule, block, target)
-    return vector_math(schedule.mod["main"].with_attrs(function.attrs))
+    return explicit_fma(vector_math(schedule.mod["main"].with_attrs(function.attrs)))
 
 
 def _has_root(function: tirx.PrimFunc) -> bool:
