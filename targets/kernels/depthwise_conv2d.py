@@ -1,44 +1,22 @@
 """``binary_depthwise_conv2d``: one output channel per group and 1, 2, 4, 8 or 16 input channels in it.
 
-A word of X holds a field of ``C / group`` bits for each of 32, 16, 8, 4 or 2 neighbouring output channels. The xor with
-the weights, packed like X, is one scalar operation for all of them; so is counting within the fields. Then each
-lane shifts its own field down.
+A word of X holds a field of ``C / group`` bits for each of 32, 16, 8, 4 or 2 neighbouring output channels. The layers of
+BiMLP (1x7 and 7x1, one or two channels per group) have only 7 or 14 bits per output: ``depthwise_rows`` computes whole
+rows of those at once. Every other shape goes field by field (``depthwise_fields``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
-from tvm.ir import Expr
 from tvm.tirx import Buffer, PrimFunc
-from tvm.tirx.script import builder as T
 
-from bnn_deploy.targets.kernels.operands import block_origin, differing_bits
+from bnn_deploy.targets.kernels.bit_planes import LARGEST_VECTOR
+from bnn_deploy.targets.kernels.depthwise_fields import FieldEmitter
+from bnn_deploy.targets.kernels.depthwise_rows import emit_row, is_row_layer
+from bnn_deploy.targets.kernels.operands import block_origin
 from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification, word_count
-from bnn_deploy.targets.kernels.vector import (
-    FLOAT,
-    INTEGER,
-    WORD,
-    Index,
-    cast,
-    constant,
-    finished,
-    fused_multiply_add,
-    lanes_at,
-    let,
-    loop,
-    primitive_function,
-    registers,
-    spread,
-    view,
-    when,
-)
+from bnn_deploy.targets.kernels.vector import FLOAT, WORD, Index, finished, let, loop, primitive_function, view
 from bnn_deploy.targets.kernels.weights import channel_words
-
-# (image, row, column) of an output
-Pixel = tuple[Index, Index, Index]
 
 
 def is_depthwise(specification: ConvolutionSpecification) -> bool:
@@ -53,134 +31,64 @@ def fields_per_word(specification: ConvolutionSpecification) -> int:
 
 
 def weights_shape(specification: ConvolutionSpecification) -> tuple[int, int]:
-    """Layout of the packed weights: (taps, words of an image's channels), uint32."""
-    return (specification.taps, word_count(specification.in_channels))
+    """Layout of the packed weights, uint32: (taps, words of an image's channels and the first of them again).
+
+    A vector of words may begin at any of an image's words and go on into the next pixel.
+    """
+    return (specification.taps, word_count(specification.in_channels) + LARGEST_VECTOR - 1)
 
 
 def pack_weights(weights: np.ndarray, specification: ConvolutionSpecification) -> np.ndarray:
     """ONNX weights, uint8 (O, ceil(K / 8)), as uint32 ``weights_shape``."""
-    return channel_words(weights, specification)
-
-
-def field_counts(bits: Expr, width: int) -> Expr:
-    """Every field of ``width`` bits of the word replaced by the number of bits set in it."""
-    shift = 1
-    while shift < width:
-        # The lower half of every field of 2 * shift bits; the sum of both halves fits in them.
-        mask = constant(sum(((1 << shift) - 1) << start for start in range(0, WORD_BITS, 2 * shift)), WORD)
-        bits = (bits & mask) + ((bits >> constant(shift, WORD)) & mask)
-        shift *= 2
-    return bits
+    words = channel_words(weights, specification)
+    repeated = np.arange(weights_shape(specification)[1]) % words.shape[1]
+    return np.ascontiguousarray(words[:, repeated])
 
 
 def build(specification: ConvolutionSpecification, lanes: int) -> PrimFunc:
-    """The kernel ``(X, weights, scale, shift, Y)``; parameters as in ``binary_conv2d`` but for ``weights_shape``."""
+    """The kernel ``(X, weights, scale, shift, Y)``; parameters as in ``binary_conv2d`` but for ``weights_shape``.
+
+    ``lanes``: float32 in a vector of the target, cut down to the fields of a word.
+    """
     layer = specification
-    batch, rows, columns, outputs = layer.output_shape
-    fields = fields_per_word(layer)
+    batch, rows, _, outputs = layer.output_shape
     with primitive_function(
         X=(layer.input_shape, WORD),
         weights=(weights_shape(layer), WORD),
         scale=(layer.scale_shape, FLOAT),
         shift=((outputs,), FLOAT),
         Y=(layer.output_shape, FLOAT),
-    ) as (builder, (x, weights, scale, shift, y)):
-        planes = 2 if layer.ternary else 1
+    ) as (builder, parameters):
         first_image, first_row = block_origin(layer)
-        image = view("image", x, (planes, layer.batch, layer.height, layer.width, word_count(layer.in_channels)))
-        emitter = FieldEmitter(layer, image, weights, scale, shift, y)
         with loop("task", batch * rows, "parallel") as task:
             result_image, result_row = let("result_image", task // rows), let("result_row", task % rows)
-            n, row = let("n", first_image + result_image), let("row", first_row + result_row)
-            with loop("column", columns) as column:
-                pixel, result_pixel = (n, row, column), (result_image, result_row, column)
-                if outputs >= fields:
-                    with loop("word", outputs // fields) as word:
-                        emitter.emit(pixel, result_pixel, word, 0, lanes, fields // lanes)
-                if outputs % fields:
-                    with loop("field", outputs % fields) as field:
-                        emitter.emit(pixel, result_pixel, outputs // fields, field, 1, 1)
+            image, row = let("image_index", first_image + result_image), let("row", first_row + result_row)
+            if is_row_layer(layer):
+                emit_row(layer, lanes, parameters, (image, row, task))
+            else:
+                _emit_fields(layer, lanes, parameters, (image, row), (result_image, result_row))
     return finished(builder)
 
 
-class FieldEmitter:
-    """Emits the statements for some neighbouring fields of one word of one output pixel."""
-
-    def __init__(
-        self, layer: ConvolutionSpecification, image: Buffer, weights: Buffer, scale: Buffer, shift: Buffer, y: Buffer
-    ) -> None:
-        self.layer, self.image, self.weights = layer, image, weights
-        self.scale, self.shift, self.y = scale, shift, y
-
-    @contextmanager
-    def taps(self, position: Pixel) -> Iterator[tuple[Index, Index, Index]]:
-        """Loops over the taps that do not fall into the padding: (tap, row of X, column of X)."""
-        layer = self.layer
-        (kernel_rows, kernel_columns), (top, left, bottom, right) = layer.kernel_shape, layer.pads
-        with loop("kernel_row", kernel_rows) as kernel_row:
-            row = let("image_row", position[1] * layer.strides[0] + kernel_row - top)
-            row_inside = T.And(row >= 0, row < layer.height) if top or bottom else True
-            with when(row_inside), loop("kernel_column", kernel_columns) as kernel_column:
-                column = let("image_column", position[2] * layer.strides[1] + kernel_column - left)
-                column_inside = T.And(column >= 0, column < layer.width) if left or right else True
-                with when(column_inside):
-                    yield kernel_row * kernel_columns + kernel_column, row, column
-
-    def emit(self, position: Pixel, result: Pixel, word: Index, field: Index, lanes: int, vectors: int) -> None:
-        """Compute ``lanes * vectors`` output channels from field ``field`` of word ``word``; ``result``: where they go."""
-        layer = self.layer
-        width = layer.group_channels
-
-        def at(v: Index) -> Index:
-            return lanes_at(v * lanes, lanes)
-
-        def outputs(v: Index) -> Index:
-            return lanes_at(word * fields_per_word(layer) + field + v * lanes, lanes)
-
-        def unpacked(counts: Expr, v: Index) -> Expr:
-            first = T.Cast(WORD, (field + v * lanes) * width)
-            shifts = first if lanes == 1 else T.ramp(first, constant(width, WORD), lanes)
-            return cast((spread(counts, lanes) >> shifts) & constant((1 << width) - 1, WORD, lanes), INTEGER, lanes)
-
-        def accumulate(buffer: Buffer, v: Index, value: Expr) -> None:
-            T.buffer_store(buffer, buffer[at(v)] + value, [at(v)])
-
-        def dot_product(valid: Expr, differing: Expr) -> Expr:
-            return cast(valid - (differing + differing), FLOAT, lanes)
-
-        # What is summed over the taps: products of -1 and products that are not 0, or scaled dot products.
-        differing = registers("differing", INTEGER, lanes * vectors)
-        valid = registers("valid", INTEGER, lanes * vectors)
-        total = registers("total", FLOAT, lanes * vectors)
-        with loop("v", vectors, "unroll") as v:
-            T.buffer_store(differing, constant(0, INTEGER, lanes), [at(v)])
-            T.buffer_store(valid, constant(0, INTEGER, lanes), [at(v)])
-            T.buffer_store(total, constant(0, FLOAT, lanes), [at(v)])
-        with self.taps(position) as (tap, row, column):
-            differing_counts, valid_counts = self.counts(position[0], row, column, tap, word)
-            with loop("v", vectors, "unroll") as v:
-                tap_valid = constant(width, INTEGER, lanes) if valid_counts is None else unpacked(valid_counts, v)
-                if layer.tap_scaled:
-                    dot = dot_product(tap_valid, unpacked(differing_counts, v))
-                    scaled = fused_multiply_add(dot, self.scale[tap, outputs(v)], total[at(v)], lanes)
-                    T.buffer_store(total, scaled, [at(v)])
-                else:
-                    accumulate(differing, v, unpacked(differing_counts, v))
-                    accumulate(valid, v, tap_valid)
-        with loop("v", vectors, "unroll") as v:
-            if layer.tap_scaled:
-                value = total[at(v)] + self.shift[outputs(v)]
-            else:
-                dot = dot_product(valid[at(v)], differing[at(v)])
-                value = fused_multiply_add(dot, self.scale[outputs(v)], self.shift[outputs(v)], lanes)
-            T.buffer_store(self.y, value, [*result, outputs(v)])
-
-    def counts(self, n: Index, row: Index, column: Index, tap: Index, word: Index) -> tuple[Expr, Expr | None]:
-        """One tap of one word: fields that count products of -1 and, unless they all do, products that are not 0."""
-        layer = self.layer
-        words = tuple(self.image[plane, n, row, column, word] for plane in range(2 if layer.ternary else 1))
-        differing = differing_bits(words, self.weights[tap, word], lanes=1)
-        counts = let("differing_counts", field_counts(differing, layer.group_channels))
-        if not layer.ternary:
-            return counts, None
-        return counts, let("valid_counts", field_counts(words[0], layer.group_channels))
+def _emit_fields(
+    layer: ConvolutionSpecification,
+    lanes: int,
+    parameters: list[Buffer],
+    position: tuple[Index, Index],
+    result: tuple[Index, Index],
+) -> None:
+    """One row of Y, every word of every pixel by itself; ``position``, ``result``: (image, row) in the layer and in Y."""
+    x, weights, scale, shift, y = parameters
+    _, _, columns, outputs = layer.output_shape
+    planes = 2 if layer.ternary else 1
+    image = view("image", x, (planes, layer.batch, layer.height, layer.width, word_count(layer.in_channels)))
+    emitter = FieldEmitter(layer, image, weights, scale, shift, y)
+    fields = fields_per_word(layer)
+    with loop("column", columns) as column:
+        pixel, result_pixel = (*position, column), (*result, column)
+        if outputs >= fields:
+            with loop("word", outputs // fields) as word:
+                emitter.emit(pixel, result_pixel, word, 0, lanes, fields // lanes)
+        if outputs % fields:
+            with loop("field", outputs % fields) as field:
+                emitter.emit(pixel, result_pixel, outputs // fields, field, 1, 1)
