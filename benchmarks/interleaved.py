@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 
+@dataclass(frozen=True)
+class Times:
+    """Of one program, float64 ``(rounds,)``: the median seconds of one call in each round.
+
+    Attributes:
+        wall: on the clock. Where others compute too, a call longer than the scheduler's slices waits for them, and a
+            shorter one hardly does.
+        processor: of all this process's threads; waiting is not in it.
+    """
+
+    wall: np.ndarray
+    processor: np.ndarray
+
+
 def interleave(
     runs: Mapping[str, Callable[[], object]], rounds: int, calls: int, pause: float = 0.0
-) -> dict[str, np.ndarray]:
+) -> dict[str, Times]:
     """Time all ``runs`` in every round, and start each round with another one of them.
 
     Whatever slows the machine down for longer than a round slows all of them, so ratios within a round are what to trust.
@@ -20,24 +35,23 @@ def interleave(
         rounds: how often everything has its turn.
         calls: timed calls in one turn, after one that is not timed and brings its data back into the caches.
         pause: seconds of sleep between turns, for threads of the last one to come to rest.
-
-    Returns:
-        float64 ``(rounds,)`` by name: the median seconds of one call in that round.
     """
     names = list(runs)
-    seconds = {name: np.zeros(rounds) for name in names}
+    times = {name: Times(np.zeros(rounds), np.zeros(rounds)) for name in names}
     for turn in range(rounds):
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
             time.sleep(pause)
-            run, times = runs[name], np.zeros(calls)
-            run()
-            for index in range(calls):
-                started = time.perf_counter()
-                run()
-                times[index] = time.perf_counter() - started
-            seconds[name][turn] = np.median(times)
-    return seconds
+            runs[name]()
+            measured = np.array([_timed(runs[name]) for _ in range(calls)])
+            times[name].wall[turn], times[name].processor[turn] = np.median(measured, axis=0)
+    return times
+
+
+def _timed(run: Callable[[], object]) -> tuple[float, float]:
+    wall, processor = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - wall, time.process_time() - processor
 
 
 def spread(values: np.ndarray) -> dict[str, float]:

@@ -43,9 +43,11 @@ def test_everything_has_its_turn_first() -> None:
     """One of the programs always runs after the same other one, or is called more often."""
     order: list[str] = []
     runs = {name: (lambda name=name: order.append(name)) for name in "abc"}
-    seconds = interleave(runs, rounds=3, calls=2)
+    times = interleave(runs, rounds=3, calls=2)
     assert "".join(order) == "aaabbbccc" + "bbbcccaaa" + "cccaaabbb"
-    assert {name: times.shape for name, times in seconds.items()} == {name: (3,) for name in "abc"}
+    assert {name: (one.wall.shape, one.processor.shape) for name, one in times.items()} == {
+        n: ((3,), (3,)) for n in "abc"
+    }
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
