@@ -16,6 +16,8 @@ Where: on TIR after ``fuse_float``; binary kernels come scheduled and are left a
 
 from __future__ import annotations
 
+import math
+
 import tvm
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
@@ -30,6 +32,8 @@ from bnn_deploy.targets.base import Target
 _MAXIMUM_REGISTERS = 4
 # Below this many elements, waking threads costs more than they save.
 _PARALLEL_ELEMENTS = 16384
+# A reduction of at most this many terms, as a pooling window, is unrolled: LLVM then keeps its sums in registers.
+_UNROLLED_TAPS = 49
 # A producer is recomputed inside its reader when that at most doubles its work, or when it only moves data.
 _RECOMPUTATION = 2
 
@@ -106,6 +110,9 @@ def _schedule_block(schedule: s_tir.Schedule, block: SBlockRV, target: Target) -
         schedule.parallel(fused)
     if inner is not None:
         schedule.vectorize(inner)
+    if reductions and math.prod(_extent(schedule, loop) for loop in reductions) <= _UNROLLED_TAPS:
+        for loop in reductions:
+            schedule.unroll(loop)
     if reductions:
         initial = schedule.decompose_reduction(block, reductions[0])
         if inner is not None:

@@ -58,7 +58,7 @@ def tile_convolution(function: tirx.PrimFunc, target: Target, parallel_elements:
         return None
     layer, parameters = match.layer, list(function.params)
     parallel = layer.batch * layer.rows * layer.columns * layer.out_channels >= parallel_elements
-    if layer.batch * layer.rows * layer.columns == 1 and layer.kernel == (1, 1):
+    if (layer.batch * layer.rows * layer.columns, layer.kernel, layer.padding) == (1, (1, 1), (0, 0)):
         # A row of threads' weights is worth waking them for, however few sums it makes.
         parallel = layer.in_channels * layer.out_channels >= parallel_elements
         shape = (layer.in_channels, layer.out_channels, target.float_lanes)

@@ -186,3 +186,12 @@ def test_attributes_survive() -> None:
     function = only(NETWORKS["conv"], IMAGE)
     scheduled = schedule_float(function, HOST)
     tvm.ir.assert_structural_equal(scheduled.attrs, function.attrs)
+
+
+@pytest.mark.parametrize(("window", "unrolled"), [(7, True), (8, False)])
+def test_pooling_windows_are_unrolled(window: int, unrolled: bool) -> None:
+    """Breaks: a pool's maximum goes through memory at every tap, or a huge window becomes huge code."""
+    function = only(lambda emit, x: relax.op.nn.max_pool2d(x, [window] * 2, [2, 2], layout="NHWC"), (1, 12, 12, 16))
+    assert ((int(tirx.ForKind.UNROLLED), window) in loops(schedule_float(function, HOST))) == unrolled
+    before, after = run_both(function, HOST)
+    np.testing.assert_array_equal(after[-1], before[-1])
