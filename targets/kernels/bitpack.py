@@ -1,20 +1,23 @@
 """``sign_pack`` and ``ternary_pack``: compare float32 channels and pack one bit each into 32-bit words.
 
-One task per pixel; 32 channels are compared at once and become one word. What makes a word of 32 comparisons differs
-by architecture: x86 collects the top bits of 32 bytes in one instruction, elsewhere each lane contributes its own bit
-and the lanes are or-ed together.
+What makes words of comparisons differs by architecture: x86 moves the comparisons of 32 channels into a register in one
+instruction; on arm64 each byte contributes its own bit of a byte, and three levels of pairwise sums of 128 bytes leave
+the 16 bytes of 128 channels. The ``many`` kernels read X once for several thresholds or biases.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tvm.ir import Expr
-from tvm.tirx import PrimFunc
+from tvm.tirx import Buffer, PrimFunc
 from tvm.tirx.script import builder as T
 
+from bnn_deploy.targets.kernels.bit_planes import shuffled
 from bnn_deploy.targets.kernels.specification import (
     WORD_BITS,
+    MultiSignPackSpecification,
+    MultiTernaryPackSpecification,
     SignPackSpecification,
     TernaryPackSpecification,
 )
@@ -30,10 +33,18 @@ from bnn_deploy.targets.kernels.vector import (
     loop,
     primitive_function,
     spread,
+    vector_type,
+    view,
 )
 
 # abs(x) <= 0.5 rounds to 0 (half to even), see the operator Ternary.
 TERNARY_THRESHOLD = 0.5
+# NEON: bytes of a register, and words that three levels of pairwise sums of eight registers fill.
+REGISTER_BYTES = 16
+REGISTER_WORDS = 4
+
+# First channel and lanes -> one comparison per lane
+Compare = Callable[[Index, int], Expr]
 
 
 def packed_bits(condition: Expr, lanes: int, architecture: str) -> Expr:
@@ -49,23 +60,53 @@ def packed_bits(condition: Expr, lanes: int, architecture: str) -> Expr:
     return T.call_llvm_pure_intrin(WORD, "llvm.vector.reduce.or", bits)
 
 
-def emit_words(
-    specification: SignPackSpecification | TernaryPackSpecification,
-    emit_word: Callable[[tuple[Index, Index, Index], Index, int], None],
-) -> None:
-    """Loops over pixels and words; ``emit_word`` gets the pixel (n, row, column), the word and its channels."""
-    batch, height, width, channels = specification.input_shape
-    with loop("task", batch * height * width, "parallel") as task:
-        position = (
-            let("n", task // (height * width)),
-            let("row", task // width % height),
-            let("column", task % width),
-        )
-        if channels >= WORD_BITS:
-            with loop("word", channels // WORD_BITS) as word:
-                emit_word(position, word, WORD_BITS)
+def pairwise_sums(registers: Sequence[Expr]) -> Expr:
+    """Three levels of sums of neighbouring bytes: 2, 4 or 8 NEON registers to 4, 8 or 16 bytes (and copies of them)."""
+    for _ in range(3):
+        pairs = [*registers, *registers][: max(2, len(registers))]
+        registers = [
+            let("sums", T.call_llvm_pure_intrin(vector_type(BYTE, REGISTER_BYTES), "llvm.aarch64.neon.addp", a, b))
+            for a, b in zip(pairs[::2], pairs[1::2], strict=True)
+        ]
+    return T.reinterpret(vector_type(WORD, REGISTER_WORDS), registers[0])
+
+
+def packed_words(compare: Compare, channel: Index, words: int, architecture: str) -> Expr:
+    """1, 2 or 4 words (uint32 vector) of the channels from ``channel`` on; more than one only on arm64."""
+    if architecture != "arm64":
+        return packed_bits(compare(channel, WORD_BITS), WORD_BITS, architecture)
+    own_bit = constant(1, BYTE, REGISTER_BYTES) << (
+        T.ramp(T.uint8(0), T.uint8(1), REGISTER_BYTES) & constant(7, BYTE, REGISTER_BYTES)
+    )
+    none = constant(0, BYTE, REGISTER_BYTES)
+    starts = range(0, words * WORD_BITS, REGISTER_BYTES)
+    sums = pairwise_sums(
+        [let("own_bits", T.Select(compare(channel + start, REGISTER_BYTES), own_bit, none)) for start in starts]
+    )
+    return sums if words == REGISTER_WORDS else shuffled([sums], range(words))
+
+
+def emit_words(pixels: int, channels: int, architecture: str, emit: Callable[[Index, Index, int, int], None]) -> None:
+    """Loops over pixels and words: ``emit`` gets the pixel, the first word, how many words, and the bits of the last."""
+    with loop("pixel", pixels, "parallel") as pixel:
+        whole, first = channels // WORD_BITS, 0
+        for words in (REGISTER_WORDS, 2, 1) if architecture == "arm64" else (1,):
+            count = (whole - first) // words
+            if count > 1:
+                with loop("vector", count) as vector:
+                    emit(pixel, first + vector * words, words, WORD_BITS)
+            elif count:
+                emit(pixel, first, words, WORD_BITS)
+            first += count * words
         if channels % WORD_BITS:
-            emit_word(position, channels // WORD_BITS, channels % WORD_BITS)
+            emit(pixel, whole, 1, channels % WORD_BITS)
+
+
+def words_of(compare: Compare, word: Index, words: int, bits: int, architecture: str) -> Expr:
+    """Word ``word`` and the following of ``words``; ``bits`` < 32 channels when it is the tail."""
+    if bits < WORD_BITS:
+        return packed_bits(compare(word * WORD_BITS, bits), bits, architecture)
+    return packed_words(compare, word * WORD_BITS, words, architecture)
 
 
 def build_sign_pack(specification: SignPackSpecification, architecture: str) -> PrimFunc:
@@ -76,18 +117,47 @@ def build_sign_pack(specification: SignPackSpecification, architecture: str) -> 
         threshold=(specification.threshold_shape, FLOAT),
         Y=(specification.output_shape, WORD),
     ) as (builder, (x, threshold, y)):
+        values, results = pixel_view(x), pixel_view(y)
 
-        def emit_word(position: tuple[Index, Index, Index], word: Index, lanes: int) -> None:
-            values = x[(*position, lanes_at(word * WORD_BITS, lanes))]
-            image = position[0] if threshold_batch > 1 else 0
-            if threshold_channels > 1:
-                bounds = threshold[image, 0, 0, lanes_at(word * WORD_BITS, lanes)]
-            else:
-                bounds = spread(threshold[image, 0, 0, 0], lanes)
-            condition = values > bounds if specification.zero == -1 else values >= bounds
-            T.buffer_store(y, packed_bits(condition, lanes, architecture), [*position, word])
+        def emit(pixel: Index, word: Index, words: int, bits: int) -> None:
+            image = pixel // (specification.height * specification.width) if threshold_batch > 1 else 0
 
-        emit_words(specification, emit_word)
+            def compare(channel: Index, lanes: int) -> Expr:
+                channels = lanes_at(channel, lanes)
+                one = threshold_channels == 1
+                bounds = spread(threshold[image, 0, 0, 0], lanes) if one else threshold[image, 0, 0, channels]
+                return above(values[pixel, channels], bounds, specification.zero)
+
+            T.buffer_store(results, words_of(compare, word, words, bits, architecture), [pixel, lanes_at(word, words)])
+
+        emit_words(values.shape[0], specification.channels, architecture, emit)
+    return finished(builder)
+
+
+def build_multi_sign_pack(specification: MultiSignPackSpecification, architecture: str) -> PrimFunc:
+    """``sign_pack_many_<architecture>``: the kernel ``(X, thresholds, Y0, Y1, …)``.
+
+    X: float32 NHWC; thresholds: float32 (planes, C); each Y: uint32 (N, H, W, words).
+    """
+    planes = specification.planes
+    with primitive_function(
+        X=(specification.input_shape, FLOAT),
+        thresholds=((planes, specification.channels), FLOAT),
+        **{f"Y{plane}": (specification.output_shape, WORD) for plane in range(planes)},
+    ) as (builder, (x, thresholds, *outputs)):
+        values, results = pixel_view(x), [pixel_view(output) for output in outputs]
+
+        def emit(pixel: Index, word: Index, words: int, bits: int) -> None:
+            for plane, result in enumerate(results):
+
+                def compare(channel: Index, lanes: int, plane: int = plane) -> Expr:
+                    channels = lanes_at(channel, lanes)
+                    return above(values[pixel, channels], thresholds[plane, channels], specification.zero)
+
+                packed = words_of(compare, word, words, bits, architecture)
+                T.buffer_store(result, packed, [pixel, lanes_at(word, words)])
+
+        emit_words(values.shape[0], specification.channels, architecture, emit)
     return finished(builder)
 
 
@@ -97,15 +167,74 @@ def build_ternary_pack(specification: TernaryPackSpecification, architecture: st
         builder,
         (x, y),
     ):
+        values, result = pixel_view(x), pixel_view(y, planes=2)
 
-        def emit_word(position: tuple[Index, Index, Index], word: Index, lanes: int) -> None:
-            values = x[(*position, lanes_at(word * WORD_BITS, lanes))]
-            bound = spread(T.FloatImm(FLOAT, TERNARY_THRESHOLD), lanes)
-            negative_bound = spread(T.FloatImm(FLOAT, -TERNARY_THRESHOLD), lanes)
-            positive = let("positive", packed_bits(values > bound, lanes, architecture))
-            negative = packed_bits(values < negative_bound, lanes, architecture)
-            T.buffer_store(y, positive | negative, [0, *position, word])
-            T.buffer_store(y, positive, [1, *position, word])
+        def emit(pixel: Index, word: Index, words: int, bits: int) -> None:
+            store_ternary(
+                result,
+                lambda channel, lanes: values[pixel, lanes_at(channel, lanes)],
+                (pixel, word, words, bits),
+                architecture,
+            )
 
-        emit_words(specification, emit_word)
+        emit_words(values.shape[0], specification.channels, architecture, emit)
     return finished(builder)
+
+
+def build_multi_ternary_pack(specification: MultiTernaryPackSpecification, architecture: str) -> PrimFunc:
+    """``ternary_pack_many_<architecture>``: the kernel ``(X, biases, Y0, Y1, …)``.
+
+    X: float32 NHWC; biases: float32 (planes, C), added in float32; each Y: uint32 (2, N, H, W, words).
+    """
+    planes = specification.planes
+    with primitive_function(
+        X=(specification.input_shape, FLOAT),
+        biases=((planes, specification.channels), FLOAT),
+        **{f"Y{plane}": (specification.output_shape, WORD) for plane in range(planes)},
+    ) as (builder, (x, biases, *outputs)):
+        values, results = pixel_view(x), [pixel_view(output, planes=2) for output in outputs]
+
+        def emit(pixel: Index, word: Index, words: int, bits: int) -> None:
+            for plane, result in enumerate(results):
+
+                def biased(channel: Index, lanes: int, plane: int = plane) -> Expr:
+                    channels = lanes_at(channel, lanes)
+                    return let("biased", values[pixel, channels] + biases[plane, channels])
+
+                store_ternary(result, biased, (pixel, word, words, bits), architecture)
+
+        emit_words(values.shape[0], specification.channels, architecture, emit)
+    return finished(builder)
+
+
+def pixel_view(buffer: Buffer, planes: int = 0) -> Buffer:
+    """NHWC as (pixels, channels); with ``planes`` in front, (planes, pixels, channels)."""
+    *outer, channels = (int(size) for size in buffer.shape)
+    leading = (planes,) if planes else ()
+    pixels = 1
+    for size in outer[len(leading) :]:
+        pixels *= size
+    return view(f"{buffer.name}_pixels", buffer, (*leading, pixels, channels))
+
+
+def above(values: Expr, bounds: Expr, zero: int) -> Expr:
+    """Whether a value is +1; equality gives ``zero``, NaN gives -1."""
+    return values > bounds if zero == -1 else values >= bounds
+
+
+def store_ternary(
+    result: Buffer, load: Callable[[Index, int], Expr], place: tuple[Index, Index, int, int], architecture: str
+) -> None:
+    """Store both planes of the words at ``place``: (pixel, first word, words, bits)."""
+    pixel, word, words, bits = place
+
+    def positive(channel: Index, lanes: int) -> Expr:
+        return load(channel, lanes) > spread(T.FloatImm(FLOAT, TERNARY_THRESHOLD), lanes)
+
+    def negative(channel: Index, lanes: int) -> Expr:
+        return load(channel, lanes) < spread(T.FloatImm(FLOAT, -TERNARY_THRESHOLD), lanes)
+
+    upper = let("positive", words_of(positive, word, words, bits, architecture))
+    lower = words_of(negative, word, words, bits, architecture)
+    T.buffer_store(result, upper | lower, [0, pixel, lanes_at(word, words)])
+    T.buffer_store(result, upper, [1, pixel, lanes_at(word, words)])

@@ -186,4 +186,66 @@ class ConvolutionSpecification:
         return batch * rows * columns * outputs * self.weight_bits
 
 
+@dataclass(frozen=True)
+class MultiSignPackSpecification:
+    """Compare one tensor with several thresholds per channel in one pass over it, each plane as ``SignPackSpecification``.
+
+    Attributes:
+        batch, height, width, channels: shape of X, NHWC float32.
+        planes: P thresholds per channel, float32 (P, C), and as many outputs.
+        zero: as in ``SignPackSpecification``.
+    """
+
+    batch: int
+    height: int
+    width: int
+    channels: int
+    planes: int
+    zero: int = -1
+
+    def __post_init__(self) -> None:
+        if self.planes < 1 or self.zero not in (-1, 1):
+            raise CompileError(f"sign_pack_many needs planes >= 1 and zero of -1 or +1, found {self}.")
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """X, float32 NHWC."""
+        return (self.batch, self.height, self.width, self.channels)
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """Words of each plane, uint32 (N, H, W, ceil(C / 32)); tail bits are 0."""
+        return (self.batch, self.height, self.width, word_count(self.channels))
+
+
+@dataclass(frozen=True)
+class MultiTernaryPackSpecification:
+    """Add several biases to one tensor in one pass over it; each sum, rounded to float32, as ``TernaryPackSpecification``.
+
+    Attributes:
+        batch, height, width, channels: shape of X, NHWC float32.
+        planes: P biases per channel, float32 (P, C), and as many outputs.
+    """
+
+    batch: int
+    height: int
+    width: int
+    channels: int
+    planes: int
+
+    def __post_init__(self) -> None:
+        if self.planes < 1:
+            raise CompileError(f"ternary_pack_many needs planes >= 1, found {self}.")
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """X, float32 NHWC."""
+        return (self.batch, self.height, self.width, self.channels)
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int, int]:
+        """Words of each plane, uint32 (2, N, H, W, ceil(C / 32)): abs(x + b) > 0.5, and x + b > 0.5; NaN is 0 in both."""
+        return (2, self.batch, self.height, self.width, word_count(self.channels))
+
+
 Specification = SignPackSpecification | TernaryPackSpecification | ConvolutionSpecification
