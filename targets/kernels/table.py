@@ -3,13 +3,15 @@
 Grammar of kernel names::
 
     <values>_conv2d[_tap]_<counter>x<lanes>_p<pixels>v<vectors>       binary_conv2d_u32x16_p7v2
+    binary_conv2d_chain<length>x<words>_p<pixels>                     binary_conv2d_chain5x4_p2
     <values>_depthwise_conv2d[_tap]_u32x<lanes>                       ternary_depthwise_conv2d_tap_u32x4
     sign_pack_<architecture>   ternary_pack_<architecture>            sign_pack_x86_64
 
 ``values`` is ``binary`` (-1, +1) or ``ternary`` (-1, 0, +1); ``tap`` means one scale per tap; ``counter`` is ``u32``
 (popcounts of 32-bit lanes are added) or ``u8`` (popcounts of bytes are added, and widened now and then); a register
 tile is ``pixels`` output pixels by ``vectors`` vectors of ``lanes`` output channels. The tile is the target's widest one
-cut down to the layer.
+cut down to the layer. ``chain`` kernels (``carry_save_conv2d``) add up to ``length`` vectors bit by bit before they count
+them, a vector holds ``words`` words of one output channel, and a tile is ``pixels`` by eight output channels.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from bnn_deploy.targets.base import Target
-from bnn_deploy.targets.kernels import binary_conv2d, bitpack, depthwise_conv2d
+from bnn_deploy.targets.kernels import binary_conv2d, bitpack, carry_save_conv2d, depthwise_conv2d
+from bnn_deploy.targets.kernels.carry_save_tiling import CarrySaveTiling, ChainStyle, fits
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.specification import (
     SignPackSpecification,
@@ -58,12 +61,41 @@ TILES = (
     TileChoice(
         lambda target: target.architecture == "arm64",
         Tile("byte", lanes=4, pixels=4, vectors=4),
-        "eor + cnt + add per 128 bits is the least possible; 16 counters of 32 registers, 4 weights and 4 words reused",
+        "for what chains do not compute: eor + cnt + add per 128 bits; 16 counters of 32 registers, 4 weights reused",
     ),
     TileChoice(
         lambda target: True,
         Tile("word", lanes=4, pixels=4, vectors=1),
         "portable: LLVM's own popcount on the narrowest vectors",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class ChainChoice:
+    """A line of the table of chains: where it applies, and what suits the cores there."""
+
+    applies: Callable[[Target], bool]
+    style: ChainStyle
+    reason: str
+
+
+# The first line that applies is taken for the layers that ``carry_save_tiling.fits``; without one, TILES.
+CHAINS = (
+    ChainChoice(
+        lambda target: target.name == "rpi3",
+        ChainStyle(half_chain=5, chain=1, pixels=4, keep_order=False),
+        "in-order cores need independent work side by side more than fewer instructions: 35.9 MAC/cycle modelled",
+    ),
+    ChainChoice(
+        lambda target: target.name in ("rpi4", "jetson-nano-cpu"),
+        ChainStyle(half_chain=9, chain=1, pixels=8, keep_order=True),
+        "bsl takes both vector pipes of Cortex-A57 and A72, which leaves chains fewer instructions but no fewer cycles",
+    ),
+    ChainChoice(
+        lambda target: target.architecture == "arm64",
+        ChainStyle(half_chain=9, chain=5, pixels=2, keep_order=True),
+        "five vectors by three popcounts: 96 MAC/cycle modelled on Neoverse N1, where counting every vector ends at 85",
     ),
 )
 
@@ -91,6 +123,16 @@ def select_kernel(specification: Specification, target: Target) -> Kernel:
             specification,
             partial(depthwise_conv2d.build, specification, lanes),
             partial(depthwise_conv2d.pack_weights, specification=specification),
+        )
+    style = next((choice.style for choice in CHAINS if choice.applies(target)), None)
+    if style is not None and fits(specification):
+        chained = CarrySaveTiling(specification, widest_tile(target), style)
+        return Kernel(
+            f"binary_conv2d_{chained.name}",
+            "binary",
+            specification,
+            partial(carry_save_conv2d.build, chained),
+            partial(carry_save_conv2d.pack_weights, tiling=chained),
         )
     tiling = Tiling(specification, widest_tile(target))
     return Kernel(

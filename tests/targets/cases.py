@@ -20,12 +20,13 @@ from tests.targets import reference
 
 @dataclass(frozen=True)
 class Case:
-    """One kernel call: its arrays but for the last parameter, and what must be in that one afterwards."""
+    """One kernel call: its arrays but for Y, what must be in Y afterwards, and the block of rows it computes, if any."""
 
     name: str
     kernel: Kernel
     inputs: tuple[np.ndarray, ...]
     expected: np.ndarray
+    block: int | None = None
 
 
 # Scales and shifts that have broken kernels before: zero, minus zero, negative.
@@ -43,6 +44,17 @@ def make_case(
     else:
         inputs, expected = pack_arrays(specification, random)
     return Case(name, kernel, tuple(np.ascontiguousarray(array) for array in inputs), expected)
+
+
+def block_cases(name: str, specification: ConvolutionSpecification, target: Target, seed: int) -> list[Case]:
+    """A call for every block of rows of a layer, all on the same inputs."""
+    whole = make_case(name, specification, target, seed)
+    shape = specification.output_shape
+    blocks = whole.expected.reshape(-1, *shape)
+    return [
+        replace(whole, name=f"{name}, block {block}", expected=np.ascontiguousarray(expected), block=block)
+        for block, expected in enumerate(blocks)
+    ]
 
 
 def factors(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -124,6 +136,12 @@ LAYERS = {
     "byte counters one word too short": layer((1, 1, 3, 32 * 32), 16),
     "byte counters flushed per tap": layer((1, 3, 3, 32 * 20), 16, **SAME),
     "byte counters flushed per row": layer((1, 4, 3, 32 * 10), 16, **SAME),
+    "chain of half vectors": layer((1, 1, 5, 320), 24),
+    "longest chain of half vectors": layer((1, 3, 5, 64), 40, **SAME),
+    "chains of whole vectors": layer((1, 1, 5, 32 * 31), 17),
+    "chains in a loop": layer((1, 2, 5, 224), 24, **SAME),
+    "words on the stack": layer((1, 1, 3, 32 * 252), 9),
+    "too many words for the stack": layer((1, 1, 3, 32 * 253), 9),
     "two groups": layer((1, 5, 5, 64), 32, group=2, **SAME),
     "three groups, odd outputs": layer((1, 5, 5, 96), 21, group=3, **SAME),
     "windows of 3": layer((1, 4, 5, 36), 24, group=12, **SAME),
@@ -155,6 +173,25 @@ PACKS = {
 }
 
 
+# Layers cut into blocks of rows, each with the name of what is special about it.
+BLOCKS = {
+    "1x1, batch 2": layer((2, 6, 5, 96), 40, block_rows=2),
+    "1x1, one row": layer((1, 4, 7, 320), 24, block_rows=1),
+    "1x1, whole image": layer((2, 3, 7, 64), 16, block_rows=3),
+    "1x1, stride 2": layer((2, 7, 6, 64), 32, strides=(2, 2), block_rows=2),
+    "3x3, batch 2": layer((2, 6, 5, 64), 32, block_rows=3, **SAME),
+    "3x3, one row": layer((2, 5, 6, 96), 17, block_rows=1, **SAME),
+    "3x3, stride 2": layer((2, 8, 9, 40), 24, strides=(2, 2), block_rows=2, **SAME),
+    "pads differ": layer((2, 5, 6, 40), 17, kernel_shape=(3, 2), pads=(2, 0, 1, 1), block_rows=2),
+    "three groups": layer((2, 4, 5, 96), 24, group=3, block_rows=2, **SAME),
+    "windows of 12": layer((2, 4, 5, 72), 12, group=6, block_rows=1, **SAME),
+    "depthwise row": layer((2, 4, 14, 96), 96, group=96, block_rows=2, **ROW),
+    "depthwise column": layer((2, 14, 3, 40), 40, group=40, block_rows=7, **COLUMN),
+    "depthwise pairs, column": layer((2, 6, 3, 128), 64, group=64, block_rows=1, **COLUMN),
+    "depthwise, stride 2": layer((2, 7, 8, 64), 64, group=64, strides=(2, 2), block_rows=2, **SAME),
+}
+
+
 VARIANTS = (
     (", ternary", {"ternary": True}),
     (", tap scaled", {"tap_scaled": True}),
@@ -166,6 +203,16 @@ def edge_bank(first_variant: int = 0) -> dict[str, Specification]:
     """Every edge as a plain binary layer and in one of the variants, which take turns from ``first_variant`` on."""
     bank: dict[str, Specification] = dict(PACKS)
     for index, (name, plain) in enumerate(LAYERS.items()):
+        suffix, options = VARIANTS[(index + first_variant) % len(VARIANTS)]
+        bank[name] = plain
+        bank[name + suffix] = replace(plain, **options)
+    return bank
+
+
+def block_bank(first_variant: int = 0) -> dict[str, ConvolutionSpecification]:
+    """Layers cut into blocks of rows, as plain binary layers and in one of the variants each."""
+    bank = {}
+    for index, (name, plain) in enumerate(BLOCKS.items()):
         suffix, options = VARIANTS[(index + first_variant) % len(VARIANTS)]
         bank[name] = plain
         bank[name + suffix] = replace(plain, **options)

@@ -57,11 +57,13 @@ int main(int count, char **arguments) {{
 
 
 def c_function(function: tirx.PrimFunc, symbol: str) -> tirx.PrimFunc:
-    """The kernel as ``int32_t symbol(void *, …)``."""
-    pointers = [tirx.Var(buffer.name, tvm.ir.PointerType(buffer.ty.dtype)) for buffer in function.params]
-    declared = [tirx.DeclBuffer(buffer, data=data) for buffer, data in zip(function.params, pointers, strict=True)]
+    """The kernel as ``int32_t symbol(void *, …[, int32_t block])``."""
+    buffers = [parameter for parameter in function.params if not isinstance(parameter.ty, tvm.ir.PrimType)]
+    pointers = [tirx.Var(buffer.name, tvm.ir.PointerType(buffer.ty.dtype)) for buffer in buffers]
+    declared = [tirx.DeclBuffer(buffer, data=data) for buffer, data in zip(buffers, pointers, strict=True)]
     body = tirx.SeqStmt([*declared, function.body])
-    raw = tirx.PrimFunc(pointers, body, tvm.ir.PrimType("int32"), function.attrs)
+    parameters = [*pointers, *function.params[len(buffers) :]]
+    raw = tirx.PrimFunc(parameters, body, tvm.ir.PrimType("int32"), function.attrs)
     return raw.with_attr("global_symbol", symbol).with_attr("calling_conv", 2)
 
 
@@ -79,7 +81,10 @@ class Program:
                 used += -(-array.nbytes // ALIGNMENT) * ALIGNMENT + GUARD
             self.offsets.append(offsets)
         self.bytes = used
-        module = tvm.IRModule({f"k{i}": c_function(case.kernel.build(), f"k{i}") for i, case in enumerate(cases)})
+        # Calls for the blocks of one layer share its kernel.
+        kernels = list(dict.fromkeys(case.kernel for case in cases))
+        self.functions = [kernels.index(case.kernel) for case in cases]
+        module = tvm.IRModule({f"k{i}": c_function(kernel.build(), f"k{i}") for i, kernel in enumerate(kernels)})
         tvm.tirx.build(module, tvm.target.Target(target.llvm)).write_to_file(str(folder / "kernels.o"), "o")
         (folder / "main.c").write_text(self._source(), encoding="utf-8")
         triple = {"x86_64": "x86_64-linux-musl", "arm64": "aarch64-linux-musl"}[target.architecture]
@@ -89,9 +94,11 @@ class Program:
     def _source(self) -> str:
         declarations, calls = [], []
         for index, offsets in enumerate(self.offsets):
-            declarations.append(f"int32_t k{index}({', '.join(['void *'] * len(offsets))});\n")
-            arguments = ", ".join(f"memory + {offset}" for offset in offsets)
-            calls.append(f"    if (k{index}({arguments})) return {index % 99 + 1};\n")
+            block = self.cases[index].block
+            types = ["void *"] * len(offsets) + ["int32_t"] * (block is not None)
+            values = [f"memory + {offset}" for offset in offsets] + [str(block)] * (block is not None)
+            declarations.append(f"int32_t k{self.functions[index]}({', '.join(types)});\n")
+            calls.append(f"    if (k{self.functions[index]}({', '.join(values)})) return {index % 99 + 1};\n")
         return MAIN.format(
             declarations="".join(declarations), calls="".join(calls), alignment=ALIGNMENT, bytes=self.bytes
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,12 @@ from bnn_deploy.targets.kernels.specification import (
     TernaryPackSpecification,
 )
 from bnn_deploy.targets.registry import all_targets, get_target, host_target, missing_cpu_flags
-from tests.targets.cases import Case, edge_bank, make_case
+from tests.targets.cases import Case, block_bank, block_cases, edge_bank, make_case
 from tests.targets.program import Program
 
 X86_64 = [target.name for target in all_targets() if target.architecture == "x86_64"]
-# One core of each kind of code: generic, in-order, out-of-order, ARMv8.2-A. Other presets differ only in scheduling.
-ARM64 = ["arm64", "rpi3", "rpi5"]
+# One core of each kind of code: generic, in-order, out-of-order with a slow bsl, ARMv8.2-A; others differ in scheduling.
+ARM64 = ["arm64", "rpi3", "rpi4", "rpi5"]
 
 
 def runnable(name: str) -> Target:
@@ -78,6 +79,32 @@ def test_edge_bank_on_arm64(name: str, tmp_path: Path) -> None:
     assert program.mismatches(program.run([emulator])) == []
 
 
+def all_blocks(target: Target, first_variant: int) -> list[Case]:
+    """Every block of the layers that are cut into blocks of rows."""
+    bank = block_bank(first_variant).items()
+    return [case for seed, (name, shape) in enumerate(bank) for case in block_cases(name, shape, target, seed)]
+
+
+@pytest.mark.parametrize("name", X86_64)
+def test_blocks_of_rows_on_x86_64(name: str, tmp_path: Path) -> None:
+    """A call for one block of rows reads the wrong rows of X, or writes other rows than its own."""
+    program = Program(all_blocks(runnable(name), X86_64.index(name)), get_target(name), tmp_path)
+    for parts in (1, 3):
+        assert program.mismatches(program.run(parts=parts)) == []
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("name", ARM64)
+def test_blocks_of_rows_on_arm64(name: str, tmp_path: Path) -> None:
+    """A NEON kernel reads the wrong rows of X for a block of rows, or writes other rows than its own."""
+    emulator = shutil.which("qemu-aarch64")
+    if emulator is None:
+        pytest.skip("qemu-aarch64 is not installed (Debian package qemu-user)")
+    target = get_target(name)
+    program = Program(all_blocks(target, ARM64.index(name)), target, tmp_path)
+    assert program.mismatches(program.run([emulator])) == []
+
+
 @st.composite
 def convolutions(draw: st.DrawFn) -> ConvolutionSpecification:
     """Small layers of every family."""
@@ -116,14 +143,33 @@ def packs(draw: st.DrawFn) -> Specification:
     return SignPackSpecification(batch, height, width, channels, threshold_shape, draw(st.sampled_from([-1, 1])))
 
 
-def run_here(case: Case, target: Target) -> np.ndarray:
-    """The last parameter after a call in this process."""
+def compiled_here(case: Case, target: Target) -> tvm.runtime.Module:
+    """The kernel of ``case`` in this process, as ``kernel``."""
     function = case.kernel.build().with_attr("global_symbol", "kernel")
-    compiled = tvm.compile(function, target=tvm.target.Target(target.llvm))
+    return tvm.compile(function, target=tvm.target.Target(target.llvm))
+
+
+def call_here(compiled: tvm.runtime.Module, case: Case) -> np.ndarray:
+    """Y after the call ``case``."""
     untouched = np.full(case.expected.shape, 0xA5A5A5A5, np.uint32).view(case.expected.dtype)
     arguments = [tvm.runtime.tensor(array) for array in (*case.inputs, untouched)]
-    compiled["kernel"](*arguments)
+    compiled["kernel"](*arguments, *([] if case.block is None else [case.block]))
     return arguments[-1].numpy()
+
+
+def run_here(case: Case, target: Target) -> np.ndarray:
+    """Y after a call in this process."""
+    return call_here(compiled_here(case, target), case)
+
+
+@st.composite
+def blocked_convolutions(draw: st.DrawFn) -> ConvolutionSpecification:
+    """Small layers of every family, cut into blocks of rows."""
+    whole = draw(convolutions())
+    rows = whole.image_output_shape[1]
+    return replace(
+        whole, block_rows=draw(st.sampled_from([count for count in range(1, rows + 1) if rows % count == 0]))
+    )
 
 
 def check_here(specification: Specification, target: Target, seed: int) -> None:
@@ -139,6 +185,19 @@ def check_here(specification: Specification, target: Target, seed: int) -> None:
 def test_convolutions(name: str, specification: ConvolutionSpecification, seed: int) -> None:
     """A convolution of some shape has wrong integers or is rounded otherwise than by one fused multiply-add."""
     check_here(specification, runnable(name), seed)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(specification=blocked_convolutions(), seed=st.integers(0, 2**32 - 1))
+def test_blocks_of_rows(specification: ConvolutionSpecification, seed: int) -> None:
+    """A block of rows of some shape differs from the same rows of the whole layer."""
+    target = best_target()
+    cases = block_cases(str(specification), specification, target, seed)
+    function = compiled_here(cases[0], target)
+    for case in cases:
+        np.testing.assert_array_equal(
+            call_here(function, case).view(np.uint32), case.expected.view(np.uint32), case.name
+        )
 
 
 @pytest.mark.parametrize("name", X86_64)
