@@ -28,6 +28,7 @@ from bnn_deploy.passes.relax.fuse_float import fuse_float
 from bnn_deploy.passes.relax.lower_binary import lower_binary
 from bnn_deploy.passes.relax.name_layers import name_layers
 from bnn_deploy.passes.relax.pack import pack
+from bnn_deploy.passes.relax.split_means import split_means
 from bnn_deploy.passes.relax.to_channels_last import to_channels_last
 from bnn_deploy.passes.tir.kernel_set import KernelSet
 from bnn_deploy.passes.tir.schedule_float import schedule_float
@@ -79,6 +80,7 @@ def lower(
     # Phase 3, Relax: how it lies in memory.
     module = run("to_channels_last", lambda: to_channels_last(module))
     module = run("decompose_group_norm", lambda: decompose_group_norm(module))
+    module = run("split_means", lambda: split_means(module))
     module = run("pack", lambda: pack(module))
 
     return lower_packed(module, target, run)

@@ -13,7 +13,8 @@ After::
 A binary layer is so fast that memory decides: unfused, every elementwise operator between two layers writes and reads whole
 images. Here each stage is a little network over a few rows; only what another stage reads (``a`` and ``o`` above) is ever
 stored as a whole. A stage ends where an operator needs rows that are not computed yet: a 3x3 convolution, a global average.
-Which stage: the earliest one after everything an operator reads; ``row_rules`` says which operators may join.
+Which stage: the earliest one after everything an operator reads; ``row_rules`` says which operators may join. A sum or product
+with constants that later stages read is computed again there rather than stored, if what it is made of is stored anyway.
 Where: after ``pack``, before kernels are chosen, so that stages are lowered, fused and planned like any network.
 Not handled: operators on anything but images of at least two rows; they run by themselves, between stages.
 """
@@ -37,9 +38,11 @@ from bnn_deploy.passes.relax.rewriter import (
 from bnn_deploy.passes.relax.row_rules import Rows, is_elementwise, row_axis, row_reads
 from bnn_deploy.relax_operators import ConvolutionAttributes, call
 
-# What a block's tensors may take together: with the weights, within L2, and mostly in L1. Measured on BiMLP-S: 96 KiB 7.1 ms, 192 KiB 10.8.
+# What a block's tensors may take together: with the weights within L2, and mostly within L1. BiMLP-S took 7.1 ms with 96 KiB
+# and 10.8 with 192; BCDNet-A takes the same from 48 KiB to 1 MiB.
 BLOCK_BYTES = 64 * 1024
 _ITEM_BYTES = 4
+_CHEAP = ("relax.add", "relax.subtract", "relax.multiply", "relax.divide")
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ class _Graph:
         self.alone: set[relax.Var] = set()
         while True:
             self._assign()
+            self._choose_recomputed()
             misplaced = self._unstorable()
             if not misplaced:
                 break
@@ -119,6 +123,9 @@ class _Graph:
     def _joins(self, variable: relax.Var, value: relax.Expr) -> list[tuple[relax.Var, Rows]] | None:
         reads = row_reads(value)
         if not reads or static_shape(variable)[row_axis(variable)] < 2:
+            return None
+        # Rows of planes that are stored as a whole do not lie one after another.
+        if any(how is Rows.SHARE and row_axis(v) != 1 and v not in self.group for v, how in reads):
             return None
         # What follows a float convolution or pooling is computed on its registers.
         if is_elementwise(value) and len(reads) == 1:
@@ -151,10 +158,59 @@ class _Graph:
         return {v for v in self.group if row_axis(v) != 1 and self.is_stored(v)}
 
     def is_stored(self, variable: relax.Var) -> bool:
-        """Whether anything outside its stage reads the variable, or anything inside reads more than its share."""
-        if variable.same_as(self.output):
-            return True
-        return any(self.group.get(reader) is not self.group[variable] for reader in self.readers(variable))
+        """Whether anything outside its stage needs the variable as a whole."""
+        if variable in self.recomputed:
+            return False
+        return variable.same_as(self.output) or any(
+            group is not self.group[variable] for group in self.reading_groups(variable)
+        )
+
+    def reading_groups(self, variable: relax.Var) -> list[_Group | None]:
+        """The stages (None: main) that read the variable, directly or by computing again what is made of it."""
+        groups = []
+        for reader in self.readers(variable):
+            groups.append(self.group.get(reader))
+            if reader in self.recomputed:
+                groups.extend(self.reading_groups(reader))
+        return groups
+
+    def _choose_recomputed(self) -> None:
+        self.recomputed: set[relax.Var] = set()
+        # Consumers first: what they compute again decides what must be stored before them.
+        for variable in reversed(self.group):
+            if self.is_stored(variable) and self._is_worth_recomputing(variable):
+                self.recomputed.add(variable)
+
+    def _is_worth_recomputing(self, variable: relax.Var) -> bool:
+        value = self.values[variable]
+        shares = [v for v, how in row_reads(value) if how is Rows.SHARE]
+        if operator_name(value) not in _CHEAP or len(shares) != 1 or variable.same_as(self.output):
+            return False
+        elsewhere = [r for r in self.readers(variable) if self.group.get(r) is not self.group[variable]]
+        if not all(r in self.group and (variable, Rows.SHARE) in row_reads(self.values[r]) for r in elsewhere):
+            return False
+        source = shares[0]
+        at_hand = source not in self.group or self.group[source] is not self.group[variable] or self.is_stored(source)
+        return at_hand or len(elsewhere) == len(self.readers(variable))
+
+    def members(self, group: _Group) -> list[relax.Var]:
+        """What one stage computes, in order: its own variables that something needs, and what it computes again."""
+        order = {variable: index for index, variable in enumerate(self.values)}
+        needed: set[relax.Var] = set()
+
+        def need(variable: relax.Var) -> None:
+            if variable in needed:
+                return
+            needed.add(variable)
+            for read, how in row_reads(self.values[variable]):
+                own = self.group.get(read) is group
+                if how is Rows.SHARE and read in self.group and (own or read in self.recomputed):
+                    need(read)
+
+        for variable in group.variables:
+            if self.is_stored(variable):
+                need(variable)
+        return sorted(needed, key=lambda v: order[v])
 
     def readers(self, variable: relax.Var) -> list[relax.Var]:
         """The variables whose values read ``variable``."""
@@ -207,24 +263,22 @@ class _Builder:
         return [item for _, item in sorted(items, key=lambda pair: pair[0])]
 
     def _call_stage(self, builder: relax.BlockBuilder, group: _Group) -> None:
-        inputs: dict[relax.Var, Rows] = {}
-        members = set(group.variables)
-        for variable in group.variables:
-            for read, how in row_reads(self.graph.values[variable]) or []:
-                if read not in members:
-                    # The same tensor may be read whole by a convolution and by its rows beside it.
-                    inputs.setdefault((read, how), None)
+        members = self.graph.members(group)
+        # The same tensor may be read whole by a convolution and by its rows beside it.
+        inputs = {pair: None for v in members for pair in row_reads(self.graph.values[v]) if pair[0] not in members}
         reads = list(inputs)
-        outputs = [v for v in group.variables if self.graph.is_stored(v)]
-        per_image = self._blocks_per_image(group, [v for v, how in reads if how is Rows.SHARE], outputs)
+        outputs = [
+            v for v in members if v in self.graph.group and self.graph.group[v] is group and self.graph.is_stored(v)
+        ]
+        per_image = self._blocks_per_image(members, [v for v, how in reads if how is Rows.SHARE], outputs)
         if per_image < 2:
-            for variable in group.variables:
+            for variable in members:
                 value = _replaced(self.graph.values[variable], self.replacements)
                 self.replacements[variable] = _emit(builder, variable, value)
             return
         name = f"stage_{len(self.stages)}"
-        batch = static_shape(group.variables[0])[row_axis(group.variables[0]) - 1]
-        module = self._stage_module(group, reads, outputs, per_image)
+        batch = static_shape(members[0])[row_axis(members[0]) - 1]
+        module = self._stage_module(members, reads, outputs, per_image)
         self.stages[name] = RowStage(module, batch * per_image, per_image, tuple(how for _, how in reads))
         types = [relax.TensorType(static_shape(v), str(v.ty.dtype)) for v in outputs]
         arguments = relax.Tuple([self.replacements.get(v, v) for v, _ in reads])
@@ -235,19 +289,19 @@ class _Builder:
             else:
                 self.replacements[variable] = _emit(builder, variable, relax.TupleGetItem(result, index))
 
-    def _blocks_per_image(self, group: _Group, shares: list[relax.Var], outputs: list[relax.Var]) -> int:
+    def _blocks_per_image(self, members: list[relax.Var], shares: list[relax.Var], outputs: list[relax.Var]) -> int:
         """The fewest blocks of rows whose tensors stay within BLOCK_BYTES."""
         rows = 0
-        for variable in (*shares, *group.variables):
+        for variable in (*shares, *members):
             rows = gcd(rows, static_shape(variable)[row_axis(variable)])
         stored = {v for v in outputs} | set(shares)
-        stored |= {v for v in group.variables if operator_name(self.graph.values[v]).startswith("bnn.")}
+        stored |= {v for v in members if operator_name(self.graph.values[v]).startswith("bnn.")}
         image_bytes = sum(_ITEM_BYTES * prod(static_shape(v)[-3:]) for v in stored)
         choices = [count for count in range(2, rows + 1) if rows % count == 0]
         return next((count for count in choices if image_bytes // count <= BLOCK_BYTES), max(choices, default=1))
 
     def _stage_module(
-        self, group: _Group, reads: list[tuple[relax.Var, Rows]], outputs: list[relax.Var], blocks: int
+        self, members: list[relax.Var], reads: list[tuple[relax.Var, Rows]], outputs: list[relax.Var], blocks: int
     ) -> tvm.IRModule:
         parameters = []
         for variable, how in reads:
@@ -258,7 +312,7 @@ class _Builder:
         builder = relax.BlockBuilder()
         with builder.function("main", parameters):
             with builder.dataflow():
-                for variable in group.variables:
+                for variable in members:
                     value = self.graph.values[variable]
                     own_reads = row_reads(value)
                     local = {read: given.get((read, how), inner.get(read)) for read, how in own_reads}

@@ -23,7 +23,7 @@ from tvm import relax
 
 from bnn_deploy.passes.relax.rewriter import DataflowRewriter, operator_name, static_shape
 
-_ROWS, _COLUMNS, _CHANNELS = 1, 2, 4
+_ROWS, _COLUMNS = 1, 2
 
 
 def decompose_group_norm(module: tvm.IRModule) -> tvm.IRModule:
@@ -41,18 +41,20 @@ class _DecomposeGroupNorm(DataflowRewriter):
             return None
         batch, height, width, channels = shape
         groups = int(value.attrs.num_groups)
-        grouped = (batch, height, width, groups, channels // groups)
-        x = self.emit(relax.op.reshape(x, grouped))
-        centred = self.emit(relax.op.subtract(x, self._mean(x)))
-        variance = self._mean(self.emit(relax.op.multiply(centred, centred)))
+        if groups > 1:
+            # One group keeps the shape of an image, so that stages of rows can hold it.
+            x = self.emit(relax.op.reshape(x, (batch, height, width, groups, channels // groups)))
+        axes = (_COLUMNS, _ROWS, len(static_shape(x)) - 1)
+        centred = self.emit(relax.op.subtract(x, self._mean(x, axes)))
+        variance = self._mean(self.emit(relax.op.multiply(centred, centred)), axes)
         epsilon = relax.const(np.float32(float(value.attrs.epsilon)))
         deviation = self.emit(relax.op.sqrt(self.emit(relax.op.add(variance, epsilon))))
         normal = self.emit(relax.op.divide(centred, deviation))
-        flat = self.emit(relax.op.reshape(normal, shape))
+        flat = self.emit(relax.op.reshape(normal, shape)) if groups > 1 else normal
         scaled = self.emit(relax.op.multiply(flat, gamma))
         return self.emit(relax.op.add(scaled, beta))
 
-    def _mean(self, x: relax.Expr) -> relax.Expr:
-        for axis in (_COLUMNS, _ROWS, _CHANNELS):
+    def _mean(self, x: relax.Expr, axes: tuple[int, ...]) -> relax.Expr:
+        for axis in axes:
             x = self.emit(relax.op.mean(x, [axis], keepdims=True))
         return x

@@ -27,6 +27,7 @@ PASSES = [
     "fold_affine",
     "to_channels_last",
     "decompose_group_norm",
+    "split_means",
     "pack",
     "block_rows",
     "lower_binary",
