@@ -10,12 +10,15 @@ Packed level (after ``pack``; channels last, 32 channels per uint32 word, bit k 
 tensor is two planes on a new leading axis, plane 0 = nonzero, plane 1 = positive):
     bnn.sign_pack(x, threshold) {zero}                    -> (…, ceil(C/32)) uint32
     bnn.ternary_pack(x)                                   -> (2, …, ceil(C/32)) uint32
+    bnn.sign_pack_many(x, thresholds (P, C)) {zero, layers} -> P results of sign_pack(x, thresholds[p])
+    bnn.ternary_pack_many(x, biases (P, C)) {layers}      -> P results of ternary_pack(x + biases[p])
     bnn.packed_conv2d / bnn.packed_tap_scaled_conv2d / bnn.packed_linear: as above on words, {ternary: 0|1}
 ``weight`` is always the ONNX packing: uint8 (O, ceil(K/8)), K in the order (kh, kw, c), least significant bit first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 from tvm import ir, relax
@@ -98,6 +101,10 @@ def _infer_ternary_pack(call: relax.Call, _context: object) -> relax.TensorType:
     return _tensor([2, *leading, word_count(channels)], "uint32")
 
 
+def _infer_many(infer: Callable[[relax.Call, object], relax.TensorType]) -> Callable[..., relax.TupleType]:
+    return lambda call, context: relax.TupleType([infer(call, context)] * _shape(call.args[1])[0])
+
+
 _OPERATORS = {
     "bnn.sign": _infer_same,
     "bnn.ternary": _infer_same,
@@ -106,6 +113,8 @@ _OPERATORS = {
     "bnn.linear": _infer_linear,
     "bnn.sign_pack": _infer_sign_pack,
     "bnn.ternary_pack": _infer_ternary_pack,
+    "bnn.sign_pack_many": _infer_many(_infer_sign_pack),
+    "bnn.ternary_pack_many": _infer_many(_infer_ternary_pack),
     "bnn.packed_conv2d": _infer_conv2d,
     "bnn.packed_tap_scaled_conv2d": _infer_conv2d,
     "bnn.packed_linear": _infer_linear,
@@ -125,7 +134,7 @@ _register()
 
 
 def call(
-    name: str, arguments: list[relax.Expr], attributes: ConvolutionAttributes | dict[str, int] | None = None
+    name: str, arguments: list[relax.Expr], attributes: ConvolutionAttributes | Mapping[str, int | str] | None = None
 ) -> relax.Call:
     """A call of one of the operators above."""
     values = asdict(attributes) if isinstance(attributes, ConvolutionAttributes) else dict(attributes or {})

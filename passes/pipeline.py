@@ -26,6 +26,7 @@ from bnn_deploy.passes.relax.fold_constants import fold_constants
 from bnn_deploy.passes.relax.fold_threshold import fold_threshold
 from bnn_deploy.passes.relax.fuse_float import fuse_float
 from bnn_deploy.passes.relax.lower_binary import lower_binary
+from bnn_deploy.passes.relax.merge_packs import merge_packs
 from bnn_deploy.passes.relax.name_layers import name_layers
 from bnn_deploy.passes.relax.pack import pack
 from bnn_deploy.passes.relax.split_means import split_means
@@ -96,6 +97,7 @@ def lower_packed(
     functions = {"main": network.main} | {name: stage.module for name, stage in network.stages.items()}
 
     # Phase 4, Relax to TIR, for the network and for one block of every stage: which kernel computes it.
+    functions = run("merge_packs", lambda: {name: merge_packs(f) for name, f in functions.items()})
     functions = run("lower_binary", lambda: {name: lower_binary(f, target) for name, f in functions.items()})
     functions = run("fuse_float", lambda: {name: fuse_float(f) for name, f in functions.items()})
 

@@ -30,6 +30,8 @@ from bnn_deploy.relax_operators import ConvolutionAttributes
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.specification import (
     ConvolutionSpecification,
+    MultiSignPackSpecification,
+    MultiTernaryPackSpecification,
     SignPackSpecification,
     Specification,
     TernaryPackSpecification,
@@ -52,6 +54,8 @@ class _LowerBinary(DataflowRewriter):
         name = operator_name(value)
         if name in ("bnn.sign_pack", "bnn.ternary_pack"):
             return self._pack(variable, value)
+        if name in ("bnn.sign_pack_many", "bnn.ternary_pack_many"):
+            return self._pack_many(variable, value)
         if name in ("bnn.packed_conv2d", "bnn.packed_tap_scaled_conv2d"):
             *_, height, width, _ = static_shape(value.args[0])
             return self._convolution(variable, value, self._geometry(value, height, width))
@@ -88,6 +92,18 @@ class _LowerBinary(DataflowRewriter):
             specification = SignPackSpecification(*image, threshold_shape=threshold, zero=int(value.attrs["zero"]))
         words = self._call(variable, specification, arguments, "pack", 0)
         return self._reshaped(words, static_shape(variable))
+
+    def _pack_many(self, variable: relax.Var, value: relax.Call) -> relax.Expr:
+        x, vectors = value.args
+        planes = static_shape(vectors)[0]
+        if operator_name(value) == "bnn.ternary_pack_many":
+            specification: Specification = MultiTernaryPackSpecification(*static_shape(x), planes)
+        else:
+            specification = MultiSignPackSpecification(*static_shape(x), planes, int(value.attrs["zero"]))
+        layers = str(value.attrs["layers"])
+        result = self._call(variable, specification, [self.lookup(x), vectors], "pack", 0, planes, layers)
+        # call_tir makes no tuple of one tensor.
+        return result if planes > 1 else self.emit(relax.Tuple([result]))
 
     def _threshold_shape(self, variable: relax.Var, shape: tuple[int, ...], rank: int) -> tuple[int, int, int, int]:
         aligned = (1,) * (rank - len(shape)) + shape
@@ -164,11 +180,17 @@ class _LowerBinary(DataflowRewriter):
         arguments: list[relax.Expr],
         kind: str,
         binary_macs: int,
+        results: int = 0,
+        layer: str = "",
     ) -> relax.Expr:
+        """A call of the kernel; with ``results``, of that many tensors as a tuple."""
         function, _ = self._kernel(specification)
         dtype = "uint32" if kind == "pack" else "float32"
-        result = relax.call_tir(function, arguments, relax.TensorType(specification.output_shape, dtype))
-        attributes = ir.make_node("ir.DictAttrs", layer=self._layer(variable), kind=kind, binary_macs=binary_macs)
+        out = relax.TensorType(specification.output_shape, dtype)
+        result = relax.call_tir(function, arguments, [out] * results if results else out)
+        attributes = ir.make_node(
+            "ir.DictAttrs", layer=layer or self._layer(variable), kind=kind, binary_macs=binary_macs
+        )
         return self.emit(relax.Call(result.op, result.args, attributes, result.ty_args))
 
     def _layer(self, variable: relax.Var) -> str:

@@ -15,8 +15,10 @@ ARM64_TARGETS = (
         name="arm64",
         description="any 64-bit ARM (ARMv8-A with NEON)",
         architecture="arm64",
-        mcpu="generic",
-        mattr=("+neon",),
+        # Any core runs what LLVM makes for the oldest out-of-order one; for "generic" it schedules as for an in-order core,
+        # and kernels take 8% more instructions.
+        mcpu="cortex-a72",
+        mattr=("-crc", *_NO_CRYPTOGRAPHY),
         required_cpu_flags=_NEON,
     ),
     Target(

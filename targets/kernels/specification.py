@@ -248,4 +248,7 @@ class MultiTernaryPackSpecification:
         return (2, self.batch, self.height, self.width, word_count(self.channels))
 
 
-Specification = SignPackSpecification | TernaryPackSpecification | ConvolutionSpecification
+PackSpecification = (
+    SignPackSpecification | TernaryPackSpecification | MultiSignPackSpecification | MultiTernaryPackSpecification
+)
+Specification = PackSpecification | ConvolutionSpecification

@@ -5,7 +5,7 @@ Grammar of kernel names::
     <values>_conv2d[_tap]_<counter>x<lanes>_p<pixels>v<vectors>       binary_conv2d_u32x16_p7v2
     binary_conv2d_chain<length>x<words>_p<pixels>                     binary_conv2d_chain5x4_p2
     <values>_depthwise_conv2d[_tap]_u32x<lanes>                       ternary_depthwise_conv2d_tap_u32x4
-    sign_pack_<architecture>   ternary_pack_<architecture>            sign_pack_x86_64
+    sign_pack[_many]_<architecture>   ternary_pack[_many]_<architecture>            sign_pack_x86_64
 
 ``values`` is ``binary`` (-1, +1) or ``ternary`` (-1, 0, +1); ``tap`` means one scale per tap; ``counter`` is ``u32``
 (popcounts of 32-bit lanes are added) or ``u8`` (popcounts of bytes are added, and widened now and then); a register
@@ -25,6 +25,8 @@ from bnn_deploy.targets.kernels import binary_conv2d, bitpack, carry_save_conv2d
 from bnn_deploy.targets.kernels.carry_save_tiling import CarrySaveTiling, ChainStyle, fits
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.specification import (
+    MultiSignPackSpecification,
+    MultiTernaryPackSpecification,
     SignPackSpecification,
     Specification,
     TernaryPackSpecification,
@@ -100,6 +102,15 @@ CHAINS = (
 )
 
 
+# Packing kernels by what they compute; architectures differ in how comparisons become bits.
+PACKS = {
+    SignPackSpecification: ("sign_pack", bitpack.build_sign_pack),
+    TernaryPackSpecification: ("ternary_pack", bitpack.build_ternary_pack),
+    MultiSignPackSpecification: ("sign_pack_many", bitpack.build_multi_sign_pack),
+    MultiTernaryPackSpecification: ("ternary_pack_many", bitpack.build_multi_ternary_pack),
+}
+
+
 def widest_tile(target: Target) -> Tile:
     """The register tile of the first line that applies to ``target``."""
     return next(choice.tile for choice in TILES if choice.applies(target))
@@ -107,12 +118,10 @@ def widest_tile(target: Target) -> Tile:
 
 def select_kernel(specification: Specification, target: Target) -> Kernel:
     """The kernel that computes ``specification`` on ``target``; there always is one."""
-    if isinstance(specification, SignPackSpecification):
-        build = partial(bitpack.build_sign_pack, specification, target.architecture)
-        return Kernel(f"sign_pack_{target.architecture}", "pack", specification, build)
-    if isinstance(specification, TernaryPackSpecification):
-        build = partial(bitpack.build_ternary_pack, specification, target.architecture)
-        return Kernel(f"ternary_pack_{target.architecture}", "pack", specification, build)
+    if type(specification) in PACKS:
+        name, build = PACKS[type(specification)]
+        name = f"{name}_{target.architecture}"
+        return Kernel(name, "pack", specification, partial(build, specification, target.architecture))
     values = "ternary" if specification.ternary else "binary"
     tap = "_tap" if specification.tap_scaled else ""
     if depthwise_conv2d.is_depthwise(specification):

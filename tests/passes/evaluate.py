@@ -119,6 +119,12 @@ def _ternary_pack(call: relax.Call, x: np.ndarray) -> np.ndarray:
     return np.stack([pack_words(values != 0), pack_words(values > 0)])
 
 
+def _pack_many(call: relax.Call, x: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, ...]:
+    if call.op.name == "bnn.sign_pack_many":
+        return tuple(_sign_pack(call, x, vector) for vector in vectors)
+    return tuple(_ternary_pack(call, x + vector) for vector in vectors)
+
+
 def _taps(
     x: np.ndarray,
     kernel: np.ndarray,
@@ -283,6 +289,8 @@ OPERATORS: dict[str, Callable[..., Value]] = {
     "bnn.ternary": _ternary,
     "bnn.sign_pack": _sign_pack,
     "bnn.ternary_pack": _ternary_pack,
+    "bnn.sign_pack_many": _pack_many,
+    "bnn.ternary_pack_many": _pack_many,
     "bnn.conv2d": _binary_convolution,
     "bnn.tap_scaled_conv2d": _binary_convolution,
     "bnn.packed_conv2d": _binary_convolution,

@@ -30,6 +30,7 @@ PASSES = [
     "split_means",
     "pack",
     "block_rows",
+    "merge_packs",
     "lower_binary",
     "fuse_float",
     "kernel_set",

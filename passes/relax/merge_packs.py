@@ -1,0 +1,102 @@
+"""Pack all signs of one tensor in one pass over it.
+
+Before::
+
+    p = bnn.sign_pack(x, t0);  q = bnn.sign_pack(x, t1)          a = add(x, b0);  r = bnn.ternary_pack(a);  …
+After::
+
+    p, q = bnn.sign_pack_many(x, [t0, t1])                       r, … = bnn.ternary_pack_many(x, [b0, …])
+
+A BiMLP block compares one tensor with five thresholds; this way each value is loaded once. A bias that only a three-valued
+sign reads disappears into it; where a shortcut needs the sum too, it is fused into what follows there.
+Where: on every function after ``block_rows``, which decides what is computed together; before kernels are chosen.
+Not handled: thresholds that are computed, and signs of anything but images.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from bnn_deploy.passes.relax.rewriter import (
+    DataflowRewriter,
+    constant_array,
+    is_constant,
+    layer_identifier,
+    operator_name,
+    static_shape,
+)
+from bnn_deploy.relax_operators import call
+
+_RANK = 4
+
+
+def merge_packs(module: tvm.IRModule) -> tvm.IRModule:
+    """Run the pass; see the module's docstring."""
+    return _MergePacks(module).run()
+
+
+class _MergePacks(DataflowRewriter):
+    def __init__(self, module: tvm.IRModule) -> None:
+        super().__init__(module)
+        # (operator, source, zero) -> the packs of that source and the constant of each
+        self.groups: dict[tuple[str, relax.Var, int], list[tuple[relax.Var, np.ndarray]]] = {}
+        self.group_of: dict[relax.Var, tuple[str, relax.Var, int]] = {}
+        for variable, value in self.values.items():
+            key, vector = self._group(value)
+            if key is not None:
+                self.groups.setdefault(key, []).append((variable, vector))
+                self.group_of[variable] = key
+        self.merged: dict[relax.Var, relax.Expr] = {}
+
+    def _group(self, value: relax.Expr) -> tuple[tuple[str, relax.Var, int] | None, np.ndarray | None]:
+        name = operator_name(value)
+        if name == "bnn.sign_pack":
+            source, vector, zero = value.args[0], _channels(value.args[1], value.args[0]), int(value.attrs["zero"])
+        elif name == "bnn.ternary_pack" and operator_name(self.values.get(value.args[0])) == "relax.add":
+            source, bias = self.values[value.args[0]].args
+            source, bias = (bias, source) if is_constant(source) else (source, bias)
+            vector, zero = _channels(bias, source), 0
+            if static_shape(source) != static_shape(value.args[0]):
+                vector = None
+        else:
+            return None, None
+        if vector is None or not isinstance(source, relax.Var):
+            return None, None
+        return (name, source, zero), vector
+
+    def rewrite(self, variable: relax.Var, value: relax.Call | relax.TupleGetItem) -> relax.Expr | None:
+        if variable in self.merged:
+            return self.merged[variable]
+        key = self.group_of.get(variable)
+        if key is None or (len(self.groups[key]) == 1 and key[0] == "bnn.sign_pack"):
+            return None
+        name, source, zero = key
+        vectors = np.stack([vector for _, vector in self.groups[key]])
+        attributes: dict[str, int | str] = {"layers": " + ".join(self._layer(member) for member, _ in self.groups[key])}
+        if name == "bnn.sign_pack":
+            attributes["zero"] = zero
+        planes = self.emit(call(f"{name}_many", [self.lookup(source), relax.const(vectors)], attributes))
+        for index, (member, _) in enumerate(self.groups[key]):
+            self.merged[member] = self.emit(relax.TupleGetItem(planes, index))
+        return self.merged[variable]
+
+    def _layer(self, variable: relax.Var) -> str:
+        identifier = layer_identifier(variable)
+        return str(self.module.attrs["layer_names"].get(identifier, identifier))
+
+
+def _channels(constant: relax.Expr, x: relax.Expr) -> np.ndarray | None:
+    """A constant as float32 (C,), if it is the same for all pixels of an image ``x``."""
+    shape = static_shape(x)
+    if not is_constant(constant) or len(shape) != _RANK:
+        return None
+    values = constant_array(constant)
+    if (
+        values.dtype != np.float32
+        or values.size not in (1, shape[-1])
+        or (values.ndim and values.shape[-1] != values.size)
+    ):
+        return None
+    return np.broadcast_to(values.reshape(-1), (shape[-1],))
