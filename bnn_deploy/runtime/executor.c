@@ -154,26 +154,23 @@ static double *seconds_of(const bnn_model *model, int thread) {
     return (double *)(void *)(workspace_of(model, thread) + round_up(bnn_network.workspace_bytes));
 }
 
-/* Runs the blocks of one of `environment->num_task` equal parts of a stage. */
-static int run_blocks(int thread, bnn_parallel_environment *environment, void *closure) {
+/* Runs all steps of a stage on one block. */
+static int run_block(int block, bnn_parallel_environment *environment, void *closure) {
     const stage_run *run = closure;
     bnn_model *model = run->model;
+    int thread = environment->thread;
     const bnn_memory memory = {model->inputs, model->outputs, model->arena, workspace_of(model, thread)};
     double *step_seconds = seconds_of(model, thread);
-    int64_t blocks = run->stage->blocks, parts = environment->num_task;
-    int32_t end = (int32_t)(blocks * (thread + 1) / parts);
     double before = run->timed ? seconds() : 0;
-    for (int32_t block = (int32_t)(blocks * thread / parts); block < end; block++) {
-        for (size_t i = run->first_step; i < run->first_step + run->stage->step_count; i++) {
-            if (bnn_network.calls[i](&memory, block) != 0) {
-                atomic_store(&model->failed_step, (ptrdiff_t)i);
-                return -1;
-            }
-            if (run->timed) {
-                double after = seconds();
-                step_seconds[i] += after - before;
-                before = after;
-            }
+    for (size_t i = run->first_step; i < run->first_step + run->stage->step_count; i++) {
+        if (bnn_network.calls[i](&memory, block) != 0) {
+            atomic_store(&model->failed_step, (ptrdiff_t)i);
+            return -1;
+        }
+        if (run->timed) {
+            double after = seconds();
+            step_seconds[i] += after - before;
+            before = after;
         }
     }
     return 0;
@@ -206,10 +203,10 @@ static bnn_status run_stages(bnn_model *model, double *step_seconds) {
         int status;
         if (run.stage->blocks == 1) {
             /* On this thread, so that the kernels themselves may use the others. */
-            bnn_parallel_environment alone = {NULL, 1};
-            status = run_blocks(0, &alone, &run);
+            bnn_parallel_environment alone = {NULL, 1, 0};
+            status = run_block(0, &alone, &run);
         } else {
-            status = bnn_pool_launch(run_blocks, &run, model->pool.threads);
+            status = bnn_pool_launch(run_block, &run, run.stage->blocks);
         }
         if (status != 0) {
             return BNN_ERROR_KERNEL;

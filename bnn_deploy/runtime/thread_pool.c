@@ -10,9 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Spinning saves the microseconds of a sleep and a wake between neighbouring kernels. Where other programs keep the
- * processors busy every microsecond of it is lost, so it is short. */
-enum { WORKER_STACK_BYTES = 1 << 20, SPIN_NANOSECONDS = 10000 };
+/* A sleep and a wake cost a worker up to 60 microseconds (measured on a virtual machine), more than most stages take, so it
+ * looks out for longer than a stage's threads may drift apart. Where other programs keep the processors busy that is lost. */
+enum { WORKER_STACK_BYTES = 1 << 20, SPIN_NANOSECONDS = 100000 };
 
 typedef struct bnn_worker {
     bnn_pool *pool;
@@ -63,13 +63,23 @@ static int available_processors(void) {
     return count;
 }
 
-/* Thread `index` takes tasks index, index + threads, …: the same tasks in every launch of the same size. */
-static void run_tasks(bnn_pool *pool, int index) {
-    bnn_parallel_environment environment = {NULL, pool->task_count};
-    for (int32_t task = index; task < pool->task_count; task += pool->threads) {
+/* Takes and runs tasks of the launch under way until none is left to claim. */
+static void run_tasks(bnn_pool *pool, int thread) {
+    uint64_t claimed = atomic_load(&pool->unclaimed);
+    while ((uint32_t)claimed != 0) {
+        if (!atomic_compare_exchange_weak(&pool->unclaimed, &claimed, claimed - 1)) {
+            continue;
+        }
+        bnn_parallel_environment environment = {NULL, pool->task_count, thread};
+        int32_t task = pool->task_count - (int32_t)(uint32_t)claimed;
         if (pool->lambda(task, &environment, pool->closure) != 0) {
             atomic_store(&pool->failed, 1);
         }
+        /* The caller announces its sleep before it looks at the count a last time, so either it sees this or we see it. */
+        if (atomic_fetch_sub(&pool->unfinished, 1) == 1 && atomic_load(&pool->caller_sleeps)) {
+            futex_wake_all(&pool->unfinished);
+        }
+        claimed = atomic_load(&pool->unclaimed);
     }
 }
 
@@ -86,14 +96,11 @@ static void *work(void *argument) {
             futex_wait(&pool->generation, seen);
             atomic_fetch_sub(&pool->sleepers, 1);
         }
-        seen++; /* a launch waits for every worker, so none can be missed */
+        seen = atomic_load(&pool->generation); /* launches that this worker slept through are over */
         if (pool->quit) {
             return NULL;
         }
         run_tasks(pool, worker->index);
-        if (atomic_fetch_sub(&pool->pending, 1) == 1) {
-            futex_wake_all(&pool->pending);
-        }
     }
 }
 
@@ -128,7 +135,9 @@ int bnn_pool_start(bnn_pool *pool) {
     pool->may_spin = pool->threads <= available_processors();
     atomic_store(&pool->generation, 0);
     atomic_store(&pool->sleepers, 0);
-    atomic_store(&pool->pending, 0);
+    atomic_store(&pool->unclaimed, 0);
+    atomic_store(&pool->unfinished, 0);
+    atomic_store(&pool->caller_sleeps, 0);
 
     /* glibc and musl disagree on the size of pthread_attr_t, so there is room for both. */
     union {
@@ -180,7 +189,7 @@ bnn_pool *bnn_pool_enter(bnn_pool *pool) {
 }
 
 static int run_inline(bnn_parallel_lambda lambda, void *closure, int task_count) {
-    bnn_parallel_environment environment = {NULL, task_count};
+    bnn_parallel_environment environment = {NULL, task_count, 0};
     int result = 0;
     for (int task = 0; task < task_count; task++) {
         if (lambda(task, &environment, closure) != 0) {
@@ -200,16 +209,22 @@ int bnn_pool_launch(bnn_parallel_lambda lambda, void *closure, int num_task) {
     pool->closure = closure;
     pool->task_count = num_task > 0 ? num_task : pool->threads;
     atomic_store(&pool->failed, 0);
-    atomic_store(&pool->pending, (unsigned)pool->started);
+    atomic_store(&pool->unfinished, (unsigned)pool->task_count);
+    uint64_t launch = (atomic_load(&pool->unclaimed) >> 32) + 1;
+    atomic_store(&pool->unclaimed, launch << 32 | (uint32_t)pool->task_count);
     announce(pool);
 
     current_pool = NULL;
     run_tasks(pool, 0);
     current_pool = pool;
 
-    for (unsigned left; (left = atomic_load(&pool->pending)) != 0;) {
-        spin_while(pool, &pool->pending, left);
-        futex_wait(&pool->pending, left);
+    for (unsigned left; (left = atomic_load(&pool->unfinished)) != 0;) {
+        spin_while(pool, &pool->unfinished, left);
+        atomic_store(&pool->caller_sleeps, 1);
+        if (atomic_load(&pool->unfinished) == left) {
+            futex_wait(&pool->unfinished, left);
+        }
+        atomic_store(&pool->caller_sleeps, 0);
     }
     return atomic_load(&pool->failed) ? -1 : 0;
 }

@@ -12,9 +12,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* What a task is told; TVM's code knows the first two fields. */
 typedef struct bnn_parallel_environment {
     void *sync_handle;
     int32_t num_task;
+    int32_t thread; /* 0..threads - 1: tasks that run at the same time have different ones */
 } bnn_parallel_environment;
 
 typedef int (*bnn_parallel_lambda)(int task, bnn_parallel_environment *environment, void *closure);
@@ -26,6 +28,7 @@ typedef struct bnn_pool {
     struct bnn_worker *workers;
     int may_spin; /* there is a processor for every thread */
 
+    /* The launch under way. Whoever has claimed one of its tasks may read these: the launch waits for that task. */
     bnn_parallel_lambda lambda;
     void *closure;
     int32_t task_count;
@@ -33,7 +36,11 @@ typedef struct bnn_pool {
 
     _Alignas(64) atomic_uint generation; /* counts launches; workers wait for it to change */
     atomic_uint sleepers;
-    _Alignas(64) atomic_uint pending; /* workers that have not finished this launch */
+    /* Launch number in the upper half, tasks that nobody has claimed in the lower one: a claim made too late for one launch
+     * can never take a task of the next. */
+    _Alignas(64) _Atomic uint64_t unclaimed;
+    _Alignas(64) atomic_uint unfinished; /* tasks of this launch */
+    atomic_int caller_sleeps;
     atomic_int failed;
 } bnn_pool;
 
@@ -50,7 +57,8 @@ bnn_pool *bnn_pool_enter(bnn_pool *pool);
 
 /*
  * Calls lambda(task, …) for every task 0..tasks - 1 on the threads of the current pool, or one after the other where there
- * is none. Within a task there is no current pool. 0 when all returned 0.
+ * is none. Threads take tasks as they become free, so a worker that is still waking up is not waited for. Within a task
+ * there is no current pool. 0 when all returned 0.
  */
 int bnn_pool_launch(bnn_parallel_lambda lambda, void *closure, int tasks);
 
