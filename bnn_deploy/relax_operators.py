@@ -12,6 +12,7 @@ tensor is two planes on a new leading axis, plane 0 = nonzero, plane 1 = positiv
     bnn.ternary_pack(x)                                   -> (2, …, ceil(C/32)) uint32
     bnn.sign_pack_many(x, thresholds (P, C)) {zero, layers} -> P results of sign_pack(x, thresholds[p])
     bnn.ternary_pack_many(x, biases (P, C)) {layers}      -> P results of ternary_pack(x + biases[p])
+    bnn.shift_words(x) {segments, block_rows}             -> words of other pixels, see ``passes.relax.gather_shifts``
     bnn.packed_conv2d / bnn.packed_tap_scaled_conv2d / bnn.packed_linear: as above on words, {ternary: 0|1}
 ``weight`` is always the ONNX packing: uint8 (O, ceil(K/8)), K in the order (kh, kw, c), least significant bit first.
 """
@@ -105,6 +106,13 @@ def _infer_many(infer: Callable[[relax.Call, object], relax.TensorType]) -> Call
     return lambda call, context: relax.TupleType([infer(call, context)] * _shape(call.args[1])[0])
 
 
+def _infer_shift_words(call: relax.Call, _context: object) -> relax.TensorType:
+    n, h, w, _ = _shape(call.args[0])
+    words = sum(int(segment[1]) for segment in call.attrs["segments"])
+    rows = int(call.attrs["block_rows"])
+    return _tensor([1, rows, w, words] if rows else [n, h, w, words], "uint32")
+
+
 _OPERATORS = {
     "bnn.sign": _infer_same,
     "bnn.ternary": _infer_same,
@@ -115,6 +123,7 @@ _OPERATORS = {
     "bnn.ternary_pack": _infer_ternary_pack,
     "bnn.sign_pack_many": _infer_many(_infer_sign_pack),
     "bnn.ternary_pack_many": _infer_many(_infer_ternary_pack),
+    "bnn.shift_words": _infer_shift_words,
     "bnn.packed_conv2d": _infer_conv2d,
     "bnn.packed_tap_scaled_conv2d": _infer_conv2d,
     "bnn.packed_linear": _infer_linear,

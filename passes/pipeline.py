@@ -25,6 +25,7 @@ from bnn_deploy.passes.relax.fold_affine import fold_affine
 from bnn_deploy.passes.relax.fold_constants import fold_constants
 from bnn_deploy.passes.relax.fold_threshold import fold_threshold
 from bnn_deploy.passes.relax.fuse_float import fuse_float
+from bnn_deploy.passes.relax.gather_shifts import gather_shifts
 from bnn_deploy.passes.relax.lower_binary import lower_binary
 from bnn_deploy.passes.relax.merge_packs import merge_packs
 from bnn_deploy.passes.relax.name_layers import name_layers
@@ -83,6 +84,7 @@ def lower(
     module = run("decompose_group_norm", lambda: decompose_group_norm(module))
     module = run("split_means", lambda: split_means(module))
     module = run("pack", lambda: pack(module))
+    module = run("gather_shifts", lambda: gather_shifts(module))
 
     return lower_packed(module, target, run)
 

@@ -36,7 +36,7 @@ from bnn_deploy.passes.relax.rewriter import (
     static_shape,
 )
 from bnn_deploy.passes.relax.row_rules import Rows, is_elementwise, row_axis, row_reads
-from bnn_deploy.relax_operators import ConvolutionAttributes, call
+from bnn_deploy.relax_operators import call
 
 # What a block's tensors may take together: with the weights within L2, and mostly within L1. BiMLP-S took 7.1 ms with 96 KiB
 # and 10.8 with 192; BCDNet-A takes the same from 48 KiB to 1 MiB.
@@ -327,9 +327,9 @@ class _Builder:
 
 
 def _of_block(value: relax.Call, rows: int) -> relax.Call:
-    """The same convolution, told how many rows it computes of an input that it is given whole."""
-    values = {**vars(ConvolutionAttributes.of(value)), "block_rows": rows}
-    return call(operator_name(value), list(value.args), ConvolutionAttributes(**values))
+    """The same operator, told how many rows it computes of an input that it is given whole."""
+    attributes = dict(value.attrs.items()) | {"block_rows": rows}
+    return call(operator_name(value), list(value.args), attributes)
 
 
 def _block_shape(shape: tuple[int, ...], how: Rows, blocks: int) -> tuple[int, ...]:

@@ -32,6 +32,7 @@ from bnn_deploy.targets.kernels.specification import (
     ConvolutionSpecification,
     MultiSignPackSpecification,
     MultiTernaryPackSpecification,
+    ShiftWordsSpecification,
     SignPackSpecification,
     Specification,
     TernaryPackSpecification,
@@ -56,6 +57,8 @@ class _LowerBinary(DataflowRewriter):
             return self._pack(variable, value)
         if name in ("bnn.sign_pack_many", "bnn.ternary_pack_many"):
             return self._pack_many(variable, value)
+        if name == "bnn.shift_words":
+            return self._shift_words(variable, value)
         if name in ("bnn.packed_conv2d", "bnn.packed_tap_scaled_conv2d"):
             *_, height, width, _ = static_shape(value.args[0])
             return self._convolution(variable, value, self._geometry(value, height, width))
@@ -104,6 +107,13 @@ class _LowerBinary(DataflowRewriter):
         result = self._call(variable, specification, [self.lookup(x), vectors], "pack", 0, planes, layers)
         # call_tir makes no tuple of one tensor.
         return result if planes > 1 else self.emit(relax.Tuple([result]))
+
+    def _shift_words(self, variable: relax.Var, value: relax.Call) -> relax.Expr:
+        segments = tuple(tuple(int(number) for number in segment) for segment in value.attrs["segments"])
+        rows = int(value.attrs["block_rows"])
+        specification = ShiftWordsSpecification(*static_shape(value.args[0]), segments, rows)
+        arguments = [self.lookup(value.args[0])] + [tirx.IntImm("int32", 0)] * bool(rows)
+        return self._call(variable, specification, arguments, "pack", 0)
 
     def _threshold_shape(self, variable: relax.Var, shape: tuple[int, ...], rank: int) -> tuple[int, int, int, int]:
         aligned = (1,) * (rank - len(shape)) + shape

@@ -43,6 +43,8 @@ def row_reads(value: relax.Expr) -> list[tuple[relax.Var, Rows]] | None:
     name = operator_name(value)
     if name in _BINARY_CONVOLUTIONS:
         return _convolution_reads(value)
+    if name == "bnn.shift_words":
+        return [(value.args[0], Rows.WHOLE)]
     if not _image_rank(value):
         return None
     if name in _ELEMENTWISE or name in ("bnn.sign_pack", "bnn.ternary_pack"):

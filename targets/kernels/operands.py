@@ -8,14 +8,19 @@ from tvm.ir import Expr
 from tvm.tirx import Buffer
 from tvm.tirx.script import builder as T
 
-from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification, word_count
+from bnn_deploy.targets.kernels.specification import (
+    WORD_BITS,
+    ConvolutionSpecification,
+    ShiftWordsSpecification,
+    word_count,
+)
 from bnn_deploy.targets.kernels.vector import WORD, block_parameter, let, spread
 
 # (image, row, column, group, word of the group) -> one uint32 per plane
 Load = Callable[[Expr, Expr, Expr, Expr, Expr], tuple[Expr, ...]]
 
 
-def block_origin(specification: ConvolutionSpecification) -> tuple[Expr | int, Expr | int]:
+def block_origin(specification: ConvolutionSpecification | ShiftWordsSpecification) -> tuple[Expr | int, Expr | int]:
     """Image and output row at which this call begins; with ``block_rows`` this declares the parameter they come from."""
     if not specification.block_rows:
         return 0, 0

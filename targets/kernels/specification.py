@@ -248,7 +248,48 @@ class MultiTernaryPackSpecification:
         return (2, self.batch, self.height, self.width, word_count(self.channels))
 
 
+@dataclass(frozen=True)
+class ShiftWordsSpecification:
+    """Move words of an image by rows and columns, wrapping around.
+
+    Attributes:
+        batch, height, width, words: shape of X, NHW and words of packed channels, uint32.
+        segments: for each run of output words: (first word of X, words, row shift, column shift); an output pixel takes
+            them from the pixel ``((row + row shift) % height, (column + column shift) % width)``.
+        block_rows: as in ``ConvolutionSpecification``.
+    """
+
+    batch: int
+    height: int
+    width: int
+    words: int
+    segments: tuple[tuple[int, int, int, int], ...]
+    block_rows: int = 0
+
+    def __post_init__(self) -> None:
+        if any(first < 0 or count < 1 or first + count > self.words for first, count, _, _ in self.segments):
+            raise CompileError(f"shift_words moves words that the image does not have: {self}.")
+        if not self.segments or self.block_rows < 0 or (self.block_rows and self.height % self.block_rows):
+            raise CompileError(f"shift_words needs segments, and blocks of rows that divide the image, found {self}.")
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """X, uint32."""
+        return (self.batch, self.height, self.width, self.words)
+
+    @property
+    def image_output_shape(self) -> tuple[int, int, int, int]:
+        """Y of all blocks together, uint32."""
+        return (self.batch, self.height, self.width, sum(count for _, count, _, _ in self.segments))
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """Y of one call, uint32."""
+        batch, rows, columns, words = self.image_output_shape
+        return (1, self.block_rows, columns, words) if self.block_rows else (batch, rows, columns, words)
+
+
 PackSpecification = (
     SignPackSpecification | TernaryPackSpecification | MultiSignPackSpecification | MultiTernaryPackSpecification
 )
-Specification = PackSpecification | ConvolutionSpecification
+Specification = PackSpecification | ShiftWordsSpecification | ConvolutionSpecification

@@ -6,6 +6,7 @@ Grammar of kernel names::
     binary_conv2d_chain<length>x<words>_p<pixels>                     binary_conv2d_chain5x4_p2
     <values>_depthwise_conv2d[_tap]_u32x<lanes>                       ternary_depthwise_conv2d_tap_u32x4
     sign_pack[_many]_<architecture>   ternary_pack[_many]_<architecture>            sign_pack_x86_64
+    shift_words_u32x<lanes>                                           shift_words_u32x16
 
 ``values`` is ``binary`` (-1, +1) or ``ternary`` (-1, 0, +1); ``tap`` means one scale per tap; ``counter`` is ``u32``
 (popcounts of 32-bit lanes are added) or ``u8`` (popcounts of bytes are added, and widened now and then); a register
@@ -21,12 +22,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from bnn_deploy.targets.base import Target
-from bnn_deploy.targets.kernels import binary_conv2d, bitpack, carry_save_conv2d, depthwise_conv2d
+from bnn_deploy.targets.kernels import binary_conv2d, bitpack, carry_save_conv2d, depthwise_conv2d, shift_words
 from bnn_deploy.targets.kernels.carry_save_tiling import CarrySaveTiling, ChainStyle, fits
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.specification import (
     MultiSignPackSpecification,
     MultiTernaryPackSpecification,
+    ShiftWordsSpecification,
     SignPackSpecification,
     Specification,
     TernaryPackSpecification,
@@ -122,6 +124,9 @@ def select_kernel(specification: Specification, target: Target) -> Kernel:
         name, build = PACKS[type(specification)]
         name = f"{name}_{target.architecture}"
         return Kernel(name, "pack", specification, partial(build, specification, target.architecture))
+    if isinstance(specification, ShiftWordsSpecification):
+        build = partial(shift_words.build, specification, target.float_lanes)
+        return Kernel(f"shift_words_u32x{target.float_lanes}", "pack", specification, build)
     values = "ternary" if specification.ternary else "binary"
     tap = "_tap" if specification.tap_scaled else ""
     if depthwise_conv2d.is_depthwise(specification):

@@ -125,6 +125,14 @@ def _pack_many(call: relax.Call, x: np.ndarray, vectors: np.ndarray) -> tuple[np
     return tuple(_ternary_pack(call, x + vector) for vector in vectors)
 
 
+def _shift_words(call: relax.Call, x: np.ndarray) -> np.ndarray:
+    runs = [
+        np.roll(x[..., first : first + count], (-rows, -columns), (1, 2))
+        for first, count, rows, columns in ([int(n) for n in segment] for segment in call.attrs["segments"])
+    ]
+    return np.concatenate(runs, axis=3)
+
+
 def _taps(
     x: np.ndarray,
     kernel: np.ndarray,
@@ -290,6 +298,7 @@ OPERATORS: dict[str, Callable[..., Value]] = {
     "bnn.sign_pack": _sign_pack,
     "bnn.ternary_pack": _ternary_pack,
     "bnn.sign_pack_many": _pack_many,
+    "bnn.shift_words": _shift_words,
     "bnn.ternary_pack_many": _pack_many,
     "bnn.conv2d": _binary_convolution,
     "bnn.tap_scaled_conv2d": _binary_convolution,
