@@ -52,6 +52,9 @@ class ProfileReport:
         latency_ms: see ``Latency``; meaningless as a latency when ``emulated``.
         kernels: in the order of execution.
         share_by_kind: part of the kernels' summed time, by kind; sums to 1.
+        binary_gmacs_per_s: all binary multiply-accumulates over the summed time of the binary kernels, in 1e9; 0 without.
+        fastest_gmacs_per_s: the same of the fastest kernel among those that make at least a thousandth of them: what this
+            processor can do, and so how far the others are from it.
         emulated: measured under an emulator.
     """
 
@@ -64,6 +67,8 @@ class ProfileReport:
     latency_ms: Latency
     kernels: tuple[KernelTime, ...]
     share_by_kind: dict[str, float]
+    binary_gmacs_per_s: float
+    fastest_gmacs_per_s: float
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON; ``warning`` is there when the times are emulated."""
@@ -107,7 +112,20 @@ def profile_bundle(
         latency_ms=Latency(float(np.median(total_ms)), float(total_ms.min()), float(np.percentile(total_ms, 90))),
         kernels=kernels,
         share_by_kind=_share_by_kind(kernels),
+        binary_gmacs_per_s=_binary_rate(kernels),
+        fastest_gmacs_per_s=_fastest_rate(kernels),
     )
+
+
+def _binary_rate(kernels: tuple[KernelTime, ...]) -> float:
+    us = sum(kernel.us for kernel in kernels if kernel.bmacs)
+    return sum(kernel.bmacs for kernel in kernels) / us * 1e-3 if us > 0 else 0.0
+
+
+def _fastest_rate(kernels: tuple[KernelTime, ...]) -> float:
+    all_macs = sum(kernel.bmacs for kernel in kernels)
+    # The time of tiny kernels is mostly that of reading the clock.
+    return max((k.gmacs_per_s for k in kernels if k.bmacs and 1000 * k.bmacs >= all_macs), default=0.0)
 
 
 def _share_by_kind(kernels: tuple[KernelTime, ...]) -> dict[str, float]:

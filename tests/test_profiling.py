@@ -50,6 +50,19 @@ def test_units() -> None:
     assert report.batch == 4 and "warning" not in report.to_dict()
 
 
+def test_rates_of_binary_kernels() -> None:
+    """Breaks if the distance of the binary kernels from the fastest of them is miscounted, or a tiny kernel sets the mark."""
+    second = Step("binary_2", "layer.2", "binary", (), binary_macs=1_000_000)
+    steps = (*STEPS, second, Step("tiny", "squeeze", "binary", (), binary_macs=100))
+    bundle = SimpleNamespace(steps=steps, target="arm64", batch=1)
+    report = profile_bundle(bundle, fake([[1e-6, 3e-6, 2e-6, 0.5e-6, 1e-11]]), "local", repeat=1)
+    # 3e6 in 3 us and 1e6 in 0.5 us: 4.0001e6 in 3.50001 us together; the tiny one claims 1e13 per second.
+    assert report.binary_gmacs_per_s == pytest.approx(4.0001e6 / 3.50001e-6 / 1e9)
+    assert report.fastest_gmacs_per_s == pytest.approx(2000)
+    nothing = profile_bundle(SimpleNamespace(steps=STEPS[:1], target="x", batch=1), fake([[1e-6]]), "local", repeat=1)
+    assert nothing.binary_gmacs_per_s == nothing.fastest_gmacs_per_s == 0
+
+
 def test_zero_times() -> None:
     """Breaks if a step faster than the clock divides by zero or makes the JSON invalid."""
     report = profile_bundle(BUNDLE, fake([[0, 0, 0]]), "local", repeat=1)

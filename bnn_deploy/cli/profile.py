@@ -31,6 +31,7 @@ def profile_command(bundle: Path, device: str, threads: int, repeat: int, output
     """Run BUNDLE repeatedly; print its latency and the time of every kernel, slowest first.
 
     A kernel that computes several layers is printed under the first and the last of them; JSON has all names in full.
+    Kernels that run block of rows by block of rows share the time of their stage, as their own times are.
 
     Times under --device qemu are those of an emulator: JSON says "emulated": true, and they are no latencies.
     """
@@ -70,8 +71,19 @@ def _text(report: ProfileReport) -> str:
             f"{what}: median {times.median:.3f} ms, min {times.min:.3f}, 90th percentile {times.p90:.3f} "
             f"({report.repeat} x batch {report.batch}, threads: {report.threads}, {report.target} on {report.device})",
             f"kernel time: {shares}",
+            *_binary_summary(report),
         ]
     )
+
+
+def _binary_summary(report: ProfileReport) -> list[str]:
+    if not report.binary_gmacs_per_s:
+        return []
+    part = 100 * report.binary_gmacs_per_s / report.fastest_gmacs_per_s
+    return [
+        f"binary kernels: {report.binary_gmacs_per_s:.0f} Gbmacs/s together, {part:.0f}% of the fastest one's "
+        f"{report.fastest_gmacs_per_s:.0f}"
+    ]
 
 
 def _layers(names: str) -> str:

@@ -179,7 +179,7 @@ class _LowerBinary(DataflowRewriter):
         if specification not in self.kernels:
             kernel = select_kernel(specification, self.target)
             # Opaque to FuseOps: these kernels are scheduled already.
-            function = _outputs_last(kernel.build()).with_attr("op_pattern", 8).with_attr("bnn.kernel", True)
+            function = _outputs_last(kernel.build()).with_attr("op_pattern", 8).with_attr("bnn.kernel", kernel.name)
             self.kernels[specification] = (self.builder.add_func(function, kernel.name), kernel)
         return self.kernels[specification]
 

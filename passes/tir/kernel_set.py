@@ -29,6 +29,7 @@ class KernelSet:
         self.schedule = schedule
         self.alike: dict[int, list[tuple[tirx.PrimFunc, RawKernel]]] = {}
         self.functions: dict[str, tirx.PrimFunc] = {}
+        self.counts: dict[str, int] = {}
 
     def of(self, module: tvm.IRModule) -> dict[str, RawKernel]:
         """The kernel of every TIR function of ``module``, by the function's name there."""
@@ -44,14 +45,13 @@ class KernelSet:
         for other, kernel in alike:
             if tvm_ffi.structural_equal(function, other):
                 return kernel
-        kernel = raw_pointers(self.schedule(function), self._symbol(name))
+        # Kernels of the table keep their names there; Relax numbers functions of one name without a mark between.
+        own = (function.attrs or {}).get("bnn.kernel", name)
+        kernel = raw_pointers(self.schedule(function), self._symbol(str(own)))
         alike.append((function, kernel))
         self.functions[kernel.symbol] = kernel.function
         return kernel
 
     def _symbol(self, name: str) -> str:
-        symbol, count = f"bnn_kernel_{name}", 1
-        while symbol in self.functions:
-            count += 1
-            symbol = f"bnn_kernel_{name}_{count}"
-        return symbol
+        count = self.counts[name] = self.counts.get(name, 0) + 1
+        return f"bnn_kernel_{name}" if count == 1 else f"bnn_kernel_{name}_{count}"
