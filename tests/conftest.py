@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 
 # Before torch is imported, and inherited by the commands that tests start: several threads in each of several processes on
 # the same cores spend most of their time waiting for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# One cache of compiled objects for all test processes, none of it the user's; the first process makes and removes it.
+CACHE_IS_OURS = "BNN_DEPLOY_CACHE" not in os.environ
+if CACHE_IS_OURS:
+    os.environ["BNN_DEPLOY_CACHE"] = tempfile.mkdtemp(prefix="bnn-deploy-test-cache-")
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +22,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 Invoke = Callable[..., Result]
+
+
+def pytest_unconfigure() -> None:
+    """Remove the cache at the end of the process that made it."""
+    if CACHE_IS_OURS:
+        shutil.rmtree(os.environ["BNN_DEPLOY_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
