@@ -10,11 +10,6 @@ import tempfile
 # the same cores spend most of their time waiting for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# One cache of compiled objects for all test processes, none of it the user's; the first process makes and removes it.
-CACHE_IS_OURS = "BNN_DEPLOY_CACHE" not in os.environ
-if CACHE_IS_OURS:
-    os.environ["BNN_DEPLOY_CACHE"] = tempfile.mkdtemp(prefix="bnn-deploy-test-cache-")
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,10 +19,12 @@ from click.testing import CliRunner, Result
 Invoke = Callable[..., Result]
 
 
-def pytest_unconfigure() -> None:
-    """Remove the cache at the end of the process that made it."""
-    if CACHE_IS_OURS:
-        shutil.rmtree(os.environ["BNN_DEPLOY_CACHE"], ignore_errors=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """One cache of compiled objects for all test processes, none of it the user's; the first process makes it."""
+    if "BNN_DEPLOY_CACHE" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="bnn-deploy-test-cache-")
+        os.environ["BNN_DEPLOY_CACHE"] = folder
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")
