@@ -14,6 +14,7 @@ tensor is two planes on a new leading axis, plane 0 = nonzero, plane 1 = positiv
     bnn.ternary_pack_many(x, biases (P, C)) {layers}      -> P results of ternary_pack(x + biases[p])
     bnn.shift_words(x) {segments, block_rows}             -> words of other pixels, see ``passes.relax.gather_shifts``
     bnn.packed_conv2d / bnn.packed_tap_scaled_conv2d / bnn.packed_linear: as above on words, {ternary: 0|1}
+    bnn.epilogue_conv2d(x, weight, scale, shift, …)       -> what follows a layer too, see ``passes.relax.fuse_epilogue``
 ``weight`` is always the ONNX packing: uint8 (O, ceil(K/8)), K in the order (kh, kw, c), least significant bit first.
 """
 
@@ -68,6 +69,10 @@ def _shape(expression: relax.Expr) -> list[int]:
     return [int(extent) for extent in expression.ty.shape.values]
 
 
+def _shape_of(ty: relax.TensorType) -> list[int]:
+    return [int(extent) for extent in ty.shape.values]
+
+
 def _infer_same(call: relax.Call, _context: object) -> relax.TensorType:
     return _tensor(_shape(call.args[0]), "float32")
 
@@ -113,6 +118,15 @@ def _infer_shift_words(call: relax.Call, _context: object) -> relax.TensorType:
     return _tensor([1, rows, w, words] if rows else [n, h, w, words], "uint32")
 
 
+def _infer_epilogue_conv2d(call: relax.Call, context: object) -> relax.TensorType | relax.TupleType:
+    out = _infer_conv2d(call, context)
+    planes, (*pixels, channels) = int(call.attrs["planes"]), _shape_of(out)
+    if not planes:
+        return out
+    words = _tensor([*pixels, word_count(channels)], "uint32")
+    return relax.TupleType([out] * int(call.attrs["stores"]) + [words] * planes)
+
+
 _OPERATORS = {
     "bnn.sign": _infer_same,
     "bnn.ternary": _infer_same,
@@ -127,6 +141,7 @@ _OPERATORS = {
     "bnn.packed_conv2d": _infer_conv2d,
     "bnn.packed_tap_scaled_conv2d": _infer_conv2d,
     "bnn.packed_linear": _infer_linear,
+    "bnn.epilogue_conv2d": _infer_epilogue_conv2d,
 }
 
 

@@ -24,6 +24,7 @@ from bnn_deploy.passes.relax.drop_identity import drop_identity
 from bnn_deploy.passes.relax.fold_affine import fold_affine
 from bnn_deploy.passes.relax.fold_constants import fold_constants
 from bnn_deploy.passes.relax.fold_threshold import fold_threshold
+from bnn_deploy.passes.relax.fuse_epilogue import fuse_epilogue
 from bnn_deploy.passes.relax.fuse_float import fuse_float
 from bnn_deploy.passes.relax.gather_shifts import gather_shifts
 from bnn_deploy.passes.relax.lower_binary import lower_binary
@@ -100,6 +101,7 @@ def lower_packed(
 
     # Phase 4, Relax to TIR, for the network and for one block of every stage: which kernel computes it.
     functions = run("merge_packs", lambda: {name: merge_packs(f) for name, f in functions.items()})
+    functions = run("fuse_epilogue", lambda: {name: fuse_epilogue(f, target) for name, f in functions.items()})
     functions = run("lower_binary", lambda: {name: lower_binary(f, target) for name, f in functions.items()})
     functions = run("fuse_float", lambda: {name: fuse_float(f) for name, f in functions.items()})
 

@@ -13,6 +13,8 @@ reads them. Where: after ``pack``; the only pass that asks which target it compi
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import tvm
 from tvm import ir, relax, tirx
@@ -28,6 +30,7 @@ from bnn_deploy.passes.relax.rewriter import (
 )
 from bnn_deploy.relax_operators import ConvolutionAttributes
 from bnn_deploy.targets.base import Target
+from bnn_deploy.targets.kernels.epilogue import STEPS, Epilogue, ImageOperand
 from bnn_deploy.targets.kernels.specification import (
     ConvolutionSpecification,
     MultiSignPackSpecification,
@@ -36,6 +39,7 @@ from bnn_deploy.targets.kernels.specification import (
     SignPackSpecification,
     Specification,
     TernaryPackSpecification,
+    word_count,
 )
 from bnn_deploy.targets.kernels.table import select_kernel
 
@@ -62,6 +66,8 @@ class _LowerBinary(DataflowRewriter):
         if name in ("bnn.packed_conv2d", "bnn.packed_tap_scaled_conv2d"):
             *_, height, width, _ = static_shape(value.args[0])
             return self._convolution(variable, value, self._geometry(value, height, width))
+        if name == "bnn.epilogue_conv2d":
+            return self._epilogue_convolution(variable, value)
         if name == "bnn.packed_linear":
             return self._convolution(variable, value, self._rows(value))
         if name in ("bnn.sign", "bnn.ternary"):
@@ -175,11 +181,49 @@ class _LowerBinary(DataflowRewriter):
         result = self._call(variable, specification, arguments, "binary", specification.binary_macs)
         return self._reshaped(result, static_shape(variable))
 
+    def _epilogue_convolution(self, variable: relax.Var, value: relax.Call) -> relax.Expr:
+        attributes = {key: value.attrs[key] for key in ("images", "vectors", "steps", "stores", "planes", "zero")}
+        epilogue = Epilogue(
+            images=tuple(ImageOperand(*(int(number) for number in operand)) for operand in attributes["images"]),
+            vectors=int(attributes["vectors"]),
+            steps=tuple((STEPS[int(name)], int(left), int(right)) for name, left, right in attributes["steps"]),
+            stores=bool(attributes["stores"]),
+            planes=int(attributes["planes"]),
+            zero=int(attributes["zero"]),
+        )
+        *_, height, width, _ = static_shape(value.args[0])
+        specification = replace(self._geometry(value, height, width), epilogue=epilogue)
+        words, weight, scale, shift, *operands = value.args
+        _, kernel = self._kernel(specification)
+        arguments = [
+            self._reshaped(self.lookup(words), specification.input_shape),
+            relax.const(kernel.pack_weights(constant_array(weight))),
+            scale,
+            shift,
+            *(self.lookup(operand) for operand in operands),
+        ]
+        if specification.block_rows:
+            arguments.append(tirx.IntImm("int32", 0))
+        out = relax.TensorType(specification.output_shape, "float32")
+        if epilogue.planes:
+            *pixels, channels = specification.output_shape
+            words_type = relax.TensorType([*pixels, word_count(channels)], "uint32")
+            out = [out] * epilogue.stores + [words_type] * epilogue.planes
+        result = self._call_kernel(
+            specification, arguments, out, "binary", specification.binary_macs, str(value.attrs["layers"])
+        )
+        alone = isinstance(out, list) and len(out) == 1
+        return self.emit(relax.Tuple([result])) if alone else result
+
     def _kernel(self, specification: Specification) -> tuple[ir.GlobalVar, object]:
         if specification not in self.kernels:
             kernel = select_kernel(specification, self.target)
             # Opaque to FuseOps: these kernels are scheduled already.
-            function = _outputs_last(kernel.build()).with_attr("op_pattern", 8).with_attr("bnn.kernel", kernel.name)
+            epilogue = getattr(specification, "epilogue", None)
+            outputs = 1 if epilogue is None else epilogue.stores + epilogue.planes
+            function = (
+                _outputs_last(kernel.build(), outputs).with_attr("op_pattern", 8).with_attr("bnn.kernel", kernel.name)
+            )
             self.kernels[specification] = (self.builder.add_func(function, kernel.name), kernel)
         return self.kernels[specification]
 
@@ -194,13 +238,25 @@ class _LowerBinary(DataflowRewriter):
         layer: str = "",
     ) -> relax.Expr:
         """A call of the kernel; with ``results``, of that many tensors as a tuple."""
-        function, _ = self._kernel(specification)
         dtype = "uint32" if kind == "pack" else "float32"
         out = relax.TensorType(specification.output_shape, dtype)
-        result = relax.call_tir(function, arguments, [out] * results if results else out)
-        attributes = ir.make_node(
-            "ir.DictAttrs", layer=layer or self._layer(variable), kind=kind, binary_macs=binary_macs
+        layer = layer or self._layer(variable)
+        return self._call_kernel(
+            specification, arguments, [out] * results if results else out, kind, binary_macs, layer
         )
+
+    def _call_kernel(
+        self,
+        specification: Specification,
+        arguments: list[relax.Expr],
+        out: relax.TensorType | list[relax.TensorType],
+        kind: str,
+        binary_macs: int,
+        layer: str,
+    ) -> relax.Expr:
+        function, _ = self._kernel(specification)
+        result = relax.call_tir(function, arguments, out)
+        attributes = ir.make_node("ir.DictAttrs", layer=layer, kind=kind, binary_macs=binary_macs)
         return self.emit(relax.Call(result.op, result.args, attributes, result.ty_args))
 
     def _layer(self, variable: relax.Var) -> str:
@@ -214,10 +270,11 @@ class _LowerBinary(DataflowRewriter):
         return self.emit(relax.op.reshape(x, shape))
 
 
-def _outputs_last(function: tirx.PrimFunc) -> tirx.PrimFunc:
+def _outputs_last(function: tirx.PrimFunc, outputs: int) -> tirx.PrimFunc:
     """The same function with plain numbers before buffers' last: call_tir wants its outputs at the end."""
     numbers = [parameter for parameter in function.params if isinstance(parameter.ty, ir.PrimType)]
     if not numbers:
         return function
-    *inputs, output = [parameter for parameter in function.params if not isinstance(parameter.ty, ir.PrimType)]
-    return tirx.PrimFunc([*inputs, *numbers, output], function.body, function.ret_type, function.attrs)
+    buffers = [parameter for parameter in function.params if not isinstance(parameter.ty, ir.PrimType)]
+    inputs, results = buffers[:-outputs], buffers[-outputs:]
+    return tirx.PrimFunc([*inputs, *numbers, *results], function.body, function.ret_type, function.attrs)

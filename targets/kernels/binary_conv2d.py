@@ -17,6 +17,7 @@ from tvm.tirx.script import builder as T
 from bnn_deploy.targets.kernels.convolution_tile import ConvolutionTile, TilePosition
 from bnn_deploy.targets.kernels.operands import block_origin, group_word_loader
 from bnn_deploy.targets.kernels.specification import ceil_divide, word_count
+from bnn_deploy.targets.kernels.tile_store import TileStore, store_parameters
 from bnn_deploy.targets.kernels.tiling import Tiling
 from bnn_deploy.targets.kernels.valid_products import emit_valid_products
 from bnn_deploy.targets.kernels.vector import (
@@ -56,7 +57,8 @@ def build(tiling: Tiling) -> PrimFunc:
     ``specification.scale_shape``; shift float32 (O,); Y float32 ``specification.output_shape``.
     ``y = fma(dot, scale, shift)``; with a scale per tap, in the order of the taps,
     ``y = fma(dot_T, scale_T, … fma(dot_1, scale_1, 0)) + shift``. With ``specification.block_rows``, the index of the
-    block is a last parameter, int32.
+    block is a last parameter, int32. With ``specification.epilogue``, what it reads comes after shift, and Y is what it
+    stores (see ``tile_store``).
     """
     layer, tile = tiling.specification, tiling.tile
     batch, rows, columns = tiling.batch, tiling.rows, tiling.columns
@@ -66,13 +68,13 @@ def build(tiling: Tiling) -> PrimFunc:
         weights=(tiling.weights_shape, WORD),
         scale=(layer.scale_shape, FLOAT),
         shift=((layer.out_channels,), FLOAT),
-        Y=(layer.output_shape, FLOAT),
-    ) as (builder, (x, weights, scale, shift, y)):
+        **store_parameters(layer),
+    ) as (builder, (x, weights, scale, shift, *stored)):
         first_image, first_row = block_origin(layer)
         images = 1 if tiling.flat else layer.batch
         image_shape = (2 if layer.ternary else 1, images, tiling.height, tiling.width, word_count(layer.in_channels))
         load = group_word_loader(view("image", x, image_shape), layer)
-        result = view("result", y, (batch, rows, columns, layer.out_channels))
+        result = TileStore(layer, stored, (batch, rows, columns))
         with loop("task", chunks * batch * rows, "parallel") as task:
             chunk = let("chunk", task // (batch * rows))
             result_pixel = (let("result_image", task % (batch * rows) // rows), let("result_row", task % rows))
@@ -95,7 +97,7 @@ def build(tiling: Tiling) -> PrimFunc:
     return finished(builder)
 
 
-def emit_tile(tile: ConvolutionTile, shift: Buffer, result: Buffer) -> None:
+def emit_tile(tile: ConvolutionTile, shift: Buffer, result: TileStore) -> None:
     """The statements of one register tile, in a version without masks where no tap falls into the padding."""
     tile.clear()
     inside = tile.is_inside()

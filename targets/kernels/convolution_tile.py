@@ -12,6 +12,7 @@ from tvm.tirx.script import builder as T
 
 from bnn_deploy.targets.kernels.operands import Load, differing_bits
 from bnn_deploy.targets.kernels.specification import ceil_divide
+from bnn_deploy.targets.kernels.tile_store import TileStore
 from bnn_deploy.targets.kernels.tiling import Tiling
 from bnn_deploy.targets.kernels.vector import (
     BYTE,
@@ -198,13 +199,16 @@ class ConvolutionTile:
         differing = self.differing[self.at(self.differing, p, v)]
         return cast(spread(self.valid[p], self.lanes) - (differing + differing), FLOAT, self.lanes)
 
-    def store(self, shift: Buffer, result: Buffer) -> None:
-        """Scale, shift and write the tile to ``result`` (N, Ho, Wo, O)."""
-        position = self.position
-        with self.cells() as (p, v):
-            outputs = self.outputs(v)
-            if self.layer.tap_scaled:
-                value = self.total[self.at(self.total, p, v)] + shift[outputs]
-            else:
-                value = fused_multiply_add(self.dot_product(p, v), self.scale[outputs], shift[outputs], self.lanes)
-            T.buffer_store(result, value, [*position.result_pixel, position.column + p, outputs])
+    def store(self, shift: Buffer, result: TileStore) -> None:
+        """Scale and shift the tile and hand it to ``result``."""
+        with loop("p", self.tile.pixels, "unroll") as p:
+            vectors = []
+            for v in range(self.tile.vectors):
+                outputs = self.outputs(v)
+                if self.layer.tap_scaled:
+                    value = self.total[self.at(self.total, p, v)] + shift[outputs]
+                else:
+                    value = fused_multiply_add(self.dot_product(p, v), self.scale[outputs], shift[outputs], self.lanes)
+                vectors.append(value)
+            position = self.position
+            result.store((*position.result_pixel, position.column + p), position.output, vectors, self.lanes)

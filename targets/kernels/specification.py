@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bnn_deploy.errors import CompileError
+from bnn_deploy.targets.kernels.epilogue import Epilogue
 
 WORD_BITS = 32
 # Dot products are converted to float32 once; whole numbers up to here are exact in it.
@@ -102,6 +103,7 @@ class ConvolutionSpecification:
         block_rows: 0: one call computes the whole output. Otherwise one call computes that many output rows of one
             image from the whole of X, and the kernel takes the index of the block of rows (over all images) as a last
             parameter.
+        epilogue: what the kernel does to its sums before it stores them; None: nothing.
     """
 
     batch: int
@@ -116,6 +118,7 @@ class ConvolutionSpecification:
     ternary: bool = False
     tap_scaled: bool = False
     block_rows: int = 0
+    epilogue: Epilogue | None = None
 
     def __post_init__(self) -> None:
         sizes = (self.batch, self.height, self.width, self.in_channels, self.out_channels, *self.kernel_shape)

@@ -26,6 +26,8 @@ from bnn_deploy.targets.kernels import binary_conv2d, bitpack, carry_save_conv2d
 from bnn_deploy.targets.kernels.carry_save_tiling import CarrySaveTiling, ChainStyle, fits
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.specification import (
+    WORD_BITS,
+    ConvolutionSpecification,
     MultiSignPackSpecification,
     MultiTernaryPackSpecification,
     ShiftWordsSpecification,
@@ -116,6 +118,17 @@ PACKS = {
 def widest_tile(target: Target) -> Tile:
     """The register tile of the first line that applies to ``target``."""
     return next(choice.tile for choice in TILES if choice.applies(target))
+
+
+def fuses_epilogue(specification: ConvolutionSpecification, target: Target) -> tuple[bool, bool]:
+    """Whether the layer's kernel takes an epilogue, and whether that may also pack signs."""
+    kernel = select_kernel(specification, target)
+    if specification.group > 1 or specification.tap_scaled or kernel.builder.func is not binary_conv2d.build:
+        return False, False
+    block = Tiling(specification, widest_tile(target)).tile.block
+    # Operands are read by whole vectors, words are made of whole tiles.
+    able = specification.out_channels % block == 0 and WORD_BITS % block == 0
+    return able, able and block == WORD_BITS and target.architecture == "x86_64"
 
 
 def select_kernel(specification: Specification, target: Target) -> Kernel:

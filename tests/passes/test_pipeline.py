@@ -32,6 +32,7 @@ PASSES = [
     "gather_shifts",
     "block_rows",
     "merge_packs",
+    "fuse_epilogue",
     "lower_binary",
     "fuse_float",
     "kernel_set",

@@ -1,0 +1,321 @@
+"""Let convolution kernels finish what follows them: shortcut, biases, PReLU and the next signs, while sums are in registers.
+
+Before::
+
+    y = bnn.packed_conv2d(p, w, scale, shift);  z = add(y, x);  a = nn.prelu(z, slope);  q = bnn.sign_pack(a, t)
+After::
+
+    a, q = bnn.epilogue_conv2d(p, w, scale, shift, x, slope, t) {steps: [add 0 1, prelu 3 2], stores, planes}
+
+Elementwise operators are taken in as long as nothing else reads what they read. Their other operands may be images that are
+there by then, also repeated (BiMLP's tiled shortcut) or cut along the channels (its averaged one), and constants per channel.
+Where: after ``merge_packs``; the float operators that are left go to ``fuse_float``.
+Not handled: kernels whose registers do not hold whole images of outputs (``fuses_epilogue`` of the kernel table says which
+take a program, and which also pack), operands that vary over images only, cosines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from bnn_deploy.passes.relax.rewriter import (
+    DataflowRewriter,
+    constant_array,
+    integers,
+    is_constant,
+    layer_identifier,
+    operator_name,
+    static_shape,
+)
+from bnn_deploy.relax_operators import ConvolutionAttributes, call
+from bnn_deploy.targets.base import Target
+from bnn_deploy.targets.kernels.epilogue import STEPS, ImageOperand
+from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification
+from bnn_deploy.targets.kernels.table import fuses_epilogue
+
+_MAXIMUM_IMAGES = 4
+_RANK = 4
+
+
+def fuse_epilogue(module: tvm.IRModule, target: Target) -> tvm.IRModule:
+    """Run the pass for ``target``; see the module's docstring."""
+    return _FuseEpilogue(module, target).run()
+
+
+@dataclass
+class _Program:
+    """An epilogue being collected; values are named until all operands are known."""
+
+    layer: relax.Var
+    result: relax.Var
+    images: list[tuple[relax.Var, ImageOperand]] = field(default_factory=list)
+    vectors: list[np.ndarray] = field(default_factory=list)
+    steps: list[tuple[str, object, object]] = field(default_factory=list)
+    absorbed: list[relax.Var] = field(default_factory=list)
+    packs: list[relax.Var] = field(default_factory=list)
+
+
+class _FuseEpilogue(DataflowRewriter):
+    def __init__(self, module: tvm.IRModule, target: Target) -> None:
+        super().__init__(module)
+        self.target = target
+        self.readers: dict[relax.Var, list[relax.Var]] = {}
+        for variable, value in self.values.items():
+            for read in _variables(value):
+                self.readers.setdefault(read, []).append(variable)
+        self.outputs = set(_variables(self.main.body.body)) | set(_variables(self.values.get(self.main.body.body)))
+        self.taken: set[relax.Var] = set()  # part of a program
+        self.hidden: set[relax.Var] = set()  # and no value of its own afterwards
+        self.programs: dict[relax.Var, _Program] = {}
+        # The last layer first: of several whose results are added, it has its sums in registers.
+        for variable in reversed(list(self.values)):
+            program = self._collect(variable)
+            if program is not None:
+                self.programs[program.result] = program
+                self.taken |= {program.layer, *program.absorbed}
+                self.hidden |= {program.layer, *program.absorbed} - {program.result}
+        self.words: dict[relax.Var, relax.Expr] = {}
+
+    def rewrite(self, variable: relax.Var, value: relax.Call | relax.TupleGetItem) -> relax.Expr | None:
+        if variable in self.words:
+            return self.words[variable]
+        if variable in self.programs:
+            return self._emit(self.programs[variable])
+        # Nothing but the program reads these.
+        return self.main.params[0] if variable in self.hidden else None
+
+    def _emit(self, program: _Program) -> relax.Expr:
+        self._name = layer_identifier(program.layer)
+        layer = self.values[program.layer]
+        numbers = {("sums",): 0}
+        for i in range(len(program.images)):
+            numbers["image", i] = 1 + i
+        for i in range(len(program.vectors)):
+            numbers["vector", i] = 1 + len(program.images) + i
+        base = 1 + len(program.images) + len(program.vectors)
+        for i in range(len(program.steps)):
+            numbers["step", i] = base + i
+        stores = self._is_needed(program)
+        thresholds, zero = self._thresholds(program)
+        attributes = {
+            **vars(ConvolutionAttributes.of(layer)),
+            "images": [[o.channels, o.first, o.width] for _, o in program.images],
+            "vectors": len(program.vectors),
+            "steps": [[STEPS.index(name), numbers[left], numbers[right]] for name, left, right in program.steps],
+            "stores": int(stores),
+            "planes": len(thresholds),
+            "zero": zero,
+            "layers": self._layers(program),
+        }
+        arguments = [self.lookup(layer.args[0]), *layer.args[1:], *(self.lookup(image) for image, _ in program.images)]
+        arguments += [relax.const(np.ascontiguousarray(vector)) for vector in program.vectors]
+        if thresholds:
+            arguments.append(relax.const(np.stack(thresholds)))
+        results = self.emit(call("bnn.epilogue_conv2d", arguments, attributes))
+        if not thresholds:
+            return results
+        fields = [self.emit(relax.TupleGetItem(results, i)) for i in range(int(stores) + len(thresholds))]
+        planes = iter(fields[int(stores) :])
+        for pack in program.packs:
+            if operator_name(self.values[pack]) == "bnn.sign_pack":
+                self.words[pack] = next(planes)
+            else:
+                count = static_shape(self.values[pack].args[1])[0]
+                self.words[pack] = self.emit(relax.Tuple([next(planes) for _ in range(count)]))
+        return fields[0] if stores else self.main.params[0]
+
+    def _is_needed(self, program: _Program) -> bool:
+        """Whether anything but the packs reads the floats."""
+        return program.result in self.outputs or any(r not in program.packs for r in self.readers[program.result])
+
+    def _thresholds(self, program: _Program) -> tuple[list[np.ndarray], int]:
+        vectors, zero = [], -1
+        for pack in program.packs:
+            value = self.values[pack]
+            channels, zero = static_shape(program.result)[-1], int(value.attrs["zero"])
+            if operator_name(value) == "bnn.sign_pack":
+                vectors.append(_vector(value.args[1], channels))
+            else:
+                vectors.extend(constant_array(value.args[1]))
+        return vectors, zero
+
+    def _layers(self, program: _Program) -> str:
+        names = self.module.attrs["layer_names"]
+        members = [program.layer, *sorted(program.absorbed, key=list(self.values).index), *program.packs]
+        found = []
+        for member in members:
+            value = self.values[member]
+            own = value.attrs["layers"] if operator_name(value).endswith("_many") else None
+            identifier = layer_identifier(member)
+            found.append(str(own or names.get(identifier, identifier)))
+        return " + ".join(dict.fromkeys(found))
+
+    def _collect(self, variable: relax.Var) -> _Program | None:
+        value = self.values[variable]
+        if operator_name(value) != "bnn.packed_conv2d":
+            return None
+        able, packs = fuses_epilogue(_specification(value), self.target)
+        if not able:
+            return None
+        program = _Program(variable, variable)
+        reference: object = ("sums",)
+        while True:
+            follower = self._follower(program)
+            taken = None if follower is None else self._take(program, follower, reference)
+            if taken is None:
+                break
+            reference = taken
+            program.result = follower
+            program.absorbed.append(follower)
+        if not program.steps:
+            return None
+        if packs:
+            program.packs = self._packs(program.result)
+        return program
+
+    def _follower(self, program: _Program) -> relax.Var | None:
+        """The one operator that reads the program's result, if there is only one."""
+        readers = self.readers.get(program.result, [])
+        if len(readers) != 1 or program.result in self.outputs or readers[0] in self.taken:
+            return None
+        return readers[0] if static_shape_or_none(readers[0]) == static_shape(program.result) else None
+
+    def _take(self, program: _Program, follower: relax.Var, reference: object) -> object | None:
+        """Append the step of ``follower`` to the program; None when it cannot be taken, which leaves the program as it was."""
+        before = (list(program.images), list(program.vectors), list(program.steps), list(program.absorbed))
+        result = self._step(program, follower, {program.result: reference})
+        if result is None or len(program.images) > _MAXIMUM_IMAGES:
+            program.images, program.vectors, program.steps, program.absorbed = before
+            return None
+        return result
+
+    def _step(self, program: _Program, variable: relax.Var, known: dict[relax.Var, object]) -> object | None:
+        value = self.values[variable]
+        name = operator_name(value).removeprefix("relax.").removeprefix("nn.")
+        if name not in STEPS or (name == "prelu" and int(value.attrs.axis) % _RANK != _RANK - 1):
+            return None
+        operands = [self._operand(program, argument, variable, known) for argument in value.args[:2]]
+        if None in operands:
+            return None
+        program.steps.append((name, *operands))
+        return ("step", len(program.steps) - 1)
+
+    def _operand(
+        self, program: _Program, argument: relax.Expr, reader: relax.Var, known: dict[relax.Var, object]
+    ) -> object | None:
+        shape = static_shape(reader)
+        if is_constant(argument):
+            vector = _vector(argument, shape[-1])
+            if vector is None:
+                return None
+            program.vectors.append(vector)
+            return ("vector", len(program.vectors) - 1)
+        if argument in known:
+            return known[argument]
+        if self._is_own(argument, reader, shape):
+            before = len(program.images), len(program.vectors), len(program.steps), len(program.absorbed)
+            result = self._step(program, argument, known)
+            if result is not None:
+                program.absorbed.append(argument)
+                return result
+            for items, count in zip(
+                (program.images, program.vectors, program.steps, program.absorbed), before, strict=True
+            ):
+                del items[count:]
+        operand = self._image(program, argument, reader, shape)
+        if operand is None:
+            return None
+        if operand not in program.images:
+            program.images.append(operand)
+        return ("image", program.images.index(operand))
+
+    def _is_own(self, argument: relax.Var, reader: relax.Var, shape: tuple[int, ...]) -> bool:
+        """Whether nothing but ``reader`` needs the operand, so that it may be computed in the program."""
+        alone = self.readers.get(argument, []) == [reader] and argument not in self.outputs
+        return (
+            alone and argument in self.values and static_shape_or_none(argument) == shape and argument not in self.taken
+        )
+
+    def _image(
+        self, program: _Program, argument: relax.Var, reader: relax.Var, shape: tuple[int, ...]
+    ) -> tuple[relax.Var, ImageOperand] | None:
+        if str(argument.ty.dtype) != "float32" or argument in self.hidden:
+            return None
+        source, first, width = argument, 0, shape[-1]
+        value = self.values.get(argument)
+        own = self._is_own(argument, reader, shape)
+        if own and operator_name(value) == "relax.concat" and int(value.attrs.axis) % _RANK == _RANK - 1:
+            fields = list(value.args[0].fields)
+            if all(f.same_as(fields[0]) for f in fields) and isinstance(fields[0], relax.Var):
+                source, width = fields[0], static_shape(fields[0])[-1]
+        elif own and operator_name(value) == "relax.strided_slice":
+            axes, begin, _, strides = (integers(a) for a in value.args[1:])
+            if [a % _RANK for a in axes] == [_RANK - 1] and strides == [1] and isinstance(value.args[0], relax.Var):
+                source, first = value.args[0], begin[0]
+        if static_shape(source)[:-1] != shape[:-1] or width % WORD_BITS or source in self.hidden:
+            return None
+        if not source.same_as(argument):
+            program.absorbed.append(argument)
+        return source, ImageOperand(static_shape(source)[-1], first, width)
+
+    def _packs(self, result: relax.Var) -> list[relax.Var]:
+        channels = static_shape(result)[-1]
+        packs = []
+        for reader in self.readers.get(result, []):
+            value = self.values[reader]
+            if operator_name(value) == "bnn.sign_pack" and is_constant(value.args[1]):
+                if _vector(value.args[1], channels) is not None:
+                    packs.append(reader)
+            elif operator_name(value) == "bnn.sign_pack_many":
+                packs.append(reader)
+        # One convention at zero for all planes of a kernel.
+        return [p for p in packs if int(self.values[p].attrs["zero"]) == int(self.values[packs[0]].attrs["zero"])]
+
+
+def static_shape_or_none(variable: relax.Var) -> tuple[int, ...] | None:
+    """The shape of a tensor; None of a tuple."""
+    return static_shape(variable) if isinstance(variable.ty, relax.TensorType) else None
+
+
+def _specification(value: relax.Call) -> ConvolutionSpecification:
+    """The layer as the kernel table knows it."""
+    attributes = ConvolutionAttributes.of(value)
+    *_, height, width, _ = static_shape(value.args[0])
+    return ConvolutionSpecification(
+        batch=static_shape(value.args[0])[0],
+        height=height,
+        width=width,
+        in_channels=attributes.in_channels,
+        out_channels=static_shape(value.args[1])[0],
+        kernel_shape=attributes.kernel_shape,
+        strides=attributes.strides,
+        pads=attributes.pads,
+        group=attributes.group,
+        ternary=bool(attributes.ternary),
+        block_rows=attributes.block_rows,
+    )
+
+
+def _vector(argument: relax.Expr, channels: int) -> np.ndarray | None:
+    values = constant_array(argument)
+    if values.dtype != np.float32 or values.size not in (1, channels):
+        return None
+    if values.ndim and values.shape[-1] != values.size:
+        return None
+    return np.ascontiguousarray(np.broadcast_to(values.reshape(-1), (channels,)))
+
+
+def _variables(value: relax.Expr | None) -> list[relax.Var]:
+    if isinstance(value, relax.Var):
+        return [value]
+    if isinstance(value, relax.TupleGetItem):
+        return [value.tuple_value]
+    if isinstance(value, relax.Tuple):
+        return [v for item in value.fields for v in _variables(item)]
+    if isinstance(value, relax.Call):
+        return [v for argument in value.args for v in _variables(argument)]
+    return []
