@@ -28,6 +28,7 @@ from bnn_deploy.passes.relax.fuse_epilogue import fuse_epilogue
 from bnn_deploy.passes.relax.fuse_float import fuse_float
 from bnn_deploy.passes.relax.gather_shifts import gather_shifts
 from bnn_deploy.passes.relax.lower_binary import lower_binary
+from bnn_deploy.passes.relax.merge_layers import merge_layers
 from bnn_deploy.passes.relax.merge_packs import merge_packs
 from bnn_deploy.passes.relax.name_layers import name_layers
 from bnn_deploy.passes.relax.pack import pack
@@ -86,6 +87,7 @@ def lower(
     module = run("split_means", lambda: split_means(module))
     module = run("pack", lambda: pack(module))
     module = run("gather_shifts", lambda: gather_shifts(module))
+    module = run("merge_layers", lambda: merge_layers(module))
 
     return lower_packed(module, target, run)
 

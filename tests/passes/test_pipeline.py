@@ -30,6 +30,7 @@ PASSES = [
     "split_means",
     "pack",
     "gather_shifts",
+    "merge_layers",
     "block_rows",
     "merge_packs",
     "fuse_epilogue",
