@@ -7,9 +7,9 @@ Float level (what the importer emits; NCHW, values in {-1, 0, +1} carried as flo
     bnn.tap_scaled_conv2d(x, weight, scale, shift) {…}    -> sum over taps scale[o, tap] * dot[tap] + shift[o]
     bnn.linear(x, weight, scale, shift) {in_features}     -> scale[o] * dot + shift[o]
 Packed level (after ``pack``; channels last, 32 channels per uint32 word, bit k of word j is channel 32j+k; a three-valued
-tensor is two planes on a new leading axis, plane 0 = nonzero, plane 1 = positive):
+tensor is two planes within each row, plane 0 = nonzero, plane 1 = positive: an image is (N, H, 2, W, words), see ``plane_axis``):
     bnn.sign_pack(x, threshold) {zero}                    -> (…, ceil(C/32)) uint32
-    bnn.ternary_pack(x)                                   -> (2, …, ceil(C/32)) uint32
+    bnn.ternary_pack(x)                                   -> (N, H, 2, …, ceil(C/32)) uint32
     bnn.sign_pack_many(x, thresholds (P, C)) {zero, layers} -> P results of sign_pack(x, thresholds[p])
     bnn.ternary_pack_many(x, biases (P, C)) {layers}      -> P results of ternary_pack(x + biases[p])
     bnn.shift_words(x) {segments, block_rows}             -> words of other pixels, see ``passes.relax.gather_shifts``
@@ -61,6 +61,14 @@ class ConvolutionAttributes:
 _TUPLES = ("kernel_shape", "strides", "pads")
 
 
+def plane_axis(rank: int) -> int:
+    """The axis of the two planes in the words of a three-valued tensor of ``rank`` dimensions (2 or more).
+
+    It comes after that of an image's rows, so that a block of rows of words lies in one piece.
+    """
+    return min(2, rank - 1)
+
+
 def _tensor(shape: list[int], dtype: str) -> relax.TensorType:
     return relax.TensorType(shape, dtype)
 
@@ -83,7 +91,7 @@ def _infer_conv2d(call: relax.Call, _context: object) -> relax.TensorType:
     if not attributes.channels_last:
         n, _, h, w = _shape(call.args[0])
         return _tensor([n, out_channels, *attributes.spatial(h, w)], "float32")
-    n, h, w, _ = _shape(call.args[0])[-4:]
+    n, h, *_, w, _ = _shape(call.args[0])
     rows, columns = attributes.spatial(h, w)
     if attributes.block_rows:
         n, rows = 1, attributes.block_rows
@@ -93,7 +101,7 @@ def _infer_conv2d(call: relax.Call, _context: object) -> relax.TensorType:
 def _infer_linear(call: relax.Call, _context: object) -> relax.TensorType:
     leading = _shape(call.args[0])[:-1]
     if int(call.attrs["ternary"]):
-        leading = leading[1:]
+        del leading[plane_axis(len(leading))]
     return _tensor([*leading, _shape(call.args[1])[0]], "float32")
 
 
@@ -104,7 +112,8 @@ def _infer_sign_pack(call: relax.Call, _context: object) -> relax.TensorType:
 
 def _infer_ternary_pack(call: relax.Call, _context: object) -> relax.TensorType:
     *leading, channels = _shape(call.args[0])
-    return _tensor([2, *leading, word_count(channels)], "uint32")
+    axis = plane_axis(len(leading) + 1)
+    return _tensor([*leading[:axis], 2, *leading[axis:], word_count(channels)], "uint32")
 
 
 def _infer_many(infer: Callable[[relax.Call, object], relax.TensorType]) -> Callable[..., relax.TupleType]:

@@ -35,7 +35,7 @@ from bnn_deploy.passes.relax.rewriter import (
     operator_name,
     static_shape,
 )
-from bnn_deploy.passes.relax.row_rules import Rows, is_elementwise, row_axis, row_reads
+from bnn_deploy.passes.relax.row_rules import ROWS_AXIS, Rows, is_elementwise, row_reads
 from bnn_deploy.relax_operators import call
 
 # What a block's tensors may take together: with the weights within L2, and mostly within L1. BiMLP-S took 7.1 ms with 96 KiB
@@ -100,20 +100,14 @@ class _Graph:
         self.values = {binding.var: binding.value for binding in self.bindings}
         self.uses = count_uses(main)
         self.output = main.body.body
-        self.alone: set[relax.Var] = set()
-        while True:
-            self._assign()
-            self._choose_recomputed()
-            misplaced = self._unstorable()
-            if not misplaced:
-                break
-            self.alone |= misplaced
+        self._assign()
+        self._choose_recomputed()
 
     def _assign(self) -> None:
         self.level: dict[relax.Var, int] = {}
         self.group: dict[relax.Var, _Group] = {}
         for variable, value in self.values.items():
-            reads = None if variable in self.alone else self._joins(variable, value)
+            reads = self._joins(variable, value)
             if reads is None:
                 read = [v for v in _variables(value) if v in self.level]
                 self.level[variable] = max((self.level[v] + (v in self.group) for v in read), default=0)
@@ -122,10 +116,7 @@ class _Graph:
 
     def _joins(self, variable: relax.Var, value: relax.Expr) -> list[tuple[relax.Var, Rows]] | None:
         reads = row_reads(value)
-        if not reads or static_shape(variable)[row_axis(variable)] < 2:
-            return None
-        # Rows of planes that are stored as a whole do not lie one after another.
-        if any(how is Rows.SHARE and row_axis(v) != 1 and v not in self.group for v, how in reads):
+        if not reads or static_shape(variable)[ROWS_AXIS] < 2:
             return None
         # What follows a float convolution or pooling is computed on its registers.
         if is_elementwise(value) and len(reads) == 1:
@@ -152,10 +143,6 @@ class _Graph:
         group.variables.append(variable)
         for member in group.variables:
             self.group[member] = group
-
-    def _unstorable(self) -> set[relax.Var]:
-        """Members that other stages read although their rows do not lie one after another (planes come first)."""
-        return {v for v in self.group if row_axis(v) != 1 and self.is_stored(v)}
 
     def is_stored(self, variable: relax.Var) -> bool:
         """Whether anything outside its stage needs the variable as a whole."""
@@ -277,7 +264,7 @@ class _Builder:
                 self.replacements[variable] = _emit(builder, variable, value)
             return
         name = f"stage_{len(self.stages)}"
-        batch = static_shape(members[0])[row_axis(members[0]) - 1]
+        batch = static_shape(members[0])[0]
         module = self._stage_module(members, reads, outputs, per_image)
         self.stages[name] = RowStage(module, batch * per_image, per_image, tuple(how for _, how in reads))
         types = [relax.TensorType(static_shape(v), str(v.ty.dtype)) for v in outputs]
@@ -293,10 +280,10 @@ class _Builder:
         """The fewest blocks of rows whose tensors stay within BLOCK_BYTES."""
         rows = 0
         for variable in (*shares, *members):
-            rows = gcd(rows, static_shape(variable)[row_axis(variable)])
+            rows = gcd(rows, static_shape(variable)[ROWS_AXIS])
         stored = {v for v in outputs} | set(shares)
         stored |= {v for v in members if operator_name(self.graph.values[v]).startswith("bnn.")}
-        image_bytes = sum(_ITEM_BYTES * prod(static_shape(v)[-3:]) for v in stored)
+        image_bytes = sum(_ITEM_BYTES * prod(static_shape(v)[1:]) for v in stored)
         choices = [count for count in range(2, rows + 1) if rows % count == 0]
         return next((count for count in choices if image_bytes // count <= BLOCK_BYTES), max(choices, default=1))
 
@@ -318,7 +305,7 @@ class _Builder:
                     local = {read: given.get((read, how), inner.get(read)) for read, how in own_reads}
                     value = _replaced(value, local)
                     if own_reads[0][1] is Rows.WHOLE:
-                        value = _of_block(value, static_shape(variable)[row_axis(variable)] // blocks)
+                        value = _of_block(value, static_shape(variable)[ROWS_AXIS] // blocks)
                     inner[variable] = _emit(builder, variable, value)
                 results = [inner[v] for v in outputs]
                 output = builder.emit_output(results[0] if len(results) == 1 else relax.Tuple(results))

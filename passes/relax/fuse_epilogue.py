@@ -284,9 +284,9 @@ def static_shape_or_none(variable: relax.Var) -> tuple[int, ...] | None:
 def _specification(value: relax.Call) -> ConvolutionSpecification:
     """The layer as the kernel table knows it."""
     attributes = ConvolutionAttributes.of(value)
-    *_, height, width, _ = static_shape(value.args[0])
+    batch, height, *_, width, _ = static_shape(value.args[0])
     return ConvolutionSpecification(
-        batch=static_shape(value.args[0])[0],
+        batch=batch,
         height=height,
         width=width,
         in_channels=attributes.in_channels,

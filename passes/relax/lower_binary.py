@@ -13,7 +13,9 @@ reads them. Where: after ``pack``; the only pass that asks which target it compi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import tvm
@@ -28,7 +30,7 @@ from bnn_deploy.passes.relax.rewriter import (
     operator_name,
     static_shape,
 )
-from bnn_deploy.relax_operators import ConvolutionAttributes
+from bnn_deploy.relax_operators import ConvolutionAttributes, plane_axis
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.epilogue import STEPS, Epilogue, ImageOperand
 from bnn_deploy.targets.kernels.specification import (
@@ -64,8 +66,7 @@ class _LowerBinary(DataflowRewriter):
         if name == "bnn.shift_words":
             return self._shift_words(variable, value)
         if name in ("bnn.packed_conv2d", "bnn.packed_tap_scaled_conv2d"):
-            *_, height, width, _ = static_shape(value.args[0])
-            return self._convolution(variable, value, self._geometry(value, height, width))
+            return self._convolution(variable, value, self._geometry(value))
         if name == "bnn.epilogue_conv2d":
             return self._epilogue_convolution(variable, value)
         if name == "bnn.packed_linear":
@@ -90,8 +91,7 @@ class _LowerBinary(DataflowRewriter):
 
     def _pack(self, variable: relax.Var, value: relax.Call) -> relax.Expr:
         shape = static_shape(value.args[0])
-        # Anything but an image is rows of channels.
-        image = shape if len(shape) == 4 else (int(np.prod(shape[:-1])), 1, 1, shape[-1])
+        image = shape if len(shape) == 4 else (*_rows_and_columns(shape[:-1]), shape[-1])
         arguments = [self._reshaped(self.lookup(value.args[0]), image)]
         if operator_name(value) == "bnn.ternary_pack":
             specification: Specification = TernaryPackSpecification(*image)
@@ -130,10 +130,11 @@ class _LowerBinary(DataflowRewriter):
             )
         return (aligned[0], 1, 1, aligned[-1])
 
-    def _geometry(self, value: relax.Call, height: int, width: int) -> ConvolutionSpecification:
+    def _geometry(self, value: relax.Call) -> ConvolutionSpecification:
         attributes = ConvolutionAttributes.of(value)
+        batch, height, *_, width, _ = static_shape(value.args[0])
         return ConvolutionSpecification(
-            batch=static_shape(value.args[0])[-4],
+            batch=batch,
             height=height,
             width=width,
             in_channels=attributes.in_channels,
@@ -149,11 +150,14 @@ class _LowerBinary(DataflowRewriter):
 
     def _rows(self, value: relax.Call) -> ConvolutionSpecification:
         ternary = bool(int(value.attrs["ternary"]))
-        leading = static_shape(value.args[0])[ternary:-1]
+        leading = list(static_shape(value.args[0])[:-1])
+        if ternary:
+            del leading[plane_axis(len(leading))]
+        batch, height, width = _rows_and_columns(leading)
         return ConvolutionSpecification(
-            batch=int(np.prod(leading)),
-            height=1,
-            width=1,
+            batch=batch,
+            height=height,
+            width=width,
             in_channels=int(value.attrs["in_features"]),
             out_channels=static_shape(value.args[1])[0],
             ternary=ternary,
@@ -191,8 +195,7 @@ class _LowerBinary(DataflowRewriter):
             planes=int(attributes["planes"]),
             zero=int(attributes["zero"]),
         )
-        *_, height, width, _ = static_shape(value.args[0])
-        specification = replace(self._geometry(value, height, width), epilogue=epilogue)
+        specification = replace(self._geometry(value), epilogue=epilogue)
         words, weight, scale, shift, *operands = value.args
         _, kernel = self._kernel(specification)
         arguments = [
@@ -268,6 +271,11 @@ class _LowerBinary(DataflowRewriter):
         if is_constant(x):
             return relax.const(constant_array(x).reshape(shape))
         return self.emit(relax.op.reshape(x, shape))
+
+
+def _rows_and_columns(leading: Sequence[int]) -> tuple[int, int, int]:
+    """Anything but an image as (N, 1, W): rows of channels, with the planes of three-valued words where they are."""
+    return prod(leading[:2]), 1, prod(leading[2:])
 
 
 def _outputs_last(function: tirx.PrimFunc, outputs: int) -> tirx.PrimFunc:

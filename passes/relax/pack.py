@@ -23,7 +23,7 @@ from tvm import relax
 
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.relax.rewriter import DataflowRewriter, integers, layer_identifier, operator_name, static_shape
-from bnn_deploy.relax_operators import ConvolutionAttributes, call
+from bnn_deploy.relax_operators import ConvolutionAttributes, call, plane_axis
 from bnn_deploy.targets.kernels.specification import WORD_BITS
 
 _LAYERS = ("bnn.conv2d", "bnn.tap_scaled_conv2d", "bnn.linear")
@@ -39,7 +39,7 @@ def pack(module: tvm.IRModule) -> tvm.IRModule:
 
 @dataclass(frozen=True)
 class _Words:
-    """A packed tensor; ``ternary`` ones carry two planes on a leading axis."""
+    """A packed tensor; ``ternary`` ones carry two planes on an axis of their own, see ``plane_axis``."""
 
     value: relax.Expr
     ternary: bool
@@ -101,16 +101,21 @@ class _Pack(DataflowRewriter):
         if len({words.ternary for words in packed}) > 1:
             return None
         ternary = packed[0].ternary
-        planes = int(ternary)
         last = len(static_shape(sources[0])) - 1
+
+        def axis_of_words(axis: int) -> int:
+            """Where an axis of the floats is in the words."""
+            axis %= last + 1
+            return axis + (ternary and axis >= plane_axis(last + 1))
+
         if operator_name(value) == "relax.concat":
-            axis = int(value.attrs.axis) % (last + 1) + planes
+            axis = axis_of_words(int(value.attrs.axis))
             return _Words(self.emit(relax.op.concat([words.value for words in packed], axis=axis)), ternary)
         axes, begin, end, strides = slice_of(value, self.values)
         on_words = [axis % (last + 1) == last for axis in axes]
         begin = [b // WORD_BITS if w else b for b, w in zip(begin, on_words, strict=True)]
         end = [-(-e // WORD_BITS) if w else e for e, w in zip(end, on_words, strict=True)]
-        axes = [axis % (last + 1) + planes for axis in axes]
+        axes = [axis_of_words(axis) for axis in axes]
         return _Words(self.emit(relax.op.strided_slice(packed[0].value, axes, begin, end, strides)), ternary)
 
     def _is_ternary(self, x: relax.Expr, layer: str) -> bool:

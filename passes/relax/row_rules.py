@@ -1,7 +1,8 @@
 """How each operator reads the rows of its inputs: what has to be known to run a chain of operators block of rows by block.
 
-Everything here is channels last: (N, H, W, C), rows along axis 1. An operator is *row-local* when a block of its output rows
-needs, of each input, either just the same share of its rows, or all of it.
+Everything here is channels last: (N, H, W, C), and (N, H, 2, W, words) of three-valued words; rows are along axis 1. An
+operator is *row-local* when a block of its output rows needs, of each input, either just the same share of its rows, or all
+of it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ from tvm import relax
 from bnn_deploy.passes.relax.rewriter import integers, is_constant, operator_name, static_shape
 from bnn_deploy.relax_operators import ConvolutionAttributes
 
-_ROWS_AXIS, _CHANNELS_AXIS, _RANK = 1, 3, 4
-_PLANES_RANK = 5  # (2, N, H, W, words) of three-valued activations
+ROWS_AXIS, _CHANNELS_AXIS, _RANK = 1, 3, 4
 _NAMES = (
     "abs add astype clip cos divide equal erf exp greater greater_equal less less_equal log maximum minimum multiply "
     "negative nn.gelu nn.relu nn.silu power rsqrt sigmoid sin sqrt subtract tanh where"
@@ -45,20 +45,20 @@ def row_reads(value: relax.Expr) -> list[tuple[relax.Var, Rows]] | None:
         return _convolution_reads(value)
     if name == "bnn.shift_words":
         return [(value.args[0], Rows.WHOLE)]
-    if not _image_rank(value):
+    if not _is_image(value):
         return None
     if name in _ELEMENTWISE or name in ("bnn.sign_pack", "bnn.ternary_pack"):
         return _elementwise_reads(list(value.args), _rows_of(value))
     local = (
         (name == "relax.nn.prelu" and int(value.attrs.axis) % _RANK == _CHANNELS_AXIS)
-        or (name == "relax.mean" and bool(value.attrs.keepdims) and _ROWS_AXIS not in _reduced_axes(value))
-        or (name == "relax.strided_slice" and _ROWS_AXIS not in [a % _RANK for a in integers(value.args[1])])
+        or (name == "relax.mean" and bool(value.attrs.keepdims) and ROWS_AXIS not in _reduced_axes(value))
+        or (name == "relax.strided_slice" and ROWS_AXIS not in [a % _RANK for a in integers(value.args[1])])
         or (name in ("relax.nn.avg_pool2d", "relax.nn.max_pool2d") and _pools_side_by_side(value))
         or (name == "relax.nn.conv2d" and _is_pointwise(value))
     )
     if local:
-        return _elementwise_reads([value.args[0]], static_shape(value.args[0])[_ROWS_AXIS])
-    if name == "relax.concat" and int(value.attrs.axis) % _RANK not in (0, _ROWS_AXIS):
+        return _elementwise_reads([value.args[0]], static_shape(value.args[0])[ROWS_AXIS])
+    if name == "relax.concat" and int(value.attrs.axis) % _RANK not in (0, ROWS_AXIS):
         return _elementwise_reads(list(value.args[0].fields), _rows_of(value))
     return None
 
@@ -73,9 +73,9 @@ def _elementwise_reads(arguments: list[relax.Expr], rows: int) -> list[tuple[rel
                 return None
         elif not isinstance(argument, relax.Var) or len(shape) != _RANK:
             return None
-        elif shape[_ROWS_AXIS] == rows:
+        elif shape[ROWS_AXIS] == rows:
             reads.append((argument, Rows.SHARE))
-        elif shape[_ROWS_AXIS] == 1:
+        elif shape[ROWS_AXIS] == 1:
             reads.append((argument, Rows.IMAGE))
         else:
             return None
@@ -92,27 +92,22 @@ def _convolution_reads(value: relax.Call) -> list[tuple[relax.Var, Rows]] | None
     return [(words, Rows.SHARE if row_by_row else Rows.WHOLE)]
 
 
-def row_axis(variable: relax.Expr) -> int:
-    """The axis of the rows: 1, or 2 behind the planes of three-valued words."""
-    return len(static_shape(variable)) - 3
-
-
-def _image_rank(value: relax.Call) -> bool:
+def _is_image(value: relax.Call) -> bool:
     planes = operator_name(value) == "bnn.ternary_pack"
-    return len(static_shape(value)) == (_PLANES_RANK if planes else _RANK)
+    return len(static_shape(value)) == _RANK + planes
 
 
 def _rows_of(value: relax.Call) -> int:
-    return static_shape(value)[row_axis(value)]
+    return static_shape(value)[ROWS_AXIS]
 
 
 def _reduced_axes(value: relax.Call) -> list[int]:
-    return [int(axis) % _RANK for axis in value.attrs.axis] if value.attrs.axis is not None else [_ROWS_AXIS]
+    return [int(axis) % _RANK for axis in value.attrs.axis] if value.attrs.axis is not None else [ROWS_AXIS]
 
 
 def _pools_side_by_side(value: relax.Call) -> bool:
     """Whether windows neither overlap nor reach outside the image, and rows are along axis 1."""
-    rows = static_shape(value.args[0])[_ROWS_AXIS]
+    rows = static_shape(value.args[0])[ROWS_AXIS]
     size, step = int(value.attrs.pool_size[0]), int(value.attrs.strides[0])
     padding, dilation = [int(p) for p in value.attrs.padding], int(value.attrs.dilation[0])
     last = str(value.attrs.layout) == "NHWC"

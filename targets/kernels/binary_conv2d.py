@@ -71,9 +71,7 @@ def build(tiling: Tiling) -> PrimFunc:
         **store_parameters(layer),
     ) as (builder, (x, weights, scale, shift, *stored)):
         first_image, first_row = block_origin(layer)
-        images = 1 if tiling.flat else layer.batch
-        image_shape = (2 if layer.ternary else 1, images, tiling.height, tiling.width, word_count(layer.in_channels))
-        load = group_word_loader(view("image", x, image_shape), layer)
+        load = group_word_loader(image_view(tiling, x), layer)
         result = TileStore(layer, stored, (batch, rows, columns))
         with loop("task", chunks * batch * rows, "parallel") as task:
             chunk = let("chunk", task // (batch * rows))
@@ -95,6 +93,17 @@ def build(tiling: Tiling) -> PrimFunc:
                     position = TilePosition(n, row, result_pixel, column, block, group, output)
                     emit_tile(ConvolutionTile(tiling, position, load, weights, scale, valid), shift, result)
     return finished(builder)
+
+
+def image_view(tiling: Tiling, x: Buffer) -> Buffer:
+    """X as the kernel walks it: uint32 (N, H, planes, W, words)."""
+    layer = tiling.specification
+    planes, words = 2 if layer.ternary else 1, word_count(layer.in_channels)
+    shape = (1 if tiling.flat else layer.batch, tiling.height, planes, tiling.width, words)
+    # A flat row of what were rows of one pixel: the planes of each pixel follow one another.
+    row = tiling.width * planes * words
+    strides = (tiling.height * row, row, words, planes * words, 1) if layer.width == 1 else None
+    return view("image", x, shape, strides)
 
 
 def emit_tile(tile: ConvolutionTile, shift: Buffer, result: TileStore) -> None:

@@ -162,12 +162,12 @@ def build_multi_sign_pack(specification: MultiSignPackSpecification, architectur
 
 
 def build_ternary_pack(specification: TernaryPackSpecification, architecture: str) -> PrimFunc:
-    """The kernel ``(X, Y)``: float32 NHWC, uint32 (2, N, H, W, words): nonzero, positive."""
+    """The kernel ``(X, Y)``: float32 NHWC, uint32 (N, H, 2, W, words): nonzero, positive."""
     with primitive_function(X=(specification.input_shape, FLOAT), Y=(specification.output_shape, WORD)) as (
         builder,
         (x, y),
     ):
-        values, result = pixel_view(x), pixel_view(y, planes=2)
+        values, result = pixel_view(x), row_view(y)
 
         def emit(pixel: Index, word: Index, words: int, bits: int) -> None:
             store_ternary(
@@ -184,7 +184,7 @@ def build_ternary_pack(specification: TernaryPackSpecification, architecture: st
 def build_multi_ternary_pack(specification: MultiTernaryPackSpecification, architecture: str) -> PrimFunc:
     """``ternary_pack_many_<architecture>``: the kernel ``(X, biases, Y0, Y1, …)``.
 
-    X: float32 NHWC; biases: float32 (planes, C), added in float32; each Y: uint32 (2, N, H, W, words).
+    X: float32 NHWC; biases: float32 (planes, C), added in float32; each Y: uint32 (N, H, 2, W, words).
     """
     planes = specification.planes
     with primitive_function(
@@ -192,7 +192,7 @@ def build_multi_ternary_pack(specification: MultiTernaryPackSpecification, archi
         biases=((planes, specification.channels), FLOAT),
         **{f"Y{plane}": (specification.output_shape, WORD) for plane in range(planes)},
     ) as (builder, (x, biases, *outputs)):
-        values, results = pixel_view(x), [pixel_view(output, planes=2) for output in outputs]
+        values, results = pixel_view(x), [row_view(output) for output in outputs]
 
         def emit(pixel: Index, word: Index, words: int, bits: int) -> None:
             for plane, result in enumerate(results):
@@ -207,14 +207,16 @@ def build_multi_ternary_pack(specification: MultiTernaryPackSpecification, archi
     return finished(builder)
 
 
-def pixel_view(buffer: Buffer, planes: int = 0) -> Buffer:
-    """NHWC as (pixels, channels); with ``planes`` in front, (planes, pixels, channels)."""
-    *outer, channels = (int(size) for size in buffer.shape)
-    leading = (planes,) if planes else ()
-    pixels = 1
-    for size in outer[len(leading) :]:
-        pixels *= size
-    return view(f"{buffer.name}_pixels", buffer, (*leading, pixels, channels))
+def pixel_view(buffer: Buffer) -> Buffer:
+    """NHWC as (pixels, channels)."""
+    batch, height, width, channels = (int(size) for size in buffer.shape)
+    return view(f"{buffer.name}_pixels", buffer, (batch * height * width, channels))
+
+
+def row_view(buffer: Buffer) -> Buffer:
+    """Words of two planes, (N, H, 2, W, words), as (rows, 2, W, words)."""
+    batch, height, *row = (int(size) for size in buffer.shape)
+    return view(f"{buffer.name}_rows", buffer, (batch * height, *row))
 
 
 def above(values: Expr, bounds: Expr, zero: int) -> Expr:
@@ -227,6 +229,7 @@ def store_ternary(
 ) -> None:
     """Store both planes of the words at ``place``: (pixel, first word, words, bits)."""
     pixel, word, words, bits = place
+    width = int(result.shape[2])
 
     def positive(channel: Index, lanes: int) -> Expr:
         return load(channel, lanes) > spread(T.FloatImm(FLOAT, TERNARY_THRESHOLD), lanes)
@@ -236,5 +239,5 @@ def store_ternary(
 
     upper = let("positive", words_of(positive, word, words, bits, architecture))
     lower = words_of(negative, word, words, bits, architecture)
-    T.buffer_store(result, upper | lower, [0, pixel, lanes_at(word, words)])
-    T.buffer_store(result, upper, [1, pixel, lanes_at(word, words)])
+    for plane, packed in enumerate((upper | lower, upper)):
+        T.buffer_store(result, packed, [pixel // width, plane, pixel % width, lanes_at(word, words)])

@@ -81,7 +81,7 @@ def _emit_fields(
     x, weights, scale, shift, y = parameters
     _, _, columns, outputs = layer.output_shape
     planes = 2 if layer.ternary else 1
-    image = view("image", x, (planes, layer.batch, layer.height, layer.width, word_count(layer.in_channels)))
+    image = view("image", x, (layer.batch, layer.height, planes, layer.width, word_count(layer.in_channels)))
     emitter = FieldEmitter(layer, image, weights, scale, shift, y)
     fields = fields_per_word(layer)
     with loop("column", columns) as column:

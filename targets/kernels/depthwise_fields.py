@@ -121,7 +121,7 @@ class FieldEmitter:
     def counts(self, n: Index, row: Index, column: Index, tap: Index, word: Index) -> tuple[Expr, Expr | None]:
         """One tap of one word: fields that count products of -1 and, unless they all do, products that are not 0."""
         layer = self.layer
-        words = tuple(self.image[plane, n, row, column, word] for plane in range(2 if layer.ternary else 1))
+        words = tuple(self.image[n, row, plane, column, word] for plane in range(2 if layer.ternary else 1))
         differing = differing_bits(words, self.weights[tap, word], lanes=1)
         counts = let("differing_counts", field_counts(differing, layer.group_channels))
         if not layer.ternary:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from tvm.ir import Expr
 from tvm.tirx import Buffer
@@ -67,7 +68,7 @@ def is_row_layer(specification: ConvolutionSpecification) -> bool:
 
 @dataclass(frozen=True)
 class Operands:
-    """Flat views of the kernel's parameters: X (planes, words), Y (floats), and the rest as they are."""
+    """Flat views of the kernel's parameters: X (words), Y (floats), and the rest as they are."""
 
     image: Buffer
     weights: Buffer
@@ -78,7 +79,7 @@ class Operands:
 
 @dataclass(frozen=True)
 class Tap:
-    """One tap of a run: its index, where its words of X begin, and the bits that are not padding (None: all are)."""
+    """One tap of a run: its index, where its words of X begin (of plane 0), and the bits that are not padding (None: all)."""
 
     index: int
     start: Index
@@ -100,6 +101,7 @@ class RowEmitter:
     def __init__(self, layer: ConvolutionSpecification, lanes: int, operands: Operands) -> None:
         self.layer, self.lanes, self.operands = layer, lanes, operands
         self.words = word_count(layer.in_channels)
+        self.planes = 2 if layer.ternary else 1
         self.fields = WORD_BITS // layer.group_channels
         self.counted = not (layer.ternary or layer.tap_scaled)
         self.decoder = WordDecoder(lanes, 4 // layer.group_channels)
@@ -116,7 +118,7 @@ class RowEmitter:
                 inside = let("inside_row", T.min(T.max(image_row, 0), layer.height - 1))
                 mask = let("mask", T.Select(image_row == inside, T.uint32(ALL_BITS), T.uint32(0)))
                 image_row = inside
-            rows.append((let("row_start", (image * layer.height + image_row) * layer.width), mask))
+            rows.append((let("row_start", (image * layer.height + image_row) * self.planes * layer.width), mask))
         interior = columns - left - right
         for column in range(columns):
             if interior <= 0 or column < left or column >= columns - right:
@@ -188,12 +190,13 @@ class RowEmitter:
 
     def _loaded(self, tap: Tap, start: Index, lanes: int) -> tuple[Expr, Expr]:
         """Products that are -1 and products that are not 0, of the words from ``start`` of the run on."""
-        at = lanes_at(tap.start + start, lanes)
+        # The planes of a row of X follow one another.
+        first, last = (tap.start + plane * self.layer.width * self.words + start for plane in (0, self.planes - 1))
         weights = self.operands.weights[tap.index, lanes_at(start % self.words, lanes)]
         valid = constant(ALL_BITS, WORD, lanes) if tap.mask is None else spread(tap.mask, lanes)
         if self.layer.ternary:
-            valid = let("valid", self.operands.image[0, at] & valid)
-        differing = self.operands.image[self.operands.image.shape[0] - 1, at] ^ weights
+            valid = let("valid", self.operands.image[lanes_at(first, lanes)] & valid)
+        differing = self.operands.image[lanes_at(last, lanes)] ^ weights
         if self.layer.ternary or tap.mask is not None:
             differing = differing & valid
         return let("differing", differing), valid
@@ -259,9 +262,7 @@ def emit_row(
 ) -> None:
     """One row of Y; ``position``: (image, row) of the output, and its row in Y over all images."""
     x, weights, scale, shift, y = parameters
-    planes = 2 if layer.ternary else 1
-    words = layer.batch * layer.height * layer.width * word_count(layer.in_channels)
     batch, rows, columns, outputs = layer.output_shape
-    image = view("image", x, (planes, words))
+    image = view("image", x, (prod(layer.input_shape),))
     result = view("result", y, (batch * rows * columns * outputs,))
     RowEmitter(layer, lanes, Operands(image, weights, scale, shift, result)).emit(*position)

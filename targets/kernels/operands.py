@@ -32,7 +32,7 @@ def block_origin(specification: ConvolutionSpecification | ShiftWordsSpecificati
 def group_word_loader(image: Buffer, specification: ConvolutionSpecification) -> Load:
     """Reads word ``word`` of a group's channels, its first channel at bit 0 and other groups' bits cleared.
 
-    ``image`` is uint32 (planes, N, H, W, words). Groups of whole words are read as they are; other groups are a window
+    ``image`` is uint32 (N, H, planes, W, words). Groups of whole words are read as they are; other groups are a window
     of bits that may straddle two words.
     """
     channels = specification.group_channels
@@ -41,12 +41,12 @@ def group_word_loader(image: Buffer, specification: ConvolutionSpecification) ->
 
     def load_plane(plane: int, n: Expr, row: Expr, column: Expr, group: Expr, word: Expr) -> Expr:
         if specification.group == 1 or channels % WORD_BITS == 0:
-            return image[plane, n, row, column, group * group_words + word]
+            return image[n, row, plane, column, group * group_words + word]
         first_bit = group * channels + word * WORD_BITS
         index, shift = first_bit // WORD_BITS, T.Cast(WORD, first_bit % WORD_BITS)
-        bits = image[plane, n, row, column, index] >> shift
+        bits = image[n, row, plane, column, index] >> shift
         if WORD_BITS % channels:
-            above = image[plane, n, row, column, T.min(index + 1, image_words - 1)]
+            above = image[n, row, plane, column, T.min(index + 1, image_words - 1)]
             # Shifting by 32 is undefined, so a window that starts at bit 0 takes nothing from the word above.
             above = above << ((T.uint32(WORD_BITS) - shift) & T.uint32(WORD_BITS - 1))
             bits = bits | T.Select(shift > T.uint32(0), above, T.uint32(0))

@@ -81,8 +81,8 @@ class TernaryPackSpecification:
 
     @property
     def output_shape(self) -> tuple[int, int, int, int, int]:
-        """Words, uint32 (2, N, H, W, ceil(C / 32)): plane 0 is abs(x) > 0.5, plane 1 is x > 0.5; NaN is 0 in both."""
-        return (2, self.batch, self.height, self.width, word_count(self.channels))
+        """Words, uint32 (N, H, 2, W, ceil(C / 32)): plane 0 is abs(x) > 0.5, plane 1 is x > 0.5; NaN is 0 in both."""
+        return (self.batch, self.height, 2, self.width, word_count(self.channels))
 
 
 @dataclass(frozen=True)
@@ -159,9 +159,9 @@ class ConvolutionSpecification:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Packed X, uint32: (N, H, W, ceil(C / 32)), or with the two planes first when ternary."""
-        words = (self.batch, self.height, self.width, word_count(self.in_channels))
-        return (2, *words) if self.ternary else words
+        """Packed X, uint32: (N, H, W, ceil(C / 32)), or (N, H, 2, W, ceil(C / 32)) when ternary."""
+        planes = (2,) if self.ternary else ()
+        return (self.batch, self.height, *planes, self.width, word_count(self.in_channels))
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
@@ -247,8 +247,8 @@ class MultiTernaryPackSpecification:
 
     @property
     def output_shape(self) -> tuple[int, int, int, int, int]:
-        """Words of each plane, uint32 (2, N, H, W, ceil(C / 32)): abs(x + b) > 0.5, and x + b > 0.5; NaN is 0 in both."""
-        return (2, self.batch, self.height, self.width, word_count(self.channels))
+        """Words of each output, uint32 (N, H, 2, W, ceil(C / 32)): abs(x + b) > 0.5, and x + b > 0.5; NaN is 0 in both."""
+        return (self.batch, self.height, 2, self.width, word_count(self.channels))
 
 
 @dataclass(frozen=True)

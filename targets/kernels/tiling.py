@@ -61,9 +61,11 @@ class Tiling:
 
     @cached_property
     def flat(self) -> bool:
-        """A 1x1 layer without stride or padding does not care where a row or an image ends."""
+        """A 1x1 layer without stride or padding does not care where a row or an image ends, unless planes end there too."""
         layer = self.specification
-        return layer.taps == 1 and max(layer.strides) == 1 and not any(layer.pads) and not layer.block_rows
+        one_row = not layer.ternary or layer.width == 1 or layer.batch * layer.height == 1
+        pointwise = layer.taps == 1 and max(layer.strides) == 1 and not any(layer.pads)
+        return one_row and pointwise and not layer.block_rows
 
     @cached_property
     def batch(self) -> int:

@@ -83,9 +83,9 @@ def registers(name: str, element: str, count: int) -> Buffer:
     return buffer
 
 
-def view(name: str, buffer: Buffer, shape: tuple[int, ...]) -> Buffer:
-    """The same memory under another shape."""
-    result = T.decl_buffer(shape, buffer.dtype, data=buffer.data)
+def view(name: str, buffer: Buffer, shape: tuple[int, ...], strides: tuple[int, ...] | None = None) -> Buffer:
+    """The same memory under another shape; ``strides`` in elements when its axes do not lie one in the other."""
+    result = T.decl_buffer(shape, buffer.dtype, data=buffer.data, strides=strides)
     IRBuilder.name(name, result)
     return result
 

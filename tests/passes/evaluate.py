@@ -105,7 +105,7 @@ def unpack_words(words: np.ndarray, channels: int) -> np.ndarray:
 def _values(words: np.ndarray, channels: int, two_planes: bool) -> np.ndarray:
     if not two_planes:
         return unpack_words(words, channels)
-    nonzero, positive = (unpack_words(plane, channels) > 0 for plane in words)
+    nonzero, positive = (unpack_words(plane, channels) > 0 for plane in np.moveaxis(words, min(2, words.ndim - 2), 0))
     assert not (positive & ~nonzero).any(), "a value is positive and zero"
     return np.where(nonzero, np.where(positive, 1.0, -1.0), 0.0)
 
@@ -116,7 +116,7 @@ def _sign_pack(call: relax.Call, x: np.ndarray, threshold: np.ndarray) -> np.nda
 
 def _ternary_pack(call: relax.Call, x: np.ndarray) -> np.ndarray:
     values = _ternary(call, x)
-    return np.stack([pack_words(values != 0), pack_words(values > 0)])
+    return np.stack([pack_words(values != 0), pack_words(values > 0)], axis=min(2, x.ndim - 1))
 
 
 def _pack_many(call: relax.Call, x: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -95,7 +95,7 @@ def pack_arrays(
     special = np.array([np.nan, -np.nan, 0.0, -0.0, np.inf, -np.inf, 1e-45, -1e-45], np.float32)
     x = np.where(random.random(shape) < 0.2, random.choice(special, shape), x)
     if isinstance(specification, TernaryPackSpecification):
-        words = np.stack([reference.pack_channels(np.abs(x) > 0.5), reference.pack_channels(x > 0.5)])
+        words = np.stack([reference.pack_channels(np.abs(x) > 0.5), reference.pack_channels(x > 0.5)], axis=2)
         return (x,), words
     bits = x > threshold if specification.zero == -1 else x >= threshold
     return (x, threshold), reference.pack_channels(bits)
@@ -131,6 +131,7 @@ LAYERS = {
     "1x1 stride 2": layer((1, 6, 6, 64), 32, strides=(2, 2)),
     "linear": layer((5, 1, 1, 200), 10),
     "linear, one row": layer((1, 1, 1, 784), 130),
+    "1x1, one column": layer((2, 19, 1, 96), 40),
     "byte counters flushed per chunk": layer((1, 1, 3, 32 * 65), 16),
     "byte counters full": layer((1, 1, 3, 32 * 31), 16),
     "byte counters one word too short": layer((1, 1, 3, 32 * 32), 16),

@@ -32,7 +32,7 @@ def pack_channels(bits: np.ndarray) -> np.ndarray:
 def pack_values(values: np.ndarray, layer: ConvolutionSpecification) -> np.ndarray:
     """Activations as the kernel's X."""
     positive = pack_channels(values > 0)
-    return np.stack([pack_channels(values != 0), positive]) if layer.ternary else positive
+    return np.stack([pack_channels(values != 0), positive], axis=2) if layer.ternary else positive
 
 
 def tap_dots(values: np.ndarray, signs: np.ndarray, layer: ConvolutionSpecification) -> np.ndarray:

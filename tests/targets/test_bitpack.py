@@ -55,7 +55,7 @@ def many_case(
             else:
                 total = x + offset
                 words = [reference.pack_channels(np.abs(total) > 0.5), reference.pack_channels(total > 0.5)]
-                planes.append(np.stack(words))
+                planes.append(np.stack(words, axis=2))
     build = bitpack.build_multi_sign_pack if sign else bitpack.build_multi_ternary_pack
     name = f"{'sign' if sign else 'ternary'}_pack_many_{target.architecture}"
     kernel = Kernel(name, "pack", specification, partial(build, specification, target.architecture))

@@ -142,6 +142,16 @@ def test_a_pooled_shortcut_is_stored_small() -> None:
     assert pool[1] * first.blocks_per_image == 4 and pool[2] == 2
 
 
+def test_three_valued_words_are_packed_within_a_stage() -> None:
+    """Breaks: an image is stored as floats, and read again, only to be packed between two stages."""
+    network = staged(three_valued)
+    assert set(operators(network.main)) == {"relax.call_dps_packed"}
+    stage = only_stage(network, 0)
+    words = [ty for ty in stage.module["main"].ret_ty.fields if str(ty.dtype) == "uint32"]
+    assert "bnn.ternary_pack" in operators(stage.module) and len(words) == 1
+    assert [int(n) for n in words[0].shape.values] == [1, 8 // stage.blocks, 2, 4, 1]
+
+
 def test_a_late_sum_is_computed_where_it_is_needed() -> None:
     """Breaks: x and x + constant are both stored."""
     network = staged(tall_and_wide)

@@ -53,6 +53,8 @@ def networks() -> dict[str, tvm.IRModule]:
         "groups": build([(1, 24, 4, 4)], conv(sign, geometry(24, (1, 1), group=3), outputs=6)),
         "linear": build([(3, 40)], lambda emit, x: linear(emit(sign(x)), 40, 6, numbers[0, :6], numbers[1, :6])),
         "ternary linear of tokens": build([(2, 3, 40)], lambda emit, x: linear(emit(ternary(x)), 40, 6)),
+        "ternary linear of images": build([(2, 3, 4, 40)], lambda emit, x: linear(emit(ternary(x)), 40, 6)),
+        "ternary linear of five axes": build([(2, 3, 2, 2, 40)], lambda emit, x: linear(emit(ternary(x)), 40, 6)),
         "threshold per image": build(
             [(2, 33, 5, 4), (2, 33, 1, 1)], lambda emit, x, t: convolution(emit(sign(x, t)), 7, geometry(33))
         ),

@@ -153,6 +153,24 @@ def test_moved_words_are_the_expected_ones(name: str) -> None:
         tvm.ir.assert_structural_equal(pack(build([image(64)], before)), build([image(64)], expected))
 
 
+@pytest.mark.parametrize(
+    "shape", [(3, 64), (2, 3, 64), (2, 3, 4, 64), (2, 2, 3, 2, 64)], ids=lambda shape: f"rank {len(shape)}"
+)
+def test_three_valued_words_of_any_rank_are_moved(shape: tuple[int, ...]) -> None:
+    """Breaks: an axis before or after that of the planes is taken for another one."""
+
+    def body(emit: object, x: relax.Var) -> relax.Expr:
+        words = emit(ternary(x))
+        for axis in range(len(shape) - 1):
+            words = emit(roll(words, axis, 1, shape[axis]))
+        return linear(emit(take(words, -1, 32, 64)), 32, 5)
+
+    before = build([shape], body)
+    after = pack(before)
+    assert "bnn.ternary" not in operators(after) and operators(after)[0] == "bnn.ternary_pack"
+    assert_same_function(before, after)
+
+
 def test_halves_of_a_split_are_words() -> None:
     """Breaks: BCDNet's channel split packs each half again."""
 
