@@ -52,7 +52,7 @@ def row_reads(value: relax.Expr) -> list[tuple[relax.Var, Rows]] | None:
     local = (
         (name == "relax.nn.prelu" and int(value.attrs.axis) % _RANK == _CHANNELS_AXIS)
         or (name == "relax.mean" and bool(value.attrs.keepdims) and ROWS_AXIS not in _reduced_axes(value))
-        or (name == "relax.strided_slice" and ROWS_AXIS not in [a % _RANK for a in integers(value.args[1])])
+        or (name == "relax.strided_slice" and min(a % _RANK for a in integers(value.args[1])) > ROWS_AXIS)
         or (name in ("relax.nn.avg_pool2d", "relax.nn.max_pool2d") and _pools_side_by_side(value))
         or (name == "relax.nn.conv2d" and _is_pointwise(value))
     )

@@ -199,6 +199,13 @@ def test_only_pools_side_by_side_are_row_local(rows: int, size: int, step: int, 
     assert (row_reads(value) is not None) == alone
 
 
+@pytest.mark.parametrize("axis, alone", [(0, False), (1, False), (2, True), (3, True)])
+def test_slices_of_images_and_rows_are_not_row_local(axis: int, alone: bool) -> None:
+    """Breaks: a stage that drops an image, or rows, takes its blocks from the wrong ones."""
+    module = build([(4, 4, 4, 4)], lambda emit, x: relax.op.strided_slice(x, [axis], [1], [3], [1]))
+    assert (row_reads(module["main"].body.blocks[0].bindings[0].value) is not None) == alone
+
+
 def test_dump_shows_every_stage() -> None:
     """Breaks: --dump-ir hides what runs inside the stages."""
     text = staged(two_layers).script()
