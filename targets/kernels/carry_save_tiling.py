@@ -52,7 +52,7 @@ def fits(layer: ConvolutionSpecification) -> bool:
 class CarrySaveTiling(Tiling):
     """A layer cut up for ``carry_save_conv2d``; ``style`` takes the place of ``widest``."""
 
-    style: ChainStyle = ChainStyle(9, 5, 2, True)
+    style: ChainStyle
 
     @cached_property
     def pixel_words(self) -> int:

@@ -42,6 +42,8 @@ def assembly(specification: Specification, target: Target) -> str:
     [
         ("x86-64-v3", CONVOLUTION, r"vpshufb\s.*%ymm"),
         ("x86-64-v4", CONVOLUTION, r"vpshufb\s.*%zmm"),
+        ("x86-64-v4", CONVOLUTION, r"vpternlogd\s+\$178,.*%zmm"),
+        ("x86-64-v4", CONVOLUTION, r"vpternlogd\s+\$232,.*%zmm"),
         ("x86-64-v4-vpopcntdq", CONVOLUTION, r"vpopcntd\s.*%zmm"),
         ("arm64", CONVOLUTION, r"cnt\s+v\d+\.16b"),
         ("rpi5", CONVOLUTION, r"cnt\s+v\d+\.16b"),

@@ -20,6 +20,7 @@ from tests.targets.cases import edge_bank
 GRAMMAR = re.compile(
     r"(binary|ternary)_conv2d(_tap)?_(u8|u32)x\d+_p\d+v\d+"
     r"|binary_conv2d_chain\d+x[24]_p\d+"
+    r"|binary_conv2d_tree\d+x\d+_p\d+v\d+"
     r"|(binary|ternary)_depthwise_conv2d(_tap)?_u32x\d+"
     r"|(sign|ternary)_pack_(x86_64|arm64)"
 )
@@ -40,8 +41,8 @@ def test_names_follow_the_grammar() -> None:
     ("name", "kernel"),
     [
         ("x86-64-v4-vpopcntdq", "binary_conv2d_u32x16_p7v2"),
-        ("x86-64-v4", "binary_conv2d_u8x16_p7v2"),
-        ("x86-64-v3", "binary_conv2d_u8x8_p7v1"),
+        ("x86-64-v4", "binary_conv2d_tree8x16_p2v2"),
+        ("x86-64-v3", "binary_conv2d_tree8x8_p1v2"),
         ("arm64", "binary_conv2d_chain5x4_p2"),
         ("rpi3", "binary_conv2d_chain1x4_p4"),
         ("rpi4", "binary_conv2d_chain1x4_p7"),
