@@ -18,7 +18,14 @@ from bnn_deploy.passes import plan_memory
 from bnn_deploy.passes.onnx import merge_heads
 from bnn_deploy.passes.relax import drop_identity, fold_affine, fold_threshold, lower_binary, pack
 from bnn_deploy.passes.relax.rewriter import static_shape
-from bnn_deploy.targets.kernels import binary_conv2d, bitpack, convolution_tile, valid_products, weights
+from bnn_deploy.targets.kernels import (
+    binary_conv2d,
+    bitpack,
+    convolution_tile,
+    shift_words,
+    valid_products,
+    weights,
+)
 
 Patch = pytest.MonkeyPatch
 Mutation = Callable[[Patch], None]
@@ -282,6 +289,18 @@ def one_head_lost(patch: Patch) -> None:
     patch.setattr(merge_heads, "_averaged_heads", averaged)
 
 
+def every_block_reads_the_first_rows(patch: Patch) -> None:
+    """A convolution that is given an image as a whole forgets which block of rows it computes."""
+    original = binary_conv2d.block_origin
+    patch.setattr(binary_conv2d, "block_origin", lambda specification: (original(specification)[0], 0))
+
+
+def words_shifted_the_other_way(patch: Patch) -> None:
+    """Words of a roll come from the opposite side."""
+    original = shift_words._wrapped
+    patch.setattr(shift_words, "_wrapped", lambda position, shift, extent: original(position, -shift, extent))
+
+
 COMPILE: tuple[Mutation, ...] = (
     weight_bits_in_the_other_order,
     activation_bits_in_the_other_order,
@@ -300,4 +319,6 @@ COMPILE: tuple[Mutation, ...] = (
     ternary_mask_ignored,
     buffers_freed_too_early,
     one_head_lost,
+    every_block_reads_the_first_rows,
+    words_shifted_the_other_way,
 )
