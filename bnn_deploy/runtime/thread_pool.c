@@ -63,15 +63,20 @@ static int available_processors(void) {
     return count;
 }
 
-/* Takes and runs tasks of the launch under way until none is left to claim. */
-static void run_tasks(bnn_pool *pool, int thread) {
-    uint64_t claimed = atomic_load(&pool->unclaimed);
+static int32_t first_task(const bnn_pool *pool, int share) {
+    return (int32_t)((int64_t)pool->task_count * share / pool->threads);
+}
+
+/* Takes and runs tasks of one share of the launch under way until none is left to claim. */
+static void run_share(bnn_pool *pool, int thread, int share) {
+    _Atomic uint64_t *unclaimed = &pool->shares[share].unclaimed;
+    uint64_t claimed = atomic_load(unclaimed);
     while ((uint32_t)claimed != 0) {
-        if (!atomic_compare_exchange_weak(&pool->unclaimed, &claimed, claimed - 1)) {
+        if (!atomic_compare_exchange_weak(unclaimed, &claimed, claimed - 1)) {
             continue;
         }
         bnn_parallel_environment environment = {NULL, pool->task_count, thread};
-        int32_t task = pool->task_count - (int32_t)(uint32_t)claimed;
+        int32_t task = first_task(pool, share + 1) - (int32_t)(uint32_t)claimed;
         if (pool->lambda(task, &environment, pool->closure) != 0) {
             atomic_store(&pool->failed, 1);
         }
@@ -79,7 +84,13 @@ static void run_tasks(bnn_pool *pool, int thread) {
         if (atomic_fetch_sub(&pool->unfinished, 1) == 1 && atomic_load(&pool->caller_sleeps)) {
             futex_wake_all(&pool->unfinished);
         }
-        claimed = atomic_load(&pool->unclaimed);
+        claimed = atomic_load(unclaimed);
+    }
+}
+
+static void run_tasks(bnn_pool *pool, int thread) {
+    for (int i = 0; i < pool->threads; i++) {
+        run_share(pool, thread, (thread + i) % pool->threads);
     }
 }
 
@@ -116,6 +127,7 @@ void bnn_pool_initialise(bnn_pool *pool, int threads) {
     pool->started = 0;
     pool->owner = 0;
     pool->workers = NULL;
+    pool->shares = NULL;
 }
 
 int bnn_pool_start(bnn_pool *pool) {
@@ -127,15 +139,20 @@ int bnn_pool_start(bnn_pool *pool) {
     free(pool->workers);
     pool->started = 0;
     pool->owner = getpid();
+    free(pool->shares);
     pool->workers = malloc((size_t)wanted * sizeof *pool->workers);
-    if (pool->workers == NULL) {
+    pool->shares = aligned_alloc(64, (size_t)pool->threads * sizeof *pool->shares);
+    if (pool->workers == NULL || pool->shares == NULL) {
         return -1;
     }
     pool->quit = 0;
     pool->may_spin = pool->threads <= available_processors();
     atomic_store(&pool->generation, 0);
     atomic_store(&pool->sleepers, 0);
-    atomic_store(&pool->unclaimed, 0);
+    for (int i = 0; i < pool->threads; i++) {
+        atomic_store(&pool->shares[i].unclaimed, 0);
+    }
+    pool->launches = 0;
     atomic_store(&pool->unfinished, 0);
     atomic_store(&pool->caller_sleeps, 0);
 
@@ -178,7 +195,9 @@ void bnn_pool_stop(bnn_pool *pool) {
         }
     }
     free(pool->workers);
+    free(pool->shares);
     pool->workers = NULL;
+    pool->shares = NULL;
     pool->started = 0;
 }
 
@@ -210,8 +229,11 @@ int bnn_pool_launch(bnn_parallel_lambda lambda, void *closure, int num_task) {
     pool->task_count = num_task > 0 ? num_task : pool->threads;
     atomic_store(&pool->failed, 0);
     atomic_store(&pool->unfinished, (unsigned)pool->task_count);
-    uint64_t launch = (atomic_load(&pool->unclaimed) >> 32) + 1;
-    atomic_store(&pool->unclaimed, launch << 32 | (uint32_t)pool->task_count);
+    pool->launches++;
+    for (int i = 0; i < pool->threads; i++) {
+        uint32_t tasks = (uint32_t)(first_task(pool, i + 1) - first_task(pool, i));
+        atomic_store(&pool->shares[i].unclaimed, pool->launches << 32 | tasks);
+    }
     announce(pool);
 
     current_pool = NULL;

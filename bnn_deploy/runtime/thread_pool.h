@@ -21,6 +21,15 @@ typedef struct bnn_parallel_environment {
 
 typedef int (*bnn_parallel_lambda)(int task, bnn_parallel_environment *environment, void *closure);
 
+/*
+ * Neighbouring tasks that one thread takes first and others help with: what it wrote in one stage it then often reads in the
+ * next. Launch number in the upper half, tasks that nobody has claimed in the lower one: a claim made too late for one launch
+ * can never take a task of the next.
+ */
+typedef struct bnn_share {
+    _Alignas(64) _Atomic uint64_t unclaimed;
+} bnn_share;
+
 typedef struct bnn_pool {
     int threads; /* in all, the caller included */
     int started; /* workers running */
@@ -36,9 +45,8 @@ typedef struct bnn_pool {
 
     _Alignas(64) atomic_uint generation; /* counts launches; workers wait for it to change */
     atomic_uint sleepers;
-    /* Launch number in the upper half, tasks that nobody has claimed in the lower one: a claim made too late for one launch
-     * can never take a task of the next. */
-    _Alignas(64) _Atomic uint64_t unclaimed;
+    struct bnn_share *shares; /* one per thread */
+    uint64_t launches;
     _Alignas(64) atomic_uint unfinished; /* tasks of this launch */
     atomic_int caller_sleeps;
     atomic_int failed;
@@ -57,8 +65,8 @@ bnn_pool *bnn_pool_enter(bnn_pool *pool);
 
 /*
  * Calls lambda(task, …) for every task 0..tasks - 1 on the threads of the current pool, or one after the other where there
- * is none. Threads take tasks as they become free, so a worker that is still waking up is not waited for. Within a task
- * there is no current pool. 0 when all returned 0.
+ * is none. Each thread takes the tasks of its share, then those that others have left, so a worker that is still waking up
+ * is not waited for. Within a task there is no current pool. 0 when all returned 0.
  */
 int bnn_pool_launch(bnn_parallel_lambda lambda, void *closure, int tasks);
 
