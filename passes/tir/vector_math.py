@@ -14,7 +14,7 @@ After::
 Every product and sum is an explicit fused multiply-add, so all targets and all C libraries (glibc, musl) give the same bits.
 The sine and the cosine of one value share their reduction: LLVM merges equal expressions.
 
-Bounds, measured by the test against float64: sin and cos 2 ulp for every finite float, exp 1 ulp and correct overflow and
+Bounds, measured by the test against float64: sin and cos 2 ulp for every finite float, exp 1.25 ulp and correct overflow and
 subnormal results. Infinities give NaN (sin, cos) or infinity and 0 (exp); NaN stays NaN.
 
 The float32 reduction is Cody and Waite's with three parts of pi / 2: with a fused multiply-add the first difference is exact
