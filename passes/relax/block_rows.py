@@ -33,6 +33,7 @@ from bnn_deploy.passes.relax.rewriter import (
     layer_identifier,
     main_bindings,
     operator_name,
+    read_variables,
     static_shape,
 )
 from bnn_deploy.passes.relax.row_rules import ROWS_AXIS, Rows, is_elementwise, row_reads
@@ -109,7 +110,7 @@ class _Graph:
         for variable, value in self.values.items():
             reads = self._joins(variable, value)
             if reads is None:
-                read = [v for v in _variables(value) if v in self.level]
+                read = [v for v in read_variables(value) if v in self.level]
                 self.level[variable] = max((self.level[v] + (v in self.group) for v in read), default=0)
             else:
                 self._place(variable, reads)
@@ -204,7 +205,7 @@ class _Graph:
         if not hasattr(self, "_readers"):
             self._readers: dict[relax.Var, list[relax.Var]] = {}
             for reader, value in self.values.items():
-                for read in _variables(value):
+                for read in read_variables(value):
                     self._readers.setdefault(read, []).append(reader)
         return self._readers.get(variable, [])
 
@@ -351,18 +352,6 @@ def _replaced(value: relax.Expr, replacements: dict[relax.Var, relax.Expr]) -> r
     if isinstance(value, relax.TupleGetItem):
         return relax.TupleGetItem(lookup(value.tuple_value), value.index)
     return lookup(value)
-
-
-def _variables(value: relax.Expr) -> list[relax.Var]:
-    if isinstance(value, relax.Var):
-        return [value]
-    if isinstance(value, relax.TupleGetItem):
-        return [value.tuple_value]
-    if isinstance(value, relax.Tuple):
-        return [v for item in value.fields for v in _variables(item)]
-    if isinstance(value, relax.Call):
-        return [v for argument in value.args for v in _variables(argument)]
-    return []
 
 
 def _only_moves(value: relax.Expr) -> bool:

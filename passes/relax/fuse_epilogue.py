@@ -22,19 +22,22 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from bnn_deploy.passes.relax.lower_binary import convolution_specification
 from bnn_deploy.passes.relax.rewriter import (
     DataflowRewriter,
+    channel_vector,
     constant_array,
     integers,
     is_constant,
     layer_identifier,
     operator_name,
+    read_variables,
     static_shape,
 )
 from bnn_deploy.relax_operators import ConvolutionAttributes, call
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.epilogue import STEPS, ImageOperand
-from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification
+from bnn_deploy.targets.kernels.specification import WORD_BITS
 from bnn_deploy.targets.kernels.table import fuses_epilogue
 
 _MAXIMUM_IMAGES = 4
@@ -65,9 +68,11 @@ class _FuseEpilogue(DataflowRewriter):
         self.target = target
         self.readers: dict[relax.Var, list[relax.Var]] = {}
         for variable, value in self.values.items():
-            for read in _variables(value):
+            for read in read_variables(value):
                 self.readers.setdefault(read, []).append(variable)
-        self.outputs = set(_variables(self.main.body.body)) | set(_variables(self.values.get(self.main.body.body)))
+        self.outputs = set(read_variables(self.main.body.body)) | set(
+            read_variables(self.values.get(self.main.body.body))
+        )
         self.taken: set[relax.Var] = set()  # part of a program
         self.hidden: set[relax.Var] = set()  # and no value of its own afterwards
         self.programs: dict[relax.Var, _Program] = {}
@@ -138,7 +143,7 @@ class _FuseEpilogue(DataflowRewriter):
             value = self.values[pack]
             channels, zero = static_shape(program.result)[-1], int(value.attrs["zero"])
             if operator_name(value) == "bnn.sign_pack":
-                vectors.append(_vector(value.args[1], channels))
+                vectors.append(channel_vector(value.args[1], channels))
             else:
                 vectors.extend(constant_array(value.args[1]))
         return vectors, zero
@@ -158,7 +163,7 @@ class _FuseEpilogue(DataflowRewriter):
         value = self.values[variable]
         if operator_name(value) != "bnn.packed_conv2d":
             return None
-        able, packs = fuses_epilogue(_specification(value), self.target)
+        able, packs = fuses_epilogue(convolution_specification(value), self.target)
         if not able:
             return None
         program = _Program(variable, variable)
@@ -209,7 +214,7 @@ class _FuseEpilogue(DataflowRewriter):
     ) -> object | None:
         shape = static_shape(reader)
         if is_constant(argument):
-            vector = _vector(argument, shape[-1])
+            vector = channel_vector(argument, shape[-1])
             if vector is None:
                 return None
             program.vectors.append(vector)
@@ -268,7 +273,7 @@ class _FuseEpilogue(DataflowRewriter):
         for reader in self.readers.get(result, []):
             value = self.values[reader]
             if operator_name(value) == "bnn.sign_pack" and is_constant(value.args[1]):
-                if _vector(value.args[1], channels) is not None:
+                if channel_vector(value.args[1], channels) is not None:
                     packs.append(reader)
             elif operator_name(value) == "bnn.sign_pack_many":
                 packs.append(reader)
@@ -279,43 +284,3 @@ class _FuseEpilogue(DataflowRewriter):
 def static_shape_or_none(variable: relax.Var) -> tuple[int, ...] | None:
     """The shape of a tensor; None of a tuple."""
     return static_shape(variable) if isinstance(variable.ty, relax.TensorType) else None
-
-
-def _specification(value: relax.Call) -> ConvolutionSpecification:
-    """The layer as the kernel table knows it."""
-    attributes = ConvolutionAttributes.of(value)
-    batch, height, *_, width, _ = static_shape(value.args[0])
-    return ConvolutionSpecification(
-        batch=batch,
-        height=height,
-        width=width,
-        in_channels=attributes.in_channels,
-        out_channels=static_shape(value.args[1])[0],
-        kernel_shape=attributes.kernel_shape,
-        strides=attributes.strides,
-        pads=attributes.pads,
-        group=attributes.group,
-        ternary=bool(attributes.ternary),
-        block_rows=attributes.block_rows,
-    )
-
-
-def _vector(argument: relax.Expr, channels: int) -> np.ndarray | None:
-    values = constant_array(argument)
-    if values.dtype != np.float32 or values.size not in (1, channels):
-        return None
-    if values.ndim and values.shape[-1] != values.size:
-        return None
-    return np.ascontiguousarray(np.broadcast_to(values.reshape(-1), (channels,)))
-
-
-def _variables(value: relax.Expr | None) -> list[relax.Var]:
-    if isinstance(value, relax.Var):
-        return [value]
-    if isinstance(value, relax.TupleGetItem):
-        return [value.tuple_value]
-    if isinstance(value, relax.Tuple):
-        return [v for item in value.fields for v in _variables(item)]
-    if isinstance(value, relax.Call):
-        return [v for argument in value.args for v in _variables(argument)]
-    return []

@@ -66,7 +66,7 @@ class _LowerBinary(DataflowRewriter):
         if name == "bnn.shift_words":
             return self._shift_words(variable, value)
         if name in ("bnn.packed_conv2d", "bnn.packed_tap_scaled_conv2d"):
-            return self._convolution(variable, value, self._geometry(value))
+            return self._convolution(variable, value, convolution_specification(value))
         if name == "bnn.epilogue_conv2d":
             return self._epilogue_convolution(variable, value)
         if name == "bnn.packed_linear":
@@ -130,24 +130,6 @@ class _LowerBinary(DataflowRewriter):
             )
         return (aligned[0], 1, 1, aligned[-1])
 
-    def _geometry(self, value: relax.Call) -> ConvolutionSpecification:
-        attributes = ConvolutionAttributes.of(value)
-        batch, height, *_, width, _ = static_shape(value.args[0])
-        return ConvolutionSpecification(
-            batch=batch,
-            height=height,
-            width=width,
-            in_channels=attributes.in_channels,
-            out_channels=static_shape(value.args[1])[0],
-            kernel_shape=attributes.kernel_shape,
-            strides=attributes.strides,
-            pads=attributes.pads,
-            group=attributes.group,
-            ternary=bool(attributes.ternary),
-            tap_scaled=operator_name(value) == "bnn.packed_tap_scaled_conv2d",
-            block_rows=attributes.block_rows,
-        )
-
     def _rows(self, value: relax.Call) -> ConvolutionSpecification:
         ternary = bool(int(value.attrs["ternary"]))
         leading = list(static_shape(value.args[0])[:-1])
@@ -195,7 +177,7 @@ class _LowerBinary(DataflowRewriter):
             planes=int(attributes["planes"]),
             zero=int(attributes["zero"]),
         )
-        specification = replace(self._geometry(value), epilogue=epilogue)
+        specification = replace(convolution_specification(value), epilogue=epilogue)
         words, weight, scale, shift, *operands = value.args
         _, kernel = self._kernel(specification)
         arguments = [
@@ -276,6 +258,26 @@ class _LowerBinary(DataflowRewriter):
 def _rows_and_columns(leading: Sequence[int]) -> tuple[int, int, int]:
     """Anything but an image as (N, 1, W): rows of channels, with the planes of three-valued words where they are."""
     return prod(leading[:2]), 1, prod(leading[2:])
+
+
+def convolution_specification(value: relax.Call) -> ConvolutionSpecification:
+    """A packed convolution as the kernel table knows it."""
+    attributes = ConvolutionAttributes.of(value)
+    batch, height, *_, width, _ = static_shape(value.args[0])
+    return ConvolutionSpecification(
+        batch=batch,
+        height=height,
+        width=width,
+        in_channels=attributes.in_channels,
+        out_channels=static_shape(value.args[1])[0],
+        kernel_shape=attributes.kernel_shape,
+        strides=attributes.strides,
+        pads=attributes.pads,
+        group=attributes.group,
+        ternary=bool(attributes.ternary),
+        tap_scaled=operator_name(value) == "bnn.packed_tap_scaled_conv2d",
+        block_rows=attributes.block_rows,
+    )
 
 
 def _outputs_last(function: tirx.PrimFunc, outputs: int) -> tirx.PrimFunc:

@@ -21,7 +21,7 @@ from tvm import relax
 
 from bnn_deploy.passes.relax.rewriter import (
     DataflowRewriter,
-    constant_array,
+    channel_vector,
     is_constant,
     layer_identifier,
     operator_name,
@@ -90,13 +90,4 @@ class _MergePacks(DataflowRewriter):
 def _channels(constant: relax.Expr, x: relax.Expr) -> np.ndarray | None:
     """A constant as float32 (C,), if it is the same for all pixels of an image ``x``."""
     shape = static_shape(x)
-    if not is_constant(constant) or len(shape) != _RANK:
-        return None
-    values = constant_array(constant)
-    if (
-        values.dtype != np.float32
-        or values.size not in (1, shape[-1])
-        or (values.ndim and values.shape[-1] != values.size)
-    ):
-        return None
-    return np.broadcast_to(values.reshape(-1), (shape[-1],))
+    return channel_vector(constant, shape[-1]) if is_constant(constant) and len(shape) == _RANK else None

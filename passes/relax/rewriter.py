@@ -88,23 +88,23 @@ def main_bindings(function: relax.Function) -> list[relax.VarBinding]:
 def count_uses(function: relax.Function) -> dict[relax.Var, int]:
     """How often each variable is read, the function's result included."""
     uses: dict[relax.Var, int] = {}
-
-    def count(expression: relax.Expr) -> None:
-        if isinstance(expression, relax.Var):
-            uses[expression] = uses.get(expression, 0) + 1
-        elif isinstance(expression, relax.Tuple):
-            for field in expression.fields:
-                count(field)
-        elif isinstance(expression, relax.Call):
-            for argument in expression.args:
-                count(argument)
-        elif isinstance(expression, relax.TupleGetItem):
-            count(expression.tuple_value)
-
-    for binding in main_bindings(function):
-        count(binding.value)
-    count(function.body.body)
+    for expression in (*(binding.value for binding in main_bindings(function)), function.body.body):
+        for variable in read_variables(expression):
+            uses[variable] = uses.get(variable, 0) + 1
     return uses
+
+
+def read_variables(expression: relax.Expr | None) -> list[relax.Var]:
+    """The variables that an expression reads, as often as it reads them; none of None."""
+    if isinstance(expression, relax.Var):
+        return [expression]
+    if isinstance(expression, relax.TupleGetItem):
+        return read_variables(expression.tuple_value)
+    if isinstance(expression, relax.Tuple):
+        return [variable for field in expression.fields for variable in read_variables(field)]
+    if isinstance(expression, relax.Call):
+        return [variable for argument in expression.args for variable in read_variables(argument)]
+    return []
 
 
 def layer_identifier(variable: relax.Var) -> str:
@@ -130,6 +130,16 @@ def is_constant(expression: object) -> bool:
 def constant_array(expression: GenericConst) -> np.ndarray:
     """The embedded tensor as a numpy array."""
     return expression.value.numpy()
+
+
+def channel_vector(constant: GenericConst, channels: int) -> np.ndarray | None:
+    """A float32 constant as (C,), if it is one number, or one per channel along the last axis and nothing else."""
+    values = constant_array(constant)
+    if values.dtype != np.float32 or values.size not in (1, channels):
+        return None
+    if values.ndim and values.shape[-1] != values.size:
+        return None
+    return np.ascontiguousarray(np.broadcast_to(values.reshape(-1), (channels,)))
 
 
 def integers(expression: relax.Expr) -> list[int]:
