@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.export_layers import LAYER_KEY
+from bnn_deploy.node_naming import LAYER_KEY
 from bnn_deploy.ops.registry import DOMAIN
 
 

@@ -13,6 +13,8 @@ from onnx_ir.passes import common
 from onnxscript import optimizer
 
 from bnn_deploy.export_batch_norm import compact_batch_norms
+from bnn_deploy.passes.onnx.drop_no_ops import skip_whole_slice
+from bnn_deploy.passes.onnx.fix_reshape import fix_reshape
 
 _RESHAPING = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 
@@ -34,8 +36,8 @@ def clean(model: ir.Model, parameters: Set[str]) -> None:
     optimizer.fold_constants(model, should_fold=should_fold)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     for node in list(model.graph):
-        _skip_whole_slice(node)
-        _fix_reshape(model.graph, node)
+        skip_whole_slice(node)
+        fix_reshape(model.graph, node)
         _drop_zero_bias(node, parameters)
     compact_batch_norms(model.graph)
     for tidy in (
@@ -46,36 +48,6 @@ def clean(model: ir.Model, parameters: Set[str]) -> None:
     ):
         tidy(model)
     _share_constants(model.graph, parameters)
-
-
-def _skip_whole_slice(node: ir.Node) -> None:
-    """``x[:, a:b]`` is exported as two Slice nodes, the first of which takes everything: its readers read x instead."""
-    if node.op_type != "Slice" or len(node.inputs) < 3 or node.outputs[0].is_graph_output():
-        return
-    starts, ends = _integers(node.inputs[1]), _integers(node.inputs[2])
-    steps = _integers(node.inputs[4]) if len(node.inputs) > 4 else [1]
-    whole = {0} == set(starts) and {np.iinfo(np.int64).max} == set(ends) and {1} == set(steps)
-    if whole and node.inputs[0] is not None:
-        node.outputs[0].replace_all_uses_with(node.inputs[0])
-
-
-def _fix_reshape(graph: ir.Graph, node: ir.Node) -> None:
-    """A target shape computed from Shape becomes a constant, with -1 for the one size that is dynamic (the batch)."""
-    if node.op_type != "Reshape" or node.inputs[1] is None or node.inputs[1].const_value is not None:
-        return
-    shape = node.outputs[0].shape
-    sizes = [] if shape is None else [size if isinstance(size, int) else -1 for size in shape]
-    if shape is None or sizes.count(-1) > 1 or 0 in sizes:
-        return
-    name = f"{node.outputs[0].name}_shape"
-    constant = ir.Value(
-        name=name,
-        shape=ir.Shape([len(sizes)]),
-        type=ir.TensorType(ir.DataType.INT64),
-        const_value=ir.tensor(np.asarray(sizes, np.int64), name=name),
-    )
-    graph.register_initializer(constant)
-    node.replace_input_with(1, constant)
 
 
 def _drop_zero_bias(node: ir.Node, parameters: Set[str]) -> None:
@@ -101,9 +73,3 @@ def _share_constants(graph: ir.Graph, parameters: Set[str]) -> None:
         if kept is not value:
             value.replace_all_uses_with(kept)
             del graph.initializers[name]
-
-
-def _integers(value: ir.Value | None) -> list[int]:
-    if value is None or value.const_value is None:
-        return []
-    return [int(item) for item in value.const_value.numpy().reshape(-1)]

@@ -13,10 +13,8 @@ from torch import Tensor, nn
 
 from bnn_deploy.bits import pack_bits
 from bnn_deploy.models.layers import BinaryActivation, BinaryConv2d, BinaryLinear, TernaryActivation
+from bnn_deploy.node_naming import LAYER_KEY
 from bnn_deploy.ops.registry import DOMAIN, OPSET
-
-# Key of the node metadata that carries the module path through the exporter; removed from the written file.
-LAYER_KEY = "bnn_deploy.layer"
 
 
 class _ExportedLayer(nn.Module):

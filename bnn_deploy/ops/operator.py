@@ -54,15 +54,18 @@ class Operator:
         """Whether this is a binary layer: the second input is its packed weight matrix W, uint8 (O, ceil(K/8))."""
         return self.weight_bits is not None
 
-    def function(self) -> FunctionProto:
-        """The model-local ONNX function that gives this operator its meaning in any runtime."""
+    def function(self, standard_opset: int = STANDARD_OPSET) -> FunctionProto:
+        """The model-local ONNX function that gives this operator its meaning in any runtime.
+
+        Its body says the same in every version of the standard operators from ``STANDARD_OPSET`` on.
+        """
         return helper.make_function(
             DOMAIN,
             self.name,
             list(self.inputs),
             ["Y"],
             self.body(),
-            [helper.make_opsetid("", STANDARD_OPSET)],
+            [helper.make_opsetid("", standard_opset)],
             attributes=list(self.required),
             attribute_protos=[helper.make_attribute(name, value) for name, value in self.defaults.items()],
         )

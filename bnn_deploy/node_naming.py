@@ -1,4 +1,4 @@
-"""Node names of an exported graph: the PyTorch module path of each node, made unique."""
+"""Names of nodes: the PyTorch module path of each, made unique. The same for exported and for imported graphs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from bnn_deploy.export_layers import LAYER_KEY
-from bnn_deploy.ops.registry import DOMAIN
+from bnn_deploy.ops.operator import DOMAIN
 
+# Key of the node metadata that carries the module path through exporter and rules; removed from the written file.
+LAYER_KEY = "bnn_deploy.layer"
 # Written by torch.onnx.export: the list of module paths from the root to the operation, then the operation's own name.
 _SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 _MAIN_OPERATORS = {
@@ -19,16 +20,12 @@ _MAIN_OPERATORS = {
 }
 
 
-def name_graph(graph: ir.Graph, modules: Mapping[str, bool]) -> None:
+def name_nodes(graph: ir.Graph, modules: Mapping[str, bool]) -> None:
     """Name every node after the module it comes from.
 
     The main operation of a leaf module (its only node, or its first Conv, BatchNormalization, binary layer ...) gets
     the module path itself, e.g. ``feature.1.binary_3x3``; everything else gets path, slash and operator, e.g.
     ``feature.1/Add``, numbered from the second on (``feature.1/Add_2``).
-
-    Weight matrices and kernels keep PyTorch's names (``feature.1.binary_3x3.packed``). Vectors, other constants and the
-    values between nodes are numbered (``c7``, ``v31``): the node's name tells what they are, and a second and third
-    name as long as a module path would be 4% of BiMLP's file.
 
     Args:
         graph: changed in place.
@@ -44,10 +41,15 @@ def name_graph(graph: ir.Graph, modules: Mapping[str, bool]) -> None:
         if not name or name in taken:
             name = f"{path}/{node.op_type}" if path else node.op_type
         node.name = _unique(name, taken)
-    _name_values(graph, nodes)
 
 
-def _name_values(graph: ir.Graph, nodes: list[ir.Node]) -> None:
+def name_values(graph: ir.Graph) -> None:
+    """Number vectors, other constants and the values between nodes (``c7``, ``v31``): the node's name tells what they are,
+    and a second and third name as long as a module path would be 4% of BiMLP's file.
+
+    Weight matrices and kernels keep their names (``feature.1.binary_3x3.packed``), inputs and outputs of the graph too.
+    """
+    nodes = list(graph)
     outputs = [value for node in nodes for value in node.outputs if not value.is_graph_output()]
     constants = [value for value in graph.initializers.values() if not _is_matrix(value)]
     # Out of the way first: a value that is renamed later may still carry the name that another one gets now.
@@ -76,12 +78,13 @@ def _unique(name: str, taken: set[str]) -> str:
 def _module_path(node: ir.Node, modules: Mapping[str, bool]) -> str:
     """The node's module, else that of its first reader: the exporter's clean-up may write nodes without a scope."""
     readers = [reader for output in node.outputs for reader, _ in output.uses()]
-    paths = (_own_path(candidate) for candidate in (node, *readers))
+    paths = (module_path(candidate) for candidate in (node, *readers))
     # The exporter may also invent a module: such nodes belong to the root, whose path is empty.
     return next((path for path in paths if path is not None and path in modules), "")
 
 
-def _own_path(node: ir.Node) -> str | None:
+def module_path(node: ir.Node) -> str | None:
+    """The path of the PyTorch module that ``node`` was made for, as far as the node itself tells; the root is ""."""
     if LAYER_KEY in node.metadata_props:
         return node.metadata_props[LAYER_KEY]
     scopes = node.metadata_props.get(_SCOPES_KEY)

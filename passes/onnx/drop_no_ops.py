@@ -1,0 +1,91 @@
+"""Take out nodes that do nothing in inference, and repetitions that broadcasting does anyway.
+
+Before::
+
+    d = Dropout(x);  c = Cast(d, to float32);  y = Add(c, Expand(bias, Shape(c)))
+After::
+
+    y = Add(x, bias)
+
+PyTorch's ``bias.expand_as(x)`` becomes an Expand whose result, once folded, would hold every pixel instead of one number
+for each channel.
+Where: before constants are folded.
+Not handled: a Dropout whose mask is read or that is told to train; an Expand whose shape is not known to be its partner's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from bnn_deploy.passes.onnx.graph import constant_of, is_standard, replace_value
+
+_BROADCASTING = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+
+
+def drop_no_ops(graph: ir.Graph) -> None:
+    """Change ``graph`` in place; nodes that nobody reads any more are left for the next clean-up."""
+    for node in graph:
+        if _does_nothing(node) and node.inputs[0] is not None:
+            replace_value(node.outputs[0], node.inputs[0])
+        skip_whole_slice(node)
+        if is_standard(node, *_BROADCASTING):
+            _read_before_expand(node)
+
+
+def skip_whole_slice(node: ir.Node) -> None:
+    """``x[:, a:b]`` is exported as two Slice nodes, the first of which takes everything: its readers read x instead."""
+    if not is_standard(node, "Slice") or len(node.inputs) < 3 or node.outputs[0].is_graph_output():
+        return
+    starts, ends, *_ = (constant_of(value) for value in node.inputs[1:])
+    steps = constant_of(node.inputs[4]) if len(node.inputs) > 4 else np.ones(1, np.int64)
+    if starts is None or ends is None or steps is None or node.inputs[0] is None:
+        return
+    if not starts.any() and (ends == np.iinfo(np.int64).max).all() and (steps == 1).all():
+        node.outputs[0].replace_all_uses_with(node.inputs[0])
+
+
+def _does_nothing(node: ir.Node) -> bool:
+    if not is_standard(node):
+        return False
+    if node.op_type == "Identity":
+        return True
+    if node.op_type == "Dropout":
+        told_to_train = len(node.inputs) > 2 and node.inputs[2] is not None
+        if told_to_train:
+            training = constant_of(node.inputs[2])
+            told_to_train = training is None or bool(training.any())
+        mask_is_read = len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output())
+        return not told_to_train and not mask_is_read
+    if node.op_type == "Cast":
+        source = None if node.inputs[0] is None else node.inputs[0].dtype
+        return source is not None and source == node.attributes["to"].as_int()
+    return False
+
+
+def _read_before_expand(node: ir.Node) -> None:
+    if len(node.inputs) != 2:
+        return
+    for index in (0, 1):
+        expanded, partner = node.inputs[index], node.inputs[1 - index]
+        expand = None if expanded is None else expanded.producer()
+        if expand is None or partner is None or not is_standard(expand, "Expand"):
+            continue
+        if _has_shape_of(expand, partner):
+            node.replace_input_with(index, expand.inputs[0])
+
+
+def _has_shape_of(expand: ir.Node, partner: ir.Value) -> bool:
+    """Whether ``partner`` broadcasts the Expand's input to just what the Expand makes of it."""
+    shape = expand.inputs[1]
+    source = None if shape is None else shape.producer()
+    if is_standard(source, "Shape") and source is not None and source.inputs[0] is partner:
+        return "start" not in source.attributes and "end" not in source.attributes
+    made, wanted = expand.outputs[0].shape, partner.shape
+    if made is None or wanted is None or len(made) != len(wanted):
+        return False
+    # A symbolic extent is known by its name only; an anonymous one is never known to be equal.
+    return all(
+        one == other and (isinstance(one, int) or one.value is not None)
+        for one, other in zip(made, wanted, strict=True)
+    )

@@ -1,0 +1,92 @@
+"""Find out which PyTorch module each node of a foreign graph comes from, and name the nodes so.
+
+Before::
+
+    node_Conv_2544 (torch.onnx.export, dynamo=True: the path stands in the node's metadata)
+    /feature.1/binary_3x3/Conv (dynamo=False: it is the node's name)
+    a nameless Conv that reads 'f.3.weight' (Brevitas: it is the parameter's name)
+After::
+
+    feature.1.binary_3x3, feature.1.binary_3x3, f.3
+
+Where: as soon as functions are inlined, since folding constants takes the parameters' names away.
+Not handled: graphs of other origin, whose nodes keep their own names, or get the operator's.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bnn_deploy.node_naming import LAYER_KEY, module_path, name_nodes
+
+_PARAMETERS = ("weight", "weights", "bias", "running_mean", "running_var")
+
+
+def name_modules(graph: ir.Graph) -> None:
+    """Write the module path into each node's metadata and name all nodes; changed in place."""
+    for node in graph:
+        path = _path(node)
+        if path is not None:
+            node.metadata_props[LAYER_KEY] = path
+    rename_nodes(graph)
+
+
+def rename_nodes(graph: ir.Graph) -> None:
+    """Name the nodes once more after rules have replaced some: binary layers and signs then bear their module's path."""
+    paths = {node.metadata_props[LAYER_KEY] for node in graph if LAYER_KEY in node.metadata_props} | {""}
+    inner = {path.rpartition(".")[0] for path in paths}
+    name_nodes(graph, {path: bool(path) and path not in inner for path in paths})
+
+
+def _path(node: ir.Node) -> str | None:
+    path = module_path(node)
+    if path is None and node.name and node.name.startswith("/"):
+        path = _script_path(node.name)
+    if path is None:
+        path = _parameter_path(node)
+    if path is None and node.name:
+        path = node.name
+    return path
+
+
+def _script_path(name: str) -> str:
+    """ "/net/net.0/conv/Conv" -> "net.0.conv": a container and its item are two steps that repeat the container."""
+    steps: list[str] = []
+    for step in name.split("/")[1:-1]:
+        if steps and step.startswith(f"{steps[-1]}."):
+            steps.pop()
+        steps.append(step)
+    return ".".join(steps)
+
+
+def _parameter_path(node: ir.Node) -> str | None:
+    """The module whose parameters ``node`` reads, directly or through operators that read nothing else."""
+    pending, seen = [value for value in node.inputs[1:] if value is not None], set()
+    while pending:
+        value = pending.pop(0)
+        if value in seen:
+            continue
+        seen.add(value)
+        producer = value.producer()
+        if producer is None and value.is_initializer():
+            module, _, parameter = str(value.name).rpartition(".")
+            if module and parameter in _PARAMETERS:
+                return module
+        elif producer is not None and not _depends_on_input(value):
+            pending.extend(item for item in producer.inputs if item is not None)
+    return None
+
+
+def _depends_on_input(value: ir.Value) -> bool:
+    pending, seen = [value], set()
+    while pending:
+        current = pending.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        if current.is_graph_input() and not current.is_initializer():
+            return True
+        producer = current.producer()
+        if producer is not None:
+            pending.extend(item for item in producer.inputs if item is not None)
+    return False

@@ -1,0 +1,116 @@
+"""Bring a graph of standard operators, from whichever exporter and year, into one plain form.
+
+Before::
+
+    opset 11;  w' = Mul(ReduceMean(Abs(w)), Sign(w));  y = Conv(Dropout(x), Identity(w'))
+After::
+
+    opset 21;  w' an initializer;  y = Conv(x, w')
+
+Functions are inlined, the standard operator set is raised to ``STANDARD_OPSET`` (never lowered), everything that depends
+on constants alone is computed, equal nodes become one, and nodes without effect in inference go.
+Where: first, since every later rule wants constants to be initializers and reads one version of each operator.
+Not handled: a model whose operators onnx cannot convert (an error says which), control flow (If, Loop) that does not fold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common
+from onnxscript import optimizer, version_converter
+
+from bnn_deploy.errors import ModelFileError, message_lines
+from bnn_deploy.ops.operator import STANDARD_OPSET
+from bnn_deploy.passes.onnx.drop_no_ops import drop_no_ops
+from bnn_deploy.passes.onnx.fix_reshape import fix_reshape
+from bnn_deploy.passes.onnx.graph import STANDARD_DOMAINS
+from bnn_deploy.passes.onnx.name_modules import name_modules
+
+# onnxscript converts from here on and keeps the notes of torch's exporter, which hold the module paths; onnx's own
+# converter, for anything older, drops them (older exporters wrote none).
+OLDEST_FOR_ONNXSCRIPT = 18
+# Bytes of a folded constant: weights are folded whatever their size, and cannot be larger than the file they came from.
+ANY_SIZE = 2**31 - 1
+
+
+def normalise_graph(model: onnx.ModelProto) -> ir.Model:
+    """The same network as an ``onnx_ir`` model in the form described above; ``model`` is left as it is.
+
+    Raises:
+        ModelFileError: the operator set cannot be raised, or the shapes contradict each other.
+    """
+    version = standard_opset(model)
+    if version < OLDEST_FOR_ONNXSCRIPT:
+        model = _converted(model, version)
+    graph_model = ir.from_proto(model)
+    common.RemoveInitializersFromInputsPass()(graph_model)
+    common.InlinePass()(graph_model)
+    name_modules(graph_model.graph)
+    if OLDEST_FOR_ONNXSCRIPT <= version < STANDARD_OPSET:
+        with _quiet():
+            version_converter.convert_version(graph_model, STANDARD_OPSET)
+    graph_model.ir_version = max(graph_model.ir_version, 10)
+    drop_no_ops(graph_model.graph)
+    with _quiet():
+        # Shapes make constants (the channels of an activation), and those more shapes.
+        for _ in range(2):
+            common.ShapeInferencePass(strict_mode=False)(graph_model)
+            optimizer.fold_constants(graph_model, input_size_limit=ANY_SIZE, output_size_limit=ANY_SIZE)
+    for node in list(graph_model.graph):
+        fix_reshape(graph_model.graph, node)
+    for tidy in (
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.IdentityEliminationPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+    ):
+        tidy(graph_model)
+    return graph_model
+
+
+def standard_opset(model: onnx.ModelProto) -> int:
+    """Version of the standard operator set that ``model`` imports."""
+    versions = [entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS]
+    if not versions:
+        raise ModelFileError("The model does not say which version of the ONNX operators it uses; export it again.")
+    return int(max(versions))
+
+
+def _converted(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
+    constants = {tensor.name for tensor in model.graph.initializer}
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    inputs = [value for value in plain.graph.input if value.name not in constants]
+    del plain.graph.input[:]
+    plain.graph.input.extend(inputs)
+    plain.ir_version = max(plain.ir_version, 10)
+    try:
+        return onnx.version_converter.convert_version(plain, STANDARD_OPSET)
+    except Exception as error:
+        raise ModelFileError(
+            f"The model's operator set {version} cannot be raised to {STANDARD_OPSET}: {message_lines(error)[0]} "
+            f"Export it again with opset_version={STANDARD_OPSET}."
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The converter and the folder log every node that they leave as it is."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
