@@ -7,17 +7,21 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from bnn_deploy.errors import ModelFileError, message_lines
+from bnn_deploy.onnx_external_data import embed_external_data
+from bnn_deploy.onnx_walk import all_tensors, subgraphs
 from bnn_deploy.ops.operator import describe
 from bnn_deploy.ops.registry import DOMAIN, OPERATORS, OPSET
+from bnn_deploy.passes.onnx.qonnx.domains import declare_qonnx_domains
 
 # protobuf's own limit for one message.
 LARGEST_FILE = 2**31 - 1
 # Nodes after inlining every function. The largest model here has about 2500; nested functions can hide billions.
 MOST_NODES = 1_000_000
 
+STANDARD_DOMAINS = ("", "ai.onnx")
 # Operators whose output holds only values of their input: a -1/0/+1 tensor stays one.
 DATA_MOVEMENT = {
     *("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "SpaceToDepth"),
@@ -26,19 +30,24 @@ DATA_MOVEMENT = {
 
 
 def load_onnx(path: str | Path) -> ModelProto:
-    """Read and check an ONNX file. Nothing is executed, and no other file is opened.
+    """Read and check an ONNX file. Nothing is executed, and no file outside its folder is opened.
 
     Returns:
-        The model: valid for onnx.checker, all its tensors inside it, its ``bnn_deploy`` nodes well-formed.
+        The model: valid for onnx.checker, all its tensors inside it (those from other files of its folder too), its
+        ``bnn_deploy`` nodes well-formed, QONNX's operator sets declared, and no initializer among its inputs.
 
     Raises:
         ModelFileError: one sentence on what is wrong with the file, the node where there is one, and what to do.
     """
     path = Path(path)
-    model = _parse(path, _read(path))
+    content = _read(path)
+    model = _parse(path, content)
     _check_functions(path, model)
+    embed_external_data(path, model, LARGEST_FILE - len(content))
     _check_tensors(path, model)
-    _check_domain_version(path, model)
+    _drop_default_inputs(path, model)
+    _check_versions(path, model)
+    declare_qonnx_domains(model)
     _check_bnn_nodes(path, model)
     try:
         onnx.checker.check_model(model)
@@ -126,7 +135,7 @@ def _check_functions(path: Path, model: ModelProto) -> None:
         for node in nodes:
             key = (node.domain, node.op_type)
             total += 1 if key not in functions else expanded(key)
-            total += sum(size_of(iter(graph.node)) for graph in _subgraphs(node))
+            total += sum(size_of(iter(graph.node)) for graph in subgraphs(node))
         return total
 
     def expanded(key: tuple[str, str]) -> int:
@@ -147,13 +156,8 @@ def _check_functions(path: Path, model: ModelProto) -> None:
 
 
 def _check_tensors(path: Path, model: ModelProto) -> None:
-    """Refuse tensors kept in other files, and tensors whose data do not fill their shape."""
-    for tensor in _tensors(model):
-        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-            raise ModelFileError(
-                f"{path}: tensor {tensor.name!r} is stored in another file, which is not supported; save the model "
-                "with all data inside (onnx.save with save_as_external_data=False)."
-            )
+    """Refuse tensors whose data do not fill their shape."""
+    for tensor in all_tensors(model):
         try:
             if min(tensor.dims, default=0) < 0:
                 raise ValueError("negative dimension")
@@ -166,12 +170,27 @@ def _check_tensors(path: Path, model: ModelProto) -> None:
             ) from error
 
 
-def _check_domain_version(path: Path, model: ModelProto) -> None:
+def _drop_default_inputs(path: Path, model: ModelProto) -> None:
+    """Initializers that are inputs too (all of them in IR version 3) are the weights: no caller replaces them here."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    if not inputs:
+        raise ModelFileError(f"{path} holds a graph whose inputs are all constants; copy or export it again.")
+    if len(inputs) < len(model.graph.input):
+        del model.graph.input[:]
+        model.graph.input.extend(inputs)
+        # From IR version 4 on an initializer need not be an input.
+        model.ir_version = max(model.ir_version, 4)
+
+
+def _check_versions(path: Path, model: ModelProto) -> None:
+    newest = {DOMAIN: OPSET, **dict.fromkeys(STANDARD_DOMAINS, onnx.defs.onnx_opset_version())}
     for opset in model.opset_import:
-        if opset.domain == DOMAIN and opset.version > OPSET:
+        if opset.version > newest.get(opset.domain, opset.version):
+            package = "bnn-deploy" if opset.domain == DOMAIN else f"onnx {onnx.__version__}"
             raise ModelFileError(
-                f"{path} uses version {opset.version} of the operator set {DOMAIN!r}, but this bnn-deploy knows only "
-                f"version {OPSET}; install a newer bnn-deploy."
+                f"{path} uses version {opset.version} of the operator set {opset.domain or 'ai.onnx'!r}, but this "
+                f"{package} knows only version {newest[opset.domain]}; install a newer one."
             )
 
 
@@ -216,7 +235,7 @@ def _check_source(layer: NodeProto, producers: dict[str, NodeProto]) -> None:
             )
         if node.domain == DOMAIN and node.op_type in ("Sign", "Ternary"):
             continue
-        if node.domain not in ("", "ai.onnx") or node.op_type not in DATA_MOVEMENT:
+        if node.domain not in STANDARD_DOMAINS or node.op_type not in DATA_MOVEMENT:
             raise ModelFileError(
                 f"{describe(layer)} reads the output of {describe(node)}, which need not be -1, 0 or +1; only data "
                 "movement (such as Slice, Concat, Reshape) may stand between a Sign or Ternary node and a binary layer."
@@ -227,39 +246,3 @@ def _check_source(layer: NodeProto, producers: dict[str, NodeProto]) -> None:
 def _is_binary_layer(node: NodeProto) -> bool:
     operator = OPERATORS.get(node.op_type) if node.domain == DOMAIN else None
     return operator is not None and operator.packed_weights
-
-
-def _tensors(model: ModelProto) -> Iterator[TensorProto]:
-    yield from _graph_tensors(model.graph)
-    for function in model.functions:
-        yield from _node_tensors(iter(function.node))
-
-
-def _graph_tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    yield from _node_tensors(iter(graph.node))
-
-
-def _node_tensors(nodes: Iterator[NodeProto]) -> Iterator[TensorProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            sparse_tensors = [
-                *attribute.sparse_tensors,
-                *([attribute.sparse_tensor] * attribute.HasField("sparse_tensor")),
-            ]
-            for sparse in sparse_tensors:
-                yield from (sparse.values, sparse.indices)
-        for graph in _subgraphs(node):
-            yield from _graph_tensors(graph)
-
-
-def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
