@@ -55,9 +55,9 @@ def _specification(
 
 
 def _reads_ternary(model: ModelProto, layer: NodeProto) -> bool:
-    """Whether the values of a layer's input come from Ternary; only data movement stands between."""
+    """Whether a layer's input has three values; only data movement stands between it and a Sign or Ternary."""
     producers = {output: node for node in model.graph.node for output in node.output}
     node = producers[layer.input[0]]
     while node.domain != DOMAIN:
         node = producers[node.input[0]]
-    return node.op_type == "Ternary"
+    return node.op_type == "Ternary" or OPERATORS[node.op_type].attributes_of(node).get("zero") == 0

@@ -1,14 +1,14 @@
 """The binary operators as first-class Relax operators: they stay readable in the IR until ``lower_binary`` picks kernels.
 
 Float level (what the importer emits; NCHW, values in {-1, 0, +1} carried as float32):
-    bnn.sign(x, threshold) {zero}                         -> like x
+    bnn.sign(x, threshold) {zero}                         -> like x; with zero = 0 it has three values
     bnn.ternary(x)                                        -> like x
     bnn.conv2d(x, weight, scale, shift) {convolution}     -> scale[o] * dot + shift[o]
     bnn.tap_scaled_conv2d(x, weight, scale, shift) {…}    -> sum over taps scale[o, tap] * dot[tap] + shift[o]
     bnn.linear(x, weight, scale, shift) {in_features}     -> scale[o] * dot + shift[o]
 Packed level (after ``pack``; channels last, 32 channels per uint32 word, bit k of word j is channel 32j+k; a three-valued
 tensor is two planes within each row, plane 0 = nonzero, plane 1 = positive: an image is (N, H, 2, W, words), see ``plane_axis``):
-    bnn.sign_pack(x, threshold) {zero}                    -> (…, ceil(C/32)) uint32
+    bnn.sign_pack(x, threshold) {zero}                    -> (…, ceil(C/32)) uint32; with zero = 0 as ternary_pack
     bnn.ternary_pack(x)                                   -> (N, H, 2, …, ceil(C/32)) uint32
     bnn.sign_pack_many(x, thresholds (P, C)) {zero, layers} -> P results of sign_pack(x, thresholds[p])
     bnn.ternary_pack_many(x, biases (P, C)) {layers}      -> P results of ternary_pack(x + biases[p])
@@ -105,7 +105,14 @@ def _infer_linear(call: relax.Call, _context: object) -> relax.TensorType:
     return _tensor([*leading, _shape(call.args[1])[0]], "float32")
 
 
-def _infer_sign_pack(call: relax.Call, _context: object) -> relax.TensorType:
+def is_three_valued(call: relax.Call) -> bool:
+    """Whether ``bnn.sign``, ``bnn.ternary`` or one of their packs has three values, so that its words are two planes."""
+    return "ternary" in call.op.name or int(call.attrs["zero"]) == 0
+
+
+def _infer_sign_pack(call: relax.Call, context: object) -> relax.TensorType:
+    if is_three_valued(call):
+        return _infer_ternary_pack(call, context)
     *leading, channels = _shape(call.args[0])
     return _tensor([*leading, word_count(channels)], "uint32")
 

@@ -45,6 +45,7 @@ THRESHOLD = QUARTERS.reshape(-1)[:12].reshape(1, 12, 1, 1)
 BINARY = {
     "Sign": ([node("Sign", "x t", "y", zero=-1)], {"t": THRESHOLD}),
     "Sign, zero is +1": ([node("Sign", "x t", "y", zero=1)], {"t": THRESHOLD}),
+    "Sign, zero is 0": ([node("Sign", "x t", "y", zero=0)], {"t": THRESHOLD}),
     "Sign without attribute": ([node("Sign", "x t", "y")], {"t": ZERO}),
     "Ternary": ([node("Ternary", "x", "y")], {}),
     "BinaryConv": (
@@ -54,6 +55,10 @@ BINARY = {
     "BinaryConv of ternary": (
         [node("Ternary", "x", "s"), node("BinaryConv", "s w", "y", **GEOMETRY)],
         {"w": packed(7, 6 * 12)},
+    ),
+    "BinaryConv of a sign that is 0 at zero": (
+        [node("Sign", "x t", "s", zero=0), node("BinaryConv", "s w", "y", **GEOMETRY)],
+        {"t": THRESHOLD, "w": packed(7, 6 * 12)},
     ),
     "grouped BinaryConv": (
         [node("Sign", "x t", "s"), node("BinaryConv", "s w", "y", **(GEOMETRY | {"group": 3}))],

@@ -11,7 +11,7 @@ Elementwise operators are taken in as long as nothing else reads what they read.
 there by then, also repeated (BiMLP's tiled shortcut) or cut along the channels (its averaged one), and constants per channel.
 Where: after ``merge_packs``; the float operators that are left go to ``fuse_float``.
 Not handled: kernels whose registers do not hold whole images of outputs (``fuses_epilogue`` of the kernel table says which
-take a program, and which also pack), operands that vary over images only, cosines.
+take a program, and which also pack), operands that vary over images only, cosines, signs of three values.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from bnn_deploy.passes.relax.rewriter import (
     read_variables,
     static_shape,
 )
-from bnn_deploy.relax_operators import ConvolutionAttributes, call
+from bnn_deploy.relax_operators import ConvolutionAttributes, call, is_three_valued
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.epilogue import STEPS, ImageOperand
 from bnn_deploy.targets.kernels.specification import WORD_BITS
@@ -267,16 +267,17 @@ class _FuseEpilogue(DataflowRewriter):
             program.absorbed.append(argument)
         return source, ImageOperand(static_shape(source)[-1], first, width)
 
+    def _is_fusible_pack(self, value: relax.Expr) -> bool:
+        """Whether it makes one plane of words, by thresholds that are constant."""
+        name = operator_name(value)
+        if name not in ("bnn.sign_pack", "bnn.sign_pack_many") or is_three_valued(value):
+            return False
+        channels = static_shape(value.args[0])[-1]
+        single = name == "bnn.sign_pack"
+        return not single or (is_constant(value.args[1]) and channel_vector(value.args[1], channels) is not None)
+
     def _packs(self, result: relax.Var) -> list[relax.Var]:
-        channels = static_shape(result)[-1]
-        packs = []
-        for reader in self.readers.get(result, []):
-            value = self.values[reader]
-            if operator_name(value) == "bnn.sign_pack" and is_constant(value.args[1]):
-                if channel_vector(value.args[1], channels) is not None:
-                    packs.append(reader)
-            elif operator_name(value) == "bnn.sign_pack_many":
-                packs.append(reader)
+        packs = [reader for reader in self.readers.get(result, []) if self._is_fusible_pack(self.values[reader])]
         # One convention at zero for all planes of a kernel.
         return [p for p in packs if int(self.values[p].attrs["zero"]) == int(self.values[packs[0]].attrs["zero"])]
 

@@ -30,7 +30,7 @@ from bnn_deploy.passes.relax.rewriter import (
     operator_name,
     static_shape,
 )
-from bnn_deploy.relax_operators import ConvolutionAttributes, plane_axis
+from bnn_deploy.relax_operators import ConvolutionAttributes, is_three_valued, plane_axis
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.epilogue import STEPS, Epilogue, ImageOperand
 from bnn_deploy.targets.kernels.specification import (
@@ -78,16 +78,19 @@ class _LowerBinary(DataflowRewriter):
     def _float_sign(self, value: relax.Call) -> relax.Expr:
         """A sign whose words would be cut by what follows (see ``pack``): it stays float."""
         x = self.lookup(value.args[0])
-        one, minus = relax.const(np.float32(1)), relax.const(np.float32(-1))
-        if operator_name(value) == "bnn.sign":
-            compare = relax.op.greater if int(value.attrs["zero"]) < 0 else relax.op.greater_equal
-            positive = self.emit(compare(x, self.lookup(value.args[1])))
-            return self.emit(relax.op.where(positive, one, minus))
-        half, zero = np.float32(0.5), relax.const(np.float32(0))
-        negative = self.emit(relax.op.less(x, relax.const(-half)))
-        lower = self.emit(relax.op.where(negative, minus, zero))
-        positive = self.emit(relax.op.greater(x, relax.const(half)))
-        return self.emit(relax.op.where(positive, one, lower))
+        one, zero, minus = (relax.const(np.float32(number)) for number in (1, 0, -1))
+        if is_three_valued(value):
+            half = np.float32(0.5)
+            bounds = (
+                [relax.const(half), relax.const(-half)] if len(value.args) == 1 else [self.lookup(value.args[1])] * 2
+            )
+            negative = self.emit(relax.op.less(x, bounds[1]))
+            lower = self.emit(relax.op.where(negative, minus, zero))
+            positive = self.emit(relax.op.greater(x, bounds[0]))
+            return self.emit(relax.op.where(positive, one, lower))
+        compare = relax.op.greater if int(value.attrs["zero"]) < 0 else relax.op.greater_equal
+        positive = self.emit(compare(x, self.lookup(value.args[1])))
+        return self.emit(relax.op.where(positive, one, minus))
 
     def _pack(self, variable: relax.Var, value: relax.Call) -> relax.Expr:
         shape = static_shape(value.args[0])

@@ -7,6 +7,7 @@ After::
 
     p = bnn.sign_pack(x, t): uint32 (1, 14, 14, 16);  r = concat(slice(p), slice(p), axis=1);  y = bnn.packed_conv2d(r, …)
 
+A sign that is 0 at its threshold is packed into two planes, as ``bnn.ternary`` is.
 Data movement between the sign and the layer (rolls, concatenations, channel splits) moves words instead of floats; where it
 would cut a word (channel counts that are no multiple of 32, reshapes), the floats are moved and packed afterwards.
 Where: after ``to_channels_last``, since words run along the last axis.
@@ -23,7 +24,7 @@ from tvm import relax
 
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.relax.rewriter import DataflowRewriter, integers, layer_identifier, operator_name, static_shape
-from bnn_deploy.relax_operators import ConvolutionAttributes, call, plane_axis
+from bnn_deploy.relax_operators import ConvolutionAttributes, call, is_three_valued, plane_axis
 from bnn_deploy.targets.kernels.specification import WORD_BITS
 
 _LAYERS = ("bnn.conv2d", "bnn.tap_scaled_conv2d", "bnn.linear")
@@ -79,9 +80,8 @@ class _Pack(DataflowRewriter):
         name = operator_name(value)
         if name == "bnn.sign":
             source, threshold = (self.lookup(argument) for argument in value.args)
-            return _Words(
-                self.emit(call("bnn.sign_pack", [source, threshold], dict(value.attrs.items()))), ternary=False
-            )
+            words = self.emit(call("bnn.sign_pack", [source, threshold], dict(value.attrs.items())))
+            return _Words(words, ternary=is_three_valued(value))
         if name == "bnn.ternary":
             return _Words(self.emit(call("bnn.ternary_pack", [self.lookup(value.args[0])])), ternary=True)
         ternary = self._is_ternary(x, layer)
@@ -123,7 +123,7 @@ class _Pack(DataflowRewriter):
         value = self.values.get(x)
         name = operator_name(value)
         if name in ("bnn.sign", "bnn.ternary"):
-            return name == "bnn.ternary"
+            return is_three_valued(value)
         sources = moved_from(value, self.values)
         if sources is None:
             raise CompileError(

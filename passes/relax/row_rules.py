@@ -12,7 +12,7 @@ from enum import Enum
 from tvm import relax
 
 from bnn_deploy.passes.relax.rewriter import integers, is_constant, operator_name, static_shape
-from bnn_deploy.relax_operators import ConvolutionAttributes
+from bnn_deploy.relax_operators import ConvolutionAttributes, is_three_valued
 
 ROWS_AXIS, _CHANNELS_AXIS, _RANK = 1, 3, 4
 _NAMES = (
@@ -20,6 +20,7 @@ _NAMES = (
     "negative nn.gelu nn.relu nn.silu power rsqrt sigmoid sin sqrt subtract tanh where"
 )
 _ELEMENTWISE = frozenset(f"relax.{name}" for name in _NAMES.split())
+_PACKS = ("bnn.sign_pack", "bnn.ternary_pack")
 _BINARY_CONVOLUTIONS = ("bnn.packed_conv2d", "bnn.packed_tap_scaled_conv2d")
 
 
@@ -47,7 +48,7 @@ def row_reads(value: relax.Expr) -> list[tuple[relax.Var, Rows]] | None:
         return [(value.args[0], Rows.WHOLE)]
     if not _is_image(value):
         return None
-    if name in _ELEMENTWISE or name in ("bnn.sign_pack", "bnn.ternary_pack"):
+    if name in _ELEMENTWISE or name in _PACKS:
         return _elementwise_reads(list(value.args), _rows_of(value))
     local = (
         (name == "relax.nn.prelu" and int(value.attrs.axis) % _RANK == _CHANNELS_AXIS)
@@ -93,7 +94,7 @@ def _convolution_reads(value: relax.Call) -> list[tuple[relax.Var, Rows]] | None
 
 
 def _is_image(value: relax.Call) -> bool:
-    planes = operator_name(value) == "bnn.ternary_pack"
+    planes = operator_name(value) in _PACKS and is_three_valued(value)
     return len(static_shape(value)) == _RANK + planes
 
 

@@ -2,7 +2,8 @@
 
 What makes words of comparisons differs by architecture: x86 moves the comparisons of 32 channels into a register in one
 instruction; on arm64 each byte contributes its own bit of a byte, and three levels of pairwise sums of 128 bytes leave
-the 16 bytes of 128 channels. The ``many`` kernels read X once for several thresholds or biases.
+the 16 bytes of 128 channels. The ``many`` kernels read X once for several thresholds or biases. A sign that is 0 at its
+threshold has three values and two planes, like ``ternary_pack``.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ REGISTER_WORDS = 4
 
 # First channel and lanes -> one comparison per lane
 Compare = Callable[[Index, int], Expr]
+# First channel and lanes -> values and what they are compared with
+Operands = Callable[[Index, int], tuple[Expr, Expr]]
+# Pixel, first word, how many words, and bits of the last one
+Place = tuple[Index, Index, int, int]
 
 
 def packed_bits(condition: Expr, lanes: int, architecture: str) -> Expr:
@@ -110,25 +115,26 @@ def words_of(compare: Compare, word: Index, words: int, bits: int, architecture:
 
 
 def build_sign_pack(specification: SignPackSpecification, architecture: str) -> PrimFunc:
-    """The kernel ``(X, threshold, Y)``: float32 NHWC, float32 ``threshold_shape``, uint32 (N, H, W, words)."""
+    """The kernel ``(X, threshold, Y)``: float32 NHWC, float32 ``threshold_shape``, uint32 ``output_shape``."""
     threshold_batch, _, _, threshold_channels = specification.threshold_shape
     with primitive_function(
         X=(specification.input_shape, FLOAT),
         threshold=(specification.threshold_shape, FLOAT),
         Y=(specification.output_shape, WORD),
     ) as (builder, (x, threshold, y)):
-        values, results = pixel_view(x), pixel_view(y)
+        values = pixel_view(x)
+        store = sign_store(y, specification.zero, architecture)
 
         def emit(pixel: Index, word: Index, words: int, bits: int) -> None:
             image = pixel // (specification.height * specification.width) if threshold_batch > 1 else 0
 
-            def compare(channel: Index, lanes: int) -> Expr:
+            def operands(channel: Index, lanes: int) -> tuple[Expr, Expr]:
                 channels = lanes_at(channel, lanes)
                 one = threshold_channels == 1
                 bounds = spread(threshold[image, 0, 0, 0], lanes) if one else threshold[image, 0, 0, channels]
-                return above(values[pixel, channels], bounds, specification.zero)
+                return values[pixel, channels], bounds
 
-            T.buffer_store(results, words_of(compare, word, words, bits, architecture), [pixel, lanes_at(word, words)])
+            store(operands, (pixel, word, words, bits))
 
         emit_words(values.shape[0], specification.channels, architecture, emit)
     return finished(builder)
@@ -137,7 +143,7 @@ def build_sign_pack(specification: SignPackSpecification, architecture: str) -> 
 def build_multi_sign_pack(specification: MultiSignPackSpecification, architecture: str) -> PrimFunc:
     """``sign_pack_many_<architecture>``: the kernel ``(X, thresholds, Y0, Y1, …)``.
 
-    X: float32 NHWC; thresholds: float32 (planes, C); each Y: uint32 (N, H, W, words).
+    X: float32 NHWC; thresholds: float32 (planes, C); each Y: uint32 ``output_shape``.
     """
     planes = specification.planes
     with primitive_function(
@@ -145,17 +151,17 @@ def build_multi_sign_pack(specification: MultiSignPackSpecification, architectur
         thresholds=((planes, specification.channels), FLOAT),
         **{f"Y{plane}": (specification.output_shape, WORD) for plane in range(planes)},
     ) as (builder, (x, thresholds, *outputs)):
-        values, results = pixel_view(x), [pixel_view(output) for output in outputs]
+        values = pixel_view(x)
+        stores = [sign_store(output, specification.zero, architecture) for output in outputs]
 
         def emit(pixel: Index, word: Index, words: int, bits: int) -> None:
-            for plane, result in enumerate(results):
+            for plane, store in enumerate(stores):
 
-                def compare(channel: Index, lanes: int, plane: int = plane) -> Expr:
+                def operands(channel: Index, lanes: int, plane: int = plane) -> tuple[Expr, Expr]:
                     channels = lanes_at(channel, lanes)
-                    return above(values[pixel, channels], thresholds[plane, channels], specification.zero)
+                    return values[pixel, channels], thresholds[plane, channels]
 
-                packed = words_of(compare, word, words, bits, architecture)
-                T.buffer_store(result, packed, [pixel, lanes_at(word, words)])
+                store(operands, (pixel, word, words, bits))
 
         emit_words(values.shape[0], specification.channels, architecture, emit)
     return finished(builder)
@@ -221,15 +227,36 @@ def row_view(buffer: Buffer) -> Buffer:
 
 def above(values: Expr, bounds: Expr, zero: int) -> Expr:
     """Whether a value is +1; equality gives ``zero``, NaN gives -1."""
-    return values > bounds if zero == -1 else values >= bounds
+    return values >= bounds if zero == 1 else values > bounds
 
 
-def store_ternary(
-    result: Buffer, load: Callable[[Index, int], Expr], place: tuple[Index, Index, int, int], architecture: str
-) -> None:
-    """Store both planes of the words at ``place``: (pixel, first word, words, bits)."""
-    pixel, word, words, bits = place
-    width = int(result.shape[2])
+def below(values: Expr, bounds: Expr) -> Expr:
+    """Whether a value is -1 where equality gives 0."""
+    return values < bounds
+
+
+def sign_store(result: Buffer, zero: int, architecture: str) -> Callable[[Operands, Place], None]:
+    """Stores what comparing values with bounds gives at a place; both planes of it where ``zero`` is 0."""
+    rows = pixel_view(result) if zero else row_view(result)
+
+    def store(operands: Operands, place: Place) -> None:
+        def positive(channel: Index, lanes: int) -> Expr:
+            return above(*operands(channel, lanes), zero)
+
+        def negative(channel: Index, lanes: int) -> Expr:
+            return below(*operands(channel, lanes))
+
+        if zero == 0:
+            store_planes(rows, positive, negative, place, architecture)
+            return
+        pixel, word, words, bits = place
+        T.buffer_store(rows, words_of(positive, word, words, bits, architecture), [pixel, lanes_at(word, words)])
+
+    return store
+
+
+def store_ternary(result: Buffer, load: Callable[[Index, int], Expr], place: Place, architecture: str) -> None:
+    """Store both planes of loaded values that are rounded to -1, 0, +1."""
 
     def positive(channel: Index, lanes: int) -> Expr:
         return load(channel, lanes) > spread(T.FloatImm(FLOAT, TERNARY_THRESHOLD), lanes)
@@ -237,6 +264,13 @@ def store_ternary(
     def negative(channel: Index, lanes: int) -> Expr:
         return load(channel, lanes) < spread(T.FloatImm(FLOAT, -TERNARY_THRESHOLD), lanes)
 
+    store_planes(result, positive, negative, place, architecture)
+
+
+def store_planes(result: Buffer, positive: Compare, negative: Compare, place: Place, architecture: str) -> None:
+    """Store which values are not 0, and which are positive."""
+    pixel, word, words, bits = place
+    width = int(result.shape[2])
     upper = let("positive", words_of(positive, word, words, bits, architecture))
     lower = words_of(negative, word, words, bits, architecture)
     for plane, packed in enumerate((upper | lower, upper)):

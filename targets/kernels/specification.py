@@ -29,8 +29,9 @@ class SignPackSpecification:
     Attributes:
         batch, height, width, channels: shape of X, NHWC float32.
         threshold_shape: shape of the threshold, ``(1 or batch, 1, 1, 1 or channels)`` float32.
-        zero: -1 when x == threshold gives -1 (bit = x > threshold), +1 when it gives +1 (bit = x >= threshold).
-            NaN gives bit 0 in both.
+        zero: -1 when x == threshold gives -1 (bit = x > threshold), +1 when it gives +1 (bit = x >= threshold); NaN gives
+            bit 0 in both. 0 when it gives 0: two planes, x > threshold or x < threshold, and x > threshold; NaN is 0 in
+            both planes.
     """
 
     batch: int
@@ -47,8 +48,8 @@ class SignPackSpecification:
                 f"sign_pack takes a threshold of shape (1 or {self.batch}, 1, 1, 1 or {self.channels}), "
                 f"found {self.threshold_shape}."
             )
-        if self.zero not in (-1, 1):
-            raise CompileError(f"sign_pack maps x == threshold to -1 or +1, found zero={self.zero}.")
+        if self.zero not in (-1, 0, 1):
+            raise CompileError(f"sign_pack maps x == threshold to -1, 0 or +1, found zero={self.zero}.")
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
@@ -56,9 +57,10 @@ class SignPackSpecification:
         return (self.batch, self.height, self.width, self.channels)
 
     @property
-    def output_shape(self) -> tuple[int, int, int, int]:
-        """Words, uint32 (N, H, W, ceil(C / 32)); tail bits are 0."""
-        return (self.batch, self.height, self.width, word_count(self.channels))
+    def output_shape(self) -> tuple[int, ...]:
+        """Words, uint32 (N, H, W, ceil(C / 32)), or (N, H, 2, W, ceil(C / 32)) when ``zero`` is 0; tail bits are 0."""
+        planes = () if self.zero else (2,)
+        return (self.batch, self.height, *planes, self.width, word_count(self.channels))
 
 
 @dataclass(frozen=True)
@@ -191,12 +193,12 @@ class ConvolutionSpecification:
 
 @dataclass(frozen=True)
 class MultiSignPackSpecification:
-    """Compare one tensor with several thresholds per channel in one pass over it, each plane as ``SignPackSpecification``.
+    """Compare one tensor with several thresholds per channel in one pass over it, each as ``SignPackSpecification``.
 
     Attributes:
         batch, height, width, channels: shape of X, NHWC float32.
         planes: P thresholds per channel, float32 (P, C), and as many outputs.
-        zero: as in ``SignPackSpecification``.
+        zero: for all of them, as in ``SignPackSpecification``.
     """
 
     batch: int
@@ -207,8 +209,8 @@ class MultiSignPackSpecification:
     zero: int = -1
 
     def __post_init__(self) -> None:
-        if self.planes < 1 or self.zero not in (-1, 1):
-            raise CompileError(f"sign_pack_many needs planes >= 1 and zero of -1 or +1, found {self}.")
+        if self.planes < 1 or self.zero not in (-1, 0, 1):
+            raise CompileError(f"sign_pack_many needs planes >= 1 and zero of -1, 0 or +1, found {self}.")
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
@@ -216,9 +218,9 @@ class MultiSignPackSpecification:
         return (self.batch, self.height, self.width, self.channels)
 
     @property
-    def output_shape(self) -> tuple[int, int, int, int]:
-        """Words of each plane, uint32 (N, H, W, ceil(C / 32)); tail bits are 0."""
-        return (self.batch, self.height, self.width, word_count(self.channels))
+    def output_shape(self) -> tuple[int, ...]:
+        """Words of each output, uint32, as in ``SignPackSpecification``."""
+        return SignPackSpecification(*self.input_shape, zero=self.zero).output_shape
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,16 @@ Grammar of kernel names::
     binary_conv2d_tree<words>x<lanes>_p<pixels>v<vectors>             binary_conv2d_tree8x16_p2v2
     <values>_depthwise_conv2d[_tap]_u32x<lanes>                       ternary_depthwise_conv2d_tap_u32x4
     sign_pack[_many]_<architecture>   ternary_pack[_many]_<architecture>            sign_pack_x86_64
+    ternary_sign_pack[_many]_<architecture>                           ternary_sign_pack_x86_64
     shift_words_u32x<lanes>                                           shift_words_u32x16
 
-``values`` is ``binary`` (-1, +1) or ``ternary`` (-1, 0, +1); ``tap`` means one scale per tap; ``counter`` is ``u32``
-(popcounts of 32-bit lanes are added) or ``u8`` (popcounts of bytes are added, and widened now and then); a register
-tile is ``pixels`` output pixels by ``vectors`` vectors of ``lanes`` output channels. The tile is the target's widest one
-cut down to the layer. ``chain`` kernels (``carry_save_conv2d``) add up to ``length`` vectors bit by bit before they count
-them, a vector holds ``words`` words of one output channel, and a tile is ``pixels`` by eight output channels. ``tree``
-kernels (``carry_tree_conv2d``) add bit by bit, too, until one vector of ``words`` is left to be counted.
+``values`` is ``binary`` (-1, +1) or ``ternary`` (-1, 0, +1); ``ternary_pack`` rounds to these, ``ternary_sign_pack`` gives 0
+at a threshold only. ``tap`` means one scale per tap; ``counter`` is ``u32`` (popcounts of 32-bit lanes are added) or ``u8``
+(popcounts of bytes are added, and widened now and then); a register tile is ``pixels`` output pixels by ``vectors`` vectors
+of ``lanes`` output channels. The tile is the target's widest one cut down to the layer. ``chain`` kernels
+(``carry_save_conv2d``) add up to ``length`` vectors bit by bit before they count them, a vector holds ``words`` words of one
+output channel, and a tile is ``pixels`` by eight output channels. ``tree`` kernels (``carry_tree_conv2d``) add bit by bit,
+too, until one vector of ``words`` is left to be counted.
 """
 
 from __future__ import annotations
@@ -174,7 +176,8 @@ def select_kernel(specification: Specification, target: Target) -> Kernel:
     """The kernel that computes ``specification`` on ``target``; there always is one."""
     if type(specification) in PACKS:
         name, build = PACKS[type(specification)]
-        name = f"{name}_{target.architecture}"
+        three = "ternary_" if getattr(specification, "zero", None) == 0 else ""
+        name = f"{three}{name}_{target.architecture}"
         return Kernel(name, "pack", specification, partial(build, specification, target.architecture))
     if isinstance(specification, ShiftWordsSpecification):
         build = partial(shift_words.build, specification, target.float_lanes)

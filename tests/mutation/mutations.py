@@ -13,7 +13,7 @@ import pytest
 import torch
 from tvm.tirx.script import builder as T
 
-from bnn_deploy import export_layers
+from bnn_deploy import export_layers, importer
 from bnn_deploy.passes import plan_memory
 from bnn_deploy.passes.onnx import merge_heads
 from bnn_deploy.passes.relax import drop_identity, fold_affine, fold_threshold, lower_binary, pack
@@ -133,6 +133,22 @@ def kernel_sign_of_zero_is_plus(patch: Patch) -> None:
     patch.setattr(lower_binary, "SignPackSpecification", lambda *sizes, threshold_shape, zero: original(
         *sizes, threshold_shape=threshold_shape, zero=-zero
     ))  # fmt: skip
+
+
+def kernel_zero_of_a_sign_is_minus(patch: Patch) -> None:
+    """The kernel packs -1 where a sign of three values is at its threshold."""
+    patch.setattr(bitpack, "below", lambda values, bounds: values <= bounds)
+
+
+def sign_of_three_values_is_one_of_two(patch: Patch) -> None:
+    """Sign(0) = 0 in the file is read as -1."""
+    original = importer.call
+
+    def call(name: str, arguments: list, attributes: dict | None = None) -> object:
+        changed = {"zero": attributes["zero"] or -1} if name == "bnn.sign" else attributes
+        return original(name, arguments, changed)
+
+    patch.setattr(importer, "call", call)
 
 
 def threshold_not_negated(patch: Patch) -> None:
@@ -305,6 +321,8 @@ COMPILE: tuple[Mutation, ...] = (
     weight_bits_in_the_other_order,
     activation_bits_in_the_other_order,
     kernel_sign_of_zero_is_plus,
+    kernel_zero_of_a_sign_is_minus,
+    sign_of_three_values_is_one_of_two,
     threshold_not_negated,
     padding_counts_as_plus_one,
     padding_moved,

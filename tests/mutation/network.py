@@ -29,8 +29,16 @@ TOLERANCE = 1e-4
 LARGEST_MAGNITUDE = 16
 
 
+class ThreeValuedSign(BinaryActivation):
+    """``torch.sign``, which the models here do not use and foreign files do; ``export`` writes it into the file."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sign()
+
+
 class Network(nn.Module):
-    """A block with roll, batch norm (negative gammas) and RPReLU, one of ternary values, one of groups; two heads."""
+    """A block with roll, batch norm (negative gammas) and RPReLU, one of ternary values, one of groups, one with sign(0) = 0;
+    two heads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,6 +54,8 @@ class Network(nn.Module):
         self.last_move = LearnableBias(24)
         self.last_sign = BinaryActivation()
         self.last = BinaryConv2d(24, 24, 1, groups=4)
+        self.sign_or_zero = ThreeValuedSign()
+        self.side = BinaryConv2d(40, 24, 1)
         self.head = nn.Linear(24, 5)
         self.head_dist = nn.Linear(24, 5)
 
@@ -57,8 +67,8 @@ class Network(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """The image that is averaged over space."""
-        last = self.compared(x)[-1]
-        return self.last(self.last_sign(last)) + last
+        first, _, last = self.compared(x)
+        return self.last(self.last_sign(last)) + last + self.side(self.sign_or_zero(first))
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = self.features(x).mean((2, 3))
@@ -96,8 +106,14 @@ def pytorch() -> np.ndarray:
 
 def export(folder: Path) -> Path:
     """The network as an ONNX file."""
-    export_model(network(), folder / "network.onnx", input_shape=SHAPE, batch=BATCH)
-    return folder / "network.onnx"
+    path = folder / "network.onnx"
+    export_model(network(), path, input_shape=SHAPE, batch=BATCH)
+    model = onnx.load(path)
+    (sign,) = (node for node in model.graph.node if node.name == "sign_or_zero")
+    del sign.attribute[:]
+    sign.attribute.append(onnx.helper.make_attribute("zero", 0))
+    onnx.save(model, path)
+    return path
 
 
 def runtime(path: Path) -> np.ndarray:

@@ -132,16 +132,25 @@ def test_linear_body_and_reference_are_the_definition(
     assert np.array_equal(run_function("BinaryLinear", [x, pack_bits(w)], attributes), expected)
 
 
-@pytest.mark.parametrize("zero", [-1, 1])
+@pytest.mark.parametrize("zero", [-1, 0, 1])
 def test_sign_at_the_special_values(zero: int) -> None:
-    """Breaks when zero, -0.0, NaN, infinities or denormals, in X or the threshold, change side."""
+    """Breaks when zero, -0.0, NaN, infinities or denormals, in X or the threshold, change side; or a zero becomes -0.0."""
     x, threshold = (array.copy() for array in np.broadcast_arrays(SPECIALS[:, None], SPECIALS[None, :]))
+
+    def sign(a: float, b: float) -> float:
+        if a != a or b != b:
+            return 0.0 if zero == 0 else -1.0
+        return float(zero) if a == b else (1.0 if a > b else -1.0)
+
     expected = [
-        [1.0 if (a > b or (zero == 1 and a == b)) else -1.0 for a, b in zip(*rows, strict=True)]
-        for rows in zip(x.tolist(), threshold.tolist(), strict=True)
+        [sign(a, b) for a, b in zip(*rows, strict=True)] for rows in zip(x.tolist(), threshold.tolist(), strict=True)
     ]
-    assert run_reference("Sign", [x, threshold], {"zero": zero}).tolist() == expected
-    assert run_function("Sign", [x, threshold], {"zero": zero}, constant_inputs=False).tolist() == expected
+    for result in (
+        run_reference("Sign", [x, threshold], {"zero": zero}),
+        run_function("Sign", [x, threshold], {"zero": zero}, constant_inputs=False),
+    ):
+        assert result.dtype == np.float32 and result.tolist() == expected
+        assert not np.signbit(result[result == 0]).any()
 
 
 def test_sign_without_the_attribute_sends_zero_to_minus_one() -> None:
@@ -211,7 +220,7 @@ GEOMETRY = {"kernel_shape": [1, 1], "strides": [1, 1], "pads": [0, 0, 0, 0], "gr
     [
         ("Sign", [(2, 3), (4,)], {"zero": -1}, "does not broadcast"),
         ("Sign", [(3,), (2, 3)], {"zero": -1}, "does not broadcast"),
-        ("Sign", [(3,), ()], {"zero": 0}, "must be -1 or \\+1"),
+        ("Sign", [(3,), ()], {"zero": 2}, "must be -1, 0 or \\+1"),
         ("BinaryConv", [(8, 4, 4), (2, 1)], GEOMETRY, "must be \\(N, C, H, W\\)"),
         ("BinaryConv", [(1, 7, 4, 4), (2, 1)], GEOMETRY, "in_channels is 8"),
         ("BinaryConv", [(1, 8, 4, 4), (2, 2)], GEOMETRY, "expected 1 for 8 weights"),

@@ -77,7 +77,10 @@ def _numbers(expressions: relax.Expr) -> list[int]:
 
 
 def _sign(call: relax.Call, x: np.ndarray, threshold: np.ndarray) -> np.ndarray:
-    return np.where(x > threshold if int(call.attrs["zero"]) < 0 else x >= threshold, 1.0, -1.0)
+    zero = int(call.attrs["zero"])
+    if zero == 0:
+        return np.where(x > threshold, 1.0, np.where(x < threshold, -1.0, 0.0))
+    return np.where(x > threshold if zero < 0 else x >= threshold, 1.0, -1.0)
 
 
 def _ternary(call: relax.Call, x: np.ndarray) -> np.ndarray:
@@ -111,12 +114,16 @@ def _values(words: np.ndarray, channels: int, two_planes: bool) -> np.ndarray:
 
 
 def _sign_pack(call: relax.Call, x: np.ndarray, threshold: np.ndarray) -> np.ndarray:
-    return pack_words(_sign(call, x, threshold) > 0)
+    values = _sign(call, x, threshold)
+    return pack_words(values > 0) if int(call.attrs["zero"]) else _planes(values)
 
 
 def _ternary_pack(call: relax.Call, x: np.ndarray) -> np.ndarray:
-    values = _ternary(call, x)
-    return np.stack([pack_words(values != 0), pack_words(values > 0)], axis=min(2, x.ndim - 1))
+    return _planes(_ternary(call, x))
+
+
+def _planes(values: np.ndarray) -> np.ndarray:
+    return np.stack([pack_words(values != 0), pack_words(values > 0)], axis=min(2, values.ndim - 1))
 
 
 def _pack_many(call: relax.Call, x: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -54,7 +54,7 @@ class Layers:
             self.x = self.emit(ternary(self.x))
         else:
             threshold = self.choose(0.0, self.numbers(channels, 4).reshape(1, -1, 1, 1))
-            self.x = self.emit(sign(self.x, threshold, zero=self.choose(-1, 1)))
+            self.x = self.emit(sign(self.x, threshold, zero=self.choose(-1, 0, 1)))
         for _ in range(self.choose(0, 1, 2)):
             self.move()
         _, channels, height, width = self.shape

@@ -97,8 +97,7 @@ def pack_arrays(
     if isinstance(specification, TernaryPackSpecification):
         words = np.stack([reference.pack_channels(np.abs(x) > 0.5), reference.pack_channels(x > 0.5)], axis=2)
         return (x,), words
-    bits = x > threshold if specification.zero == -1 else x >= threshold
-    return (x, threshold), reference.pack_channels(bits)
+    return (x, threshold), reference.sign_words(x, threshold, specification.zero)
 
 
 def layer(size: tuple[int, int, int, int], outputs: int, **options: object) -> ConvolutionSpecification:
@@ -172,6 +171,9 @@ PACKS = {
     "sign, zero is +1": SignPackSpecification(2, 2, 2, 130, (2, 1, 1, 130), zero=1),
     "sign, one channel": SignPackSpecification(1, 5, 5, 1, zero=1),
     "sign, 31 channels": SignPackSpecification(1, 2, 5, 31, (1, 1, 1, 31)),
+    "sign, zero is 0": SignPackSpecification(2, 2, 3, 130, (2, 1, 1, 130), zero=0),
+    "sign, zero is 0, one threshold": SignPackSpecification(1, 3, 4, 64, zero=0),
+    "sign, zero is 0, one channel": SignPackSpecification(2, 3, 4, 1, zero=0),
     "ternary": TernaryPackSpecification(1, 3, 4, 64),
     "ternary, tail": TernaryPackSpecification(2, 3, 4, 39),
     "ternary, one channel": TernaryPackSpecification(2, 3, 4, 1),

@@ -29,6 +29,14 @@ def pack_channels(bits: np.ndarray) -> np.ndarray:
     return (padded.reshape(*bits.shape[:-1], words, 32) * places).sum(-1).astype(np.uint32)
 
 
+def sign_words(x: np.ndarray, threshold: np.ndarray, zero: int) -> np.ndarray:
+    """What sign_pack makes of NHWC ``x``: words, or with ``zero`` 0 the planes of nonzero and of positive signs."""
+    above, below = x > threshold, x < threshold
+    if zero == 0:
+        return np.stack([pack_channels(above | below), pack_channels(above)], axis=2)
+    return pack_channels(above if zero == -1 else x >= threshold)
+
+
 def pack_values(values: np.ndarray, layer: ConvolutionSpecification) -> np.ndarray:
     """Activations as the kernel's X."""
     positive = pack_channels(values > 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def many_case(
     with np.errstate(invalid="ignore"):
         for offset in offsets:
             if sign:
-                planes.append(reference.pack_channels(x > offset if specification.zero == -1 else x >= offset))
+                planes.append(reference.sign_words(x, offset, specification.zero))
             else:
                 total = x + offset
                 words = [reference.pack_channels(np.abs(total) > 0.5), reference.pack_channels(total > 0.5)]
@@ -70,7 +71,7 @@ def manies(draw: st.DrawFn) -> Many:
     planes = draw(st.integers(1, 5))
     if draw(st.booleans()):
         return MultiTernaryPackSpecification(*sizes, channels, planes)
-    return MultiSignPackSpecification(*sizes, channels, planes, draw(st.sampled_from([-1, 1])))
+    return MultiSignPackSpecification(*sizes, channels, planes, draw(st.sampled_from([-1, 0, 1])))
 
 
 @pytest.mark.parametrize("name", X86_64)
@@ -99,11 +100,16 @@ def test_arm64(tmp_path: Path) -> None:
     cases, expected = [], []
     for seed, channels in enumerate([7, 32, 64, 96, 128, 135, 160, 224, 300]):
         sign = SignPackSpecification(2, 1, 2, channels, (1, 1, 1, channels), zero=(-1) ** seed)
-        for single in (sign, TernaryPackSpecification(2, 1, 2, channels)):
+        for single in (sign, replace(sign, zero=0), TernaryPackSpecification(2, 1, 2, channels)):
             cases.append(make_case(str(single), single, target, seed))
             expected.append([cases[-1].expected])
-        for many in (MultiSignPackSpecification, MultiTernaryPackSpecification):
-            kernel, inputs, planes = many_case(many(2, 1, 2, channels, 3), target, seed)
+        sizes = (2, 1, 2, channels, 3)
+        for many in (
+            MultiSignPackSpecification(*sizes),
+            MultiSignPackSpecification(*sizes, zero=0),
+            MultiTernaryPackSpecification(*sizes),
+        ):
+            kernel, inputs, planes = many_case(many, target, seed)
             # What lies in the planes before must be overwritten.
             cases.append(Case(kernel.name, kernel, (*inputs, *(~plane for plane in planes[:-1])), planes[-1]))
             expected.append(planes)

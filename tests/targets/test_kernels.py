@@ -140,7 +140,7 @@ def packs(draw: st.DrawFn) -> Specification:
     if draw(st.booleans()):
         return TernaryPackSpecification(batch, height, width, channels)
     threshold_shape = (draw(st.sampled_from([1, batch])), 1, 1, draw(st.sampled_from([1, channels])))
-    return SignPackSpecification(batch, height, width, channels, threshold_shape, draw(st.sampled_from([-1, 1])))
+    return SignPackSpecification(batch, height, width, channels, threshold_shape, draw(st.sampled_from([-1, 0, 1])))
 
 
 def compiled_here(case: Case, target: Target) -> tvm.runtime.Module:

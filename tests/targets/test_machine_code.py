@@ -21,6 +21,7 @@ CONVOLUTION = ConvolutionSpecification(1, 14, 14, 128, 64, (3, 3), (1, 1), (1, 1
 TERNARY = ConvolutionSpecification(1, 14, 14, 128, 64, (1, 1), ternary=True)
 DEPTHWISE = ConvolutionSpecification(1, 14, 14, 128, 64, (1, 7), (1, 1), (0, 3, 0, 3), group=64)
 SIGN_PACK = SignPackSpecification(1, 14, 14, 128, (1, 1, 1, 128))
+THREE_SIGN_PACK = SignPackSpecification(1, 14, 14, 128, (1, 1, 1, 128), zero=0)
 TERNARY_PACK = TernaryPackSpecification(1, 14, 14, 128)
 
 # Registers of 512 bits, the upper 16, and masks: all need AVX-512.
@@ -57,6 +58,9 @@ def assembly(specification: Specification, target: Target) -> str:
         ("x86-64-v3", SIGN_PACK, r"vpmovmskb\s+%ymm"),
         ("x86-64-v4", SIGN_PACK, r"vcmp\w+\s.*%zmm.*%k"),
         ("arm64", SIGN_PACK, r"fcmg[te]\s+v\d+\.4s"),
+        ("x86-64-v3", THREE_SIGN_PACK, r"vpmovmskb\s+%ymm"),
+        ("x86-64-v4", THREE_SIGN_PACK, r"vcmp\w+\s.*%zmm.*%k"),
+        ("arm64", THREE_SIGN_PACK, r"fcmg[te]\s+v\d+\.4s"),
         ("x86-64-v3", TERNARY_PACK, r"vpmovmskb\s+%ymm"),
         ("arm64", TERNARY_PACK, r"fcmg[te]\s+v\d+\.4s"),
     ],

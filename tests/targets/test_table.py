@@ -10,6 +10,7 @@ import pytest
 from bnn_deploy.errors import CompileError
 from bnn_deploy.targets.kernels.specification import (
     ConvolutionSpecification,
+    MultiSignPackSpecification,
     SignPackSpecification,
     TernaryPackSpecification,
 )
@@ -22,7 +23,7 @@ GRAMMAR = re.compile(
     r"|binary_conv2d_chain\d+x[24]_p\d+"
     r"|binary_conv2d_tree\d+x\d+_p\d+v\d+"
     r"|(binary|ternary)_depthwise_conv2d(_tap)?_u32x\d+"
-    r"|(sign|ternary)_pack_(x86_64|arm64)"
+    r"|(sign|ternary|ternary_sign)_pack(_many)?_(x86_64|arm64)"
 )
 
 
@@ -52,6 +53,15 @@ def test_selection(name: str, kernel: str) -> None:
     """A target gets a kernel for other vectors than its own."""
     layer = ConvolutionSpecification(1, 28, 28, 256, 256, (3, 3), (1, 1), (1, 1, 1, 1))
     assert select_kernel(layer, get_target(name)).name == kernel
+
+
+@pytest.mark.parametrize(("zero", "values"), [(-1, ""), (0, "ternary_"), (1, "")])
+def test_signs_of_three_values_have_a_name_of_their_own(zero: int, values: str) -> None:
+    """Two kernels that make different words have one name in profiles."""
+    sizes, target = (1, 4, 4, 32), get_target("arm64")
+    assert select_kernel(SignPackSpecification(*sizes, zero=zero), target).name == f"{values}sign_pack_arm64"
+    many = MultiSignPackSpecification(*sizes, 2, zero)
+    assert select_kernel(many, target).name == f"{values}sign_pack_many_arm64"
 
 
 def test_register_tiles_stay_on_the_stack() -> None:
@@ -100,5 +110,5 @@ def test_impossible_thresholds_are_refused(shape: tuple[int, int, int, int]) -> 
     """A threshold that does not broadcast is read out of bounds."""
     with pytest.raises(CompileError, match="sign_pack takes a threshold of shape"):
         SignPackSpecification(3, 4, 4, 32, shape)
-    with pytest.raises(CompileError, match="found zero=0"):
-        SignPackSpecification(3, 4, 4, 32, zero=0)
+    with pytest.raises(CompileError, match="found zero=2"):
+        SignPackSpecification(3, 4, 4, 32, zero=2)

@@ -81,13 +81,31 @@ def three_valued(emit: Callable, x: relax.Expr) -> relax.Expr:
     return relax.op.add(emit(layer(words, pointwise, 2)), emit(layer(words, tall, 3)))
 
 
+def three_valued_signs(emit: Callable, x: relax.Expr) -> relax.Expr:
+    """The same, of signs that are 0 at a threshold."""
+    pointwise, tall = (
+        geometry(32, g.kernel_shape, pads=g.pads, group=g.group, ternary=1, channels_last=1) for g in (POINTWISE, TALL)
+    )
+    x = residual(emit, x, POINTWISE, 1)
+    words, others = (emit(call("bnn.sign_pack", [x, constant([t])], {"zero": 0})) for t in (0.0, 1.0))
+    return relax.op.add(emit(layer(words, pointwise, 2)), emit(layer(others, tall, 3)))
+
+
 def channel_slices(emit: Callable, x: relax.Expr) -> relax.Expr:
     x = residual(emit, x, POINTWISE, 1)
     low, high = (emit(relax.op.strided_slice(x, [3], [b], [b + 16], [1])) for b in (0, 16))
     return relax.op.concat([high, emit(relax.op.add(low, high))], axis=3)
 
 
-NETWORKS = [two_layers, pooled_shortcut, threshold_of_the_image, tall_and_wide, three_valued, channel_slices]
+NETWORKS = [
+    two_layers,
+    pooled_shortcut,
+    threshold_of_the_image,
+    tall_and_wide,
+    three_valued,
+    three_valued_signs,
+    channel_slices,
+]
 
 
 def staged(body: Callable, shape: tuple[int, ...] = (1, 8, 4, 32)) -> StagedNetwork:

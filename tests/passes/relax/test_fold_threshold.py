@@ -99,9 +99,11 @@ SMALLEST = float(np.float32(1e-45))
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(FLOATS, FINITE), min_size=1, max_size=20), st.sampled_from([-1, 1]), st.booleans())
+@given(st.lists(st.tuples(FLOATS, FINITE), min_size=1, max_size=20), st.sampled_from([-1, 0, 1]), st.booleans())
 @example([(-0.0, 0.0), (0.0, -0.0), (-0.0, -0.0), (0.0, 0.0)], -1, False)
 @example([(-0.0, 0.0), (0.0, -0.0), (-0.0, -0.0), (0.0, 0.0)], 1, True)
+@example([(-0.0, 0.0), (0.0, -0.0), (SMALLEST, -SMALLEST), (-SMALLEST, SMALLEST), (float("nan"), 0.5)], 0, False)
+@example([(-0.0, 0.0), (0.0, -0.0), (SMALLEST, SMALLEST), (1e-45, 3e-45), (float("inf"), 3.4e38)], 0, True)
 @example([(SMALLEST, -SMALLEST), (-SMALLEST, SMALLEST), (2 * SMALLEST, -SMALLEST), (0.0, SMALLEST)], -1, False)
 @example([(1.5, -1.5), (-1.5, 1.5), (float("nan"), 1.0), (float("inf"), -1.0), (-float("inf"), 1.0)], 1, False)
 @example([(3.4e38, 3.4e38), (-3.4e38, -3.4e38), (1.0, -float(np.nextafter(np.float32(1), np.float32(2))))], -1, False)

@@ -87,7 +87,14 @@ def many_signs(emit: Callable, x: relax.Expr) -> relax.Expr:
     return relax.op.add(emit(relax.op.add(layers[0], layers[1])), layers[2])
 
 
-NETWORKS = [residual, three_branches, tiled_shortcut, averaged_shortcut, many_signs]
+def signs_of_both_kinds(emit: Callable, x: relax.Expr) -> relax.Expr:
+    """Signs of two and of three values of one result, the latter first."""
+    y = emit(relax.op.add(layer(emit, pack(emit, x)), x))
+    three = layer(emit, pack(emit, y, 1.0, 0), geometry(CHANNELS, ternary=1, channels_last=1))
+    return relax.op.add(three, layer(emit, pack(emit, y, 1.0)))
+
+
+NETWORKS = [residual, three_branches, tiled_shortcut, averaged_shortcut, many_signs, signs_of_both_kinds]
 
 
 @pytest.mark.parametrize("target", RUNNABLE, ids=lambda target: target.name)
@@ -109,6 +116,8 @@ def test_nothing_stands_between_two_layers() -> None:
     """Breaks: floats between binary layers are written, read and written again by kernels of their own."""
     assert kinds(residual) == ["pack", "binary", "binary"]
     assert kinds(many_signs) == ["pack", "binary", "binary", "binary", "binary"]
+    # Three values are packed by a kernel of their own, from floats that are stored for it.
+    assert sorted(kinds(signs_of_both_kinds)) == ["binary", "binary", "binary", "pack", "pack"]
     # AVX2's tile has 8 channels, a quarter of a word.
     assert kinds(residual, AVX2) == ["pack", "binary", "pack", "binary"]
 

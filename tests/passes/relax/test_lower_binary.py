@@ -46,6 +46,17 @@ def networks() -> dict[str, tvm.IRModule]:
         "conv": build([shape], conv(sign, same)),
         "strided, uneven padding": build([shape], conv(sign, geometry(33, (2, 3), (2, 1), (0, 2, 1, 0)))),
         "threshold, zero is +1": build([shape], conv(lambda x: sign(x, threshold, 1), same)),
+        "zero is 0": build([shape], conv(lambda x: sign(x, 0.0, 0), same)),
+        "threshold, zero is 0": build([shape], conv(lambda x: sign(x, threshold, 0), same)),
+        "zero is 0, linear of tokens": build([(2, 3, 40)], lambda emit, x: linear(emit(sign(x, 0.5, 0)), 40, 6)),
+        "zero is 0, linear": build([(3, 40)], lambda emit, x: linear(emit(sign(x, 0.0, 0)), 40, 6)),
+        "zero is 0, linear of five axes": build(
+            [(2, 3, 2, 2, 40)], lambda emit, x: linear(emit(sign(x, 0.0, 0)), 40, 6)
+        ),
+        "zero is 0, threshold per image": build(
+            [(2, 33, 5, 4), (2, 33, 1, 1)], lambda emit, x, t: convolution(emit(sign(x, t, 0)), 7, geometry(33))
+        ),
+        "float signs, zero is 0": build([shape], lambda emit, x: emit(sign(x, threshold, 0))),
         "ternary": build([shape], conv(ternary, same)),
         "tap scales": build([shape], conv(sign, geometry(33, (1, 3), pads=(0, 1, 0, 1)), name="bnn.tap_scaled_conv2d")),
         "ternary tap scales": build([shape], conv(ternary, same, name="bnn.tap_scaled_conv2d")),
@@ -71,7 +82,7 @@ def test_kernels_compute_what_the_operators_mean(name: str) -> None:
     # Halves and quarters: all sums are exact, so both agree bit for bit.
     inputs = [random.integers(-4, 5, shape).astype("float32") / 4 for shape in shapes]
     inputs[0].flat[:4] = [0.0, -0.0, np.nan, 0.5]
-    if name == "threshold per image":
+    if name.endswith("threshold per image"):
         inputs[0].flat[4:10] = inputs[1].flat[0]
     with np.errstate(invalid="ignore"):
         expected = evaluate(module, *inputs)

@@ -35,13 +35,14 @@ def image() -> np.ndarray:
     return np.random.default_rng(0).integers(-3, 4, SHAPE) / 2
 
 
-@pytest.mark.parametrize("zero", [-1, 1])
+@pytest.mark.parametrize("zero", [-1, 0, 1])
 def test_thresholds_of_one_tensor_are_merged(zero: int) -> None:
     """Breaks: a plane gets the threshold of another one, or the sign at its threshold is lost."""
     vector = np.linspace(-1, 1, 40).reshape(1, 1, 1, 40).round(1)
 
     def body(emit: object, x: relax.Expr) -> relax.Expr:
-        return summed(emit, [signs(emit, x, [0.5], zero), signs(emit, x, vector, zero), signs(emit, x, -0.5, zero)])
+        words = [signs(emit, x, threshold, zero) for threshold in ([0.5], vector, -0.5)]
+        return summed(emit, words, LAYER if zero else TERNARY)
 
     before = build([SHAPE], body)
     after = merge_packs(before)
@@ -85,10 +86,12 @@ def test_others_stay() -> None:
         y = emit(relax.op.multiply(x, constant([2.0])))
         mean = emit(relax.op.mean(x, [1, 2], keepdims=True))
         words = [signs(emit, x, [0.5]), signs(emit, y, [0.5]), signs(emit, x, [0.5], 1), signs(emit, x, mean)]
-        return summed(emit, words)
+        three = [signs(emit, x, [0.5], 0), emit(call("bnn.ternary_pack", [x]))]
+        return relax.op.add(summed(emit, words), summed(emit, three, TERNARY))
 
     before = build([SHAPE], body)
-    assert operators(merge_packs(before)).count("bnn.sign_pack") == 4
+    assert operators(merge_packs(before)) == operators(before)
+    assert operators(before).count("bnn.sign_pack") == 5
 
 
 def test_reports_name_every_layer() -> None:

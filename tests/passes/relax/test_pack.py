@@ -9,6 +9,7 @@ from tvm import relax
 
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.relax.pack import pack
+from bnn_deploy.passes.relax.rewriter import main_bindings
 from bnn_deploy.relax_operators import call
 from tests.passes.evaluate import evaluate
 from tests.passes.networks import (
@@ -25,6 +26,12 @@ from tests.passes.networks import (
 )
 
 EVERYTHING = 2**63 - 1
+# What makes words -> (float operator, its pack, whether it has three values)
+KINDS = {
+    "sign": (lambda x: sign(x), "bnn.sign_pack", False),
+    "ternary": (lambda x: ternary(x), "bnn.ternary_pack", True),
+    "sign that is 0 at its threshold": (lambda x: sign(x, 0.5, 0), "bnn.sign_pack", True),
+}
 
 
 def image(channels: int) -> tuple[int, ...]:
@@ -52,6 +59,15 @@ def test_sign_and_layer_become_words(zero: int) -> None:
     before = build([image(48)], lambda emit, x: float_layer(emit(sign(x, threshold, zero)), 48))
     expected = build([image(48)], lambda emit, x: packed_layer(emit(sign_pack(x, threshold, zero)), 48))
     tvm.ir.assert_structural_equal(pack(before), expected)
+
+
+def test_sign_of_three_values_and_layer_become_two_planes() -> None:
+    """Breaks: the zeros of a sign become -1 or +1, or the layer reads one plane."""
+    threshold = constant(np.arange(48.0).reshape(1, 1, 1, 48))
+    before = build([image(48)], lambda emit, x: float_layer(emit(sign(x, threshold, 0)), 48))
+    expected = build([image(48)], lambda emit, x: packed_layer(emit(sign_pack(x, threshold, 0)), 48, three=1))
+    tvm.ir.assert_structural_equal(pack(before), expected)
+    assert [int(extent) for extent in main_bindings(expected["main"])[0].var.ty.shape.values] == [1, 4, 2, 5, 2]
 
 
 def test_ternary_and_layer_become_two_planes() -> None:
@@ -117,20 +133,21 @@ WORD_MOVES = {
 }
 
 
-@pytest.mark.parametrize("three", [False, True], ids=["sign", "ternary"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", WORD_MOVES)
-def test_words_are_moved(name: str, three: bool) -> None:
+def test_words_are_moved(name: str, kind: str) -> None:
     """Breaks: rolls and splits of BiMLP move 32 times the bytes, or the wrong words or planes."""
     of_floats, _ = WORD_MOVES[name]
+    signs, words, _ = KINDS[kind]
 
     def body(emit: object, x: relax.Var) -> relax.Expr:
-        moved = emit(of_floats(emit(ternary(x) if three else sign(x))))
+        moved = emit(of_floats(emit(signs(x))))
         return float_layer(moved, int(moved.ty.shape.values[-1]))
 
     before = build([image(64)], body)
     after = pack(before)
     assert "bnn.sign" not in operators(after) and "bnn.ternary" not in operators(after)
-    assert operators(after)[0] == ("bnn.ternary_pack" if three else "bnn.sign_pack")
+    assert operators(after)[0] == words
     assert_same_function(before, after)
 
 
@@ -153,21 +170,23 @@ def test_moved_words_are_the_expected_ones(name: str) -> None:
         tvm.ir.assert_structural_equal(pack(build([image(64)], before)), build([image(64)], expected))
 
 
+@pytest.mark.parametrize("kind", [kind for kind, (_, _, three) in KINDS.items() if three])
 @pytest.mark.parametrize(
     "shape", [(3, 64), (2, 3, 64), (2, 3, 4, 64), (2, 2, 3, 2, 64)], ids=lambda shape: f"rank {len(shape)}"
 )
-def test_three_valued_words_of_any_rank_are_moved(shape: tuple[int, ...]) -> None:
+def test_three_valued_words_of_any_rank_are_moved(shape: tuple[int, ...], kind: str) -> None:
     """Breaks: an axis before or after that of the planes is taken for another one."""
+    signs, packed, _ = KINDS[kind]
 
     def body(emit: object, x: relax.Var) -> relax.Expr:
-        words = emit(ternary(x))
+        words = emit(signs(x))
         for axis in range(len(shape) - 1):
             words = emit(roll(words, axis, 1, shape[axis]))
         return linear(emit(take(words, -1, 32, 64)), 32, 5)
 
     before = build([shape], body)
     after = pack(before)
-    assert "bnn.ternary" not in operators(after) and operators(after)[0] == "bnn.ternary_pack"
+    assert not {"bnn.ternary", "bnn.sign"} & set(operators(after)) and operators(after)[0] == packed
     assert_same_function(before, after)
 
 
@@ -200,19 +219,20 @@ CUTS = {
 }
 
 
-@pytest.mark.parametrize("three", [False, True], ids=["sign", "ternary"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", CUTS)
-def test_where_a_word_would_be_cut_floats_are_moved(name: str, three: bool) -> None:
-    """Breaks: channels end up at other bits of their word, or zeros of a ternary become -1."""
+def test_where_a_word_would_be_cut_floats_are_moved(name: str, kind: str) -> None:
+    """Breaks: channels end up at other bits of their word, or zeros become -1."""
     channels, movement = CUTS[name]
+    signs, _, three = KINDS[kind]
 
     def body(emit: object, x: relax.Var) -> relax.Expr:
-        moved = emit(movement(emit(ternary(x) if three else sign(x))))
+        moved = emit(movement(emit(signs(x))))
         return float_layer(moved, int(moved.ty.shape.values[-1]))
 
     before = build([image(channels)], body)
     after = pack(before)
-    assert operators(after)[0] == ("bnn.ternary" if three else "bnn.sign")
+    assert operators(after)[0] == ("bnn.ternary" if kind == "ternary" else "bnn.sign")
     assert operators(after)[-2:] == ["bnn.ternary_pack" if three else "bnn.sign_pack", "bnn.packed_conv2d"]
     assert_same_function(before, after)
 
@@ -232,16 +252,17 @@ def test_slices_up_to_a_part_word_keep_it(begin: int, end: int) -> None:
 
 
 @pytest.mark.parametrize("channels", [12, 32])
-def test_signs_and_ternaries_concatenate(channels: int) -> None:
-    """Breaks: one plane is concatenated with two, or the zeros of the ternary half are lost."""
+@pytest.mark.parametrize("kind", [kind for kind, (_, _, three) in KINDS.items() if three])
+def test_signs_and_three_values_concatenate(channels: int, kind: str) -> None:
+    """Breaks: one plane is concatenated with two, or the zeros of the three-valued half are lost."""
 
     def body(emit: object, x: relax.Var) -> relax.Expr:
-        both = emit(relax.op.concat([emit(sign(x)), emit(ternary(x))], axis=3))
+        both = emit(relax.op.concat([emit(sign(x)), emit(KINDS[kind][0](x))], axis=3))
         return float_layer(both, 2 * channels)
 
     before = build([image(channels)], body)
     after = pack(before)
-    assert operators(after)[-1] == "bnn.packed_conv2d" and "bnn.ternary_pack" in operators(after)
+    assert operators(after)[-2:] == ["bnn.ternary_pack", "bnn.packed_conv2d"]
     assert_same_function(before, after)
 
 
