@@ -6,8 +6,8 @@ Before (graph), asked for the input ``m`` of a layer::
 After: one ``FoundActivation``, of the value ``a`` (``Mul`` keeps it a multiple of signs, but is no part of it), computed from x
 as Sign(x, 0).
 
-The nearest source is tried first, and the nearest that is proved is taken; but where a step or a bound makes that source, what
-is behind it may be binarised more simply (``Sign(Relu(x))`` as ``x > 0``), so the search goes on.
+The nearest source that is proved is taken; but where there are steps or bounds further back, what is behind them may be
+binarised more simply (``Sign(Relu(x))`` as ``x > 0``), and a source behind them that is proved is taken instead.
 
 Not handled: sums of several activations.
 """
@@ -25,8 +25,10 @@ from bnn_deploy.passes.onnx.one_variable import Candidate, candidates
 from bnn_deploy.passes.onnx.step_function import StepFunction, Unproved, prove, prove_around
 
 PASSED = DATA_MOVEMENT | {"MaxPool", "Pad"}
+# Scalings looked behind for one layer.
+_MOST_VALUES = 64
 AFFINE = ("Add", "Div", "Mul", "Sub")
-# A source that one of these makes is not the end: what is behind it may be binarised more simply, Sign(Relu(y)) as y > 0.
+# Operators that are better left behind, as part of the binarisation.
 _OPENED = frozenset({"Cast", "Ceil", "Clip", "Floor", "Max", "Min", "Relu", "Round", "Sign", "Where"})
 
 
@@ -47,17 +49,23 @@ class FoundActivation:
 
 
 def activations_behind(value: ir.Value, order: dict[ir.Node, int]) -> Iterator[FoundActivation]:
-    """The binarisations behind ``value``, seen through data movement and through scaling that is no part of them."""
-    for source in sources_through(value, PASSED):
-        result = _proved(source, order)
-        if result is not None:
-            yield result
-            continue
-        node = source.producer()
-        if node is not None and is_standard(node, *AFFINE):
-            inner = computed_operands(node)
-            if len(inner) == 1:
-                yield from activations_behind(inner[0], order)
+    """The binary activations behind ``value``, seen through data movement and through scaling that is no part of them.
+
+    Args:
+        order: see ``one_variable.positions``.
+    """
+    pending, seen = [value], {value}
+    while pending and len(seen) <= _MOST_VALUES:
+        for source in sources_through(pending.pop(), PASSED):
+            found = _proved(source, order)
+            if found is not None:
+                yield found
+                continue
+            node = source.producer()
+            inner = computed_operands(node) if node is not None and is_standard(node, *AFFINE) else []
+            if len(inner) == 1 and inner[0] not in seen:
+                seen.add(inner[0])
+                pending.append(inner[0])
 
 
 def computed_operands(node: ir.Node) -> list[ir.Value]:
@@ -73,13 +81,16 @@ def step_function_of(candidate: Candidate) -> StepFunction | Unproved:
 def _proved(value: ir.Value, order: dict[ir.Node, int]) -> FoundActivation | None:
     best: FoundActivation | None = None
     for candidate in candidates(value, order):
+        if best is not None and not _opened(candidate) - _opened(best.candidate):
+            continue
         function = step_function_of(candidate)
         if isinstance(function, StepFunction):
             numbers = {float(number[0]) for number in candidate.expression.constant_values()}
             choice = binarisation_of(function, numbers)
             if isinstance(choice, Binarisation):
                 best = FoundActivation(value, candidate, function.everywhere, choice)
-        maker = candidate.source.producer()
-        if best is not None and (maker is None or maker.op_type not in _OPENED):
-            break
     return best
+
+
+def _opened(candidate: Candidate) -> set[ir.Node]:
+    return {node for node in candidate.nodes if node.op_type in _OPENED}

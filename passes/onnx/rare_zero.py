@@ -120,7 +120,7 @@ class _Walk:
     def batch_normalization(self, node: ir.Node, numbers: np.ndarray) -> bool:
         """``(x - mean) / sqrt(variance + epsilon) * scale + bias``; a channel of scale 0 is its bias everywhere."""
         arrays = [constant_of(_input(node, index)) for index in range(1, 5)]
-        if any(array is None for array in arrays):
+        if any(array is None for array in arrays) or len({array.shape for array in arrays if array is not None}) > 1:
             return self._unknown(_called(node), np.zeros(1))
         scale, bias, mean, variance = (array.astype(np.float64) for array in arrays if array is not None)
         live = scale != 0
@@ -135,11 +135,9 @@ class _Walk:
         """Statistics of the value itself make any exact number an accident, but where the scale is 0."""
         scale = constant_of(_input(node, 1))
         bias = constant_of(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(1)
-        if scale is None or bias is None:
+        if scale is None or bias is None or bias.shape not in (scale.shape, (1,)):
             return self._unknown(_called(node), np.zeros(1))
-        flat = np.broadcast_to(bias, np.broadcast_shapes(bias.shape, scale.shape))[
-            np.broadcast_to(scale == 0, scale.shape)
-        ]
+        flat = np.broadcast_to(bias, scale.shape)[scale == 0]
         if np.isin(numbers, flat).any():
             return self._answer(False, f"{_called(node)} is it in a whole channel, whose scale is 0")
         return self._answer(True, f"it comes from {_called(node)}")
