@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from bnn_deploy.errors import ModelFileError, message_lines
@@ -111,12 +112,25 @@ def _parse(path: Path, content: bytes) -> ModelProto:
         raise ModelFileError(
             f"{path} is not an ONNX model, or is truncated or damaged; copy or export it again."
         ) from error
+    if not _texts_are_text(model):
+        raise ModelFileError(f"{path} has names that are no text (UTF-8): it is damaged; copy or export it again.")
     if not model.graph.node:
         kind = "a text file" if _looks_like_text(content) else "a file without a graph"
         raise ModelFileError(f"{path} is {kind}, not an ONNX model; give the file that export wrote.")
     if not model.graph.input or not model.graph.output:
         raise ModelFileError(f"{path} holds a graph without inputs or outputs; copy or export it again.")
     return model
+
+
+def _texts_are_text(message: Message) -> bool:
+    """Whether all that should be text is UTF-8; protobuf does not mind, and gives bytes instead of str."""
+    for field, value in message.ListFields():
+        values = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
+        if field.type == FieldDescriptor.TYPE_STRING and not all(isinstance(text, str) for text in values):
+            return False
+        if field.type == FieldDescriptor.TYPE_MESSAGE and not all(_texts_are_text(item) for item in values):
+            return False
+    return True
 
 
 def _looks_like_text(content: bytes) -> bool:

@@ -84,6 +84,8 @@ def test_a_good_file_loads(tmp_path: Path) -> None:
         (good_model().SerializeToString()[:-100], "truncated or damaged|is not valid ONNX"),
         (good_model().SerializeToString()[:100], "truncated or damaged"),
         (onnx.ModelProto(ir_version=10).SerializeToString(), "without a graph"),
+        (good_model().SerializeToString().replace(b"layer.1/Mul", b"layer\xff1/Mul"), "names that are no text"),
+        (good_model().SerializeToString().replace(b"threshold", b"\xffhreshold"), "names that are no text"),
     ],
 )
 def test_what_is_no_model(content: bytes, message: str, tmp_path: Path) -> None:
