@@ -1,0 +1,88 @@
+"""Write the nodes that take the place of one node, under its name and with its metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from bnn_deploy.ops.operator import DOMAIN
+from bnn_deploy.passes.onnx.graph import layer_name, new_constant
+
+
+class NodeWriter:
+    """Puts nodes just before ``old``; the last call is ``replace``.
+
+    The main node is called as ``old`` is, the others ``old``, slash, operator and number, copies as their originals: names
+    are made unique, and those of PyTorch modules, at the end (``name_modules``), from the metadata that all nodes take over.
+    """
+
+    def __init__(self, graph: ir.Graph, old: ir.Node) -> None:
+        self.graph = graph
+        self.old = old
+        self.name = layer_name(old)
+        self._count = 0
+
+    def constant(self, name: str, array: np.ndarray | np.generic) -> ir.Value:
+        """An initializer, of a numpy number too; float64 becomes float32, rounded once."""
+        array = np.asarray(array)
+        return new_constant(self.graph, name, array.astype(np.float32) if array.dtype == np.float64 else array)
+
+    def write(
+        self,
+        operator: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, Any] | None = None,
+        shape: Sequence[Any] | None = None,
+        ours: bool = False,
+        name: str | None = None,
+    ) -> ir.Value:
+        """One node with one float32 output of ``shape`` (None: unknown); ``ours`` is of the domain ``bnn_deploy``."""
+        self._count += 1
+        output = ir.Value(
+            name=f"{self.old.outputs[0].name}/{operator}_{self._count}",
+            shape=None if shape is None else ir.Shape(shape),
+            type=ir.TensorType(ir.DataType.FLOAT),
+        )
+        node = ir.node(
+            operator,
+            inputs,
+            dict(attributes or {}),
+            domain=DOMAIN if ours else "",
+            outputs=[output],
+            name=name or f"{self.name}/{operator}_{self._count}",
+            metadata_props=dict(self.old.metadata_props),
+        )
+        self.old.prepend(node)
+        return output
+
+    def copy(self, node: ir.Node, inputs: Sequence[ir.Value | None], shape: Sequence[Any] | None = None) -> ir.Node:
+        """``node`` once more, with its name and metadata but other inputs; it has one output, of ``shape``."""
+        self._count += 1
+        output = ir.Value(
+            name=f"{self.old.outputs[0].name}/{node.op_type}_{self._count}",
+            shape=None if shape is None else ir.Shape(shape),
+            type=node.outputs[0].type,
+        )
+        copied = ir.Node(
+            node.domain,
+            node.op_type,
+            inputs,
+            node.attributes.values(),
+            outputs=[output],
+            name=node.name,
+            metadata_props=dict(node.metadata_props),
+        )
+        self.old.prepend(copied)
+        return copied
+
+    def replace(self, new: ir.Value) -> None:
+        """Everyone reads ``new`` instead of the first output of ``old``, which goes; the value keeps its name."""
+        value = self.old.outputs[0]
+        name = value.name
+        value.replace_all_uses_with(new, replace_graph_outputs=True)
+        self.graph.remove(self.old, safe=True)
+        value.name = f"{name}/replaced"
+        new.name = name
