@@ -58,6 +58,8 @@ def test_wrong_mask_is_declined() -> None:
         ([], [("Relu", 0)], "many values"),
         ([-1e-30, 1e-30], [("Clip", 0, 1, 2)], "not be proved"),
         ([0.3], [("Sign", 0), ("Mul", 2, 1), ("Sub", 3, 0), ("Add", 4, 0)], "proved"),
+        # 4x passes 2**24, where (1 - 4x) + 4x is no longer 1.
+        ([4], [("Sign", 0), ("Mul", 0, 1), ("Sub", 2, 3), ("Add", 4, 3)], "proved"),
         ([1, 0], [("Div", 1, 0), ("Greater", 3, 2), ("Cast", 4, "float32")], "no finite value at 0"),
         ([], [("Sign", 0), ("Sub", 1, 0), ("Sub", 2, 0)], "values"),
         ([0], [("Greater", 0, 1)], "element type bool"),
