@@ -19,7 +19,7 @@ from torch import nn
 
 from bnn_deploy.errors import ModelFileError
 from bnn_deploy.models.calibration import CalibrationReport, calibration_metadata, seeded_model
-from bnn_deploy.models.checkpoint import load_checkpoint
+from bnn_deploy.models.checkpoint import CheckpointReport, ZeroWeights, load_checkpoint
 from bnn_deploy.models.registry import build_model, find_spec, input_shape
 
 PREFIX = "bnn_deploy."
@@ -36,12 +36,14 @@ class BuiltModel:
         input_shape: (channels, height, width).
         metadata: for the ONNX file.
         calibration: margins of seeded weights; None for weights from a file.
+        checkpoint: what was found in the file of weights; None for seeded ones.
     """
 
     module: nn.Module
     input_shape: tuple[int, int, int]
     metadata: dict[str, str]
     calibration: CalibrationReport | None
+    checkpoint: CheckpointReport | None
 
 
 def build(
@@ -52,8 +54,11 @@ def build(
     input_size: int | None = None,
     seed: int = 0,
     weights: Path | None = None,
+    zero_weights: ZeroWeights = "error",
 ) -> BuiltModel:
     """Build a model of ``models.registry`` with the weights of a checkpoint, or with seeded, calibrated random ones.
+
+    ``zero_weights`` says what becomes of a checkpoint's binary weights that are exactly 0: see ``load_checkpoint``.
 
     Raises:
         InputError: an unknown name or variant, or sizes that the model cannot have.
@@ -61,7 +66,7 @@ def build(
     """
     spec = find_spec(name)
     shape = input_shape(name, input_size)
-    calibration = None
+    calibration, checkpoint = None, None
     if weights is None:
         with _one_thread():
             module, calibration = seeded_model(
@@ -69,7 +74,7 @@ def build(
             )
     else:
         module = build_model(name, variant=variant, num_classes=num_classes, input_size=input_size)
-        load_checkpoint(module, weights)
+        checkpoint = load_checkpoint(module, weights, zero_weights)
     metadata = {
         "model": name,
         "variant": variant or (spec.variants[0] if spec.variants else ""),
@@ -80,7 +85,7 @@ def build(
     }
     if weights is None:
         metadata["calibration"] = calibration_metadata(seed, CALIBRATION_SAMPLES, shape)
-    return BuiltModel(module, shape, {PREFIX + key: value for key, value in metadata.items()}, calibration)
+    return BuiltModel(module, shape, {PREFIX + key: value for key, value in metadata.items()}, calibration, checkpoint)
 
 
 def rebuild(
@@ -123,6 +128,8 @@ def rebuild(
         input_size=input_size,
         seed=0 if calibration is None else calibration.seed,
         weights=weights,
+        # The choice was made at export; the hash says whether these are the same weights.
+        zero_weights="-1",
     )
     if built.metadata[PREFIX + "weights_sha256"] == _required(metadata, "weights_sha256", source):
         return built

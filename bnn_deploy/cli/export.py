@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from bnn_deploy.cli.options import FILE, format_option, note, print_result, size_text
 from bnn_deploy.progress import status_line
+
+if TYPE_CHECKING:
+    from bnn_deploy.models.checkpoint import CheckpointReport
 
 # The keys of models.registry.MODELS, which would import torch; a test compares them.
 MODEL_NAMES = (
@@ -38,7 +42,19 @@ class BatchSize(click.ParamType):
 @click.command("export", short_help="Write a PyTorch model of this package as ONNX.")
 @click.argument("model", type=click.Choice(MODEL_NAMES), metavar="MODEL")
 @click.option("-o", "--output", type=FILE, required=True, metavar="X.onnx", help="File to write.")
-@click.option("--weights", type=FILE, metavar="FILE", help="Trained weights: a state dict (.pt, .pth, .safetensors).")
+@click.option(
+    "--weights",
+    type=FILE,
+    metavar="FILE",
+    help="Trained weights: PyTorch (.pt, .pth), .safetensors, MindSpore .ckpt or .npz.",
+)
+@click.option(
+    "--zero-weights",
+    type=click.Choice(["error", "-1"]),
+    default="error",
+    show_default=True,
+    help="What becomes of binary weights in FILE that are exactly 0.",
+)
 @click.option("--variant", type=click.Choice(["paper", "released"]), help="BiMLP only; the default is paper.")
 @click.option("--num-classes", type=click.IntRange(1), metavar="N", help="The default is the model's own.")
 @click.option(
@@ -58,6 +74,7 @@ def export_command(
     model: str,
     output: Path,
     weights: Path | None,
+    zero_weights: Literal["error", "-1"],
     variant: str | None,
     num_classes: int | None,
     input_size: int | None,
@@ -81,7 +98,13 @@ def export_command(
 
         progress(f"building {model}")
         built = build(
-            model, variant=variant, num_classes=num_classes, input_size=input_size, seed=seed, weights=weights
+            model,
+            variant=variant,
+            num_classes=num_classes,
+            input_size=input_size,
+            seed=seed,
+            weights=weights,
+            zero_weights=zero_weights,
         )
         progress(f"exporting {model} to {output}")
         export_model(
@@ -98,8 +121,15 @@ def export_command(
         "input_shape": list(built.input_shape),
         "batch": batch,
         "weights": built.metadata["bnn_deploy.weights"],
+        "zero_weights": {},
+        "ignored": [],
         "margin": None,
     }
+    if built.checkpoint is not None:
+        result["zero_weights"] = built.checkpoint.zero_weights
+        result["ignored"] = list(built.checkpoint.ignored)
+        for sentence in _checkpoint_notes(built.checkpoint, built.metadata["bnn_deploy.variant"], variant):
+            note(sentence)
     if built.calibration is not None:
         smallest = built.calibration.smallest
         result["margin"] = {"layer": smallest.name, "relative": smallest.relative, "absolute": smallest.absolute}
@@ -114,3 +144,21 @@ def export_command(
         output_format,
         lambda: f"{output}: {model}, input {shape}, batch {batch}, {size_text(output.stat().st_size)}",
     )
+
+
+def _checkpoint_notes(checkpoint: CheckpointReport, built_variant: str, asked_variant: str | None) -> list[str]:
+    """What the user should be told about the weights of a file."""
+    notes = []
+    if checkpoint.zero_weights:
+        layers = ", ".join(f"{count} in {name}" for name, count in checkpoint.zero_weights.items())
+        notes.append(f"binary weights that are exactly 0 were taken as -1: {layers}.")
+    if checkpoint.ignored:
+        shown = ", ".join(checkpoint.ignored[:8])
+        rest = f" and {len(checkpoint.ignored) - 8} more" if len(checkpoint.ignored) > 8 else ""
+        notes.append(f"the file holds more than weights, which was not used: {shown}{rest}.")
+    if checkpoint.from_mindspore and built_variant == "paper" and asked_variant is None:
+        notes.append(
+            "the weights have MindSpore's names, and the published ones belong to the released code, which computes "
+            "otherwise than the paper; --variant released builds that, --variant paper silences this note."
+        )
+    return notes
