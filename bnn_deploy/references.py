@@ -1,8 +1,11 @@
-"""What a bundle is compared with: its ONNX file in onnxruntime, or the PyTorch model that was exported."""
+"""What a bundle is compared with: its ONNX file in onnxruntime, or the PyTorch model that was exported.
+
+A file from elsewhere is run as it is, not as what the front end makes of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -10,10 +13,14 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
+from bnn_deploy import foreign_model
 from bnn_deploy.datasets import Batch, Dataset, random_inputs
 from bnn_deploy.errors import InputError, ToolError, message_lines
-from bnn_deploy.onnx_file import load_onnx, require_binary
+from bnn_deploy.import_report import ActivationReport
+from bnn_deploy.onnx_file import require_binary
+from bnn_deploy.ops.registry import DOMAIN
 from bnn_deploy.recipe import Calibration, calibration_of, rebuild
+from bnn_deploy.zero_count import ZeroCounter, probes_of
 
 REFERENCES = ("onnxruntime", "torch")
 DEFAULT_RANDOM_SAMPLES = 16
@@ -24,11 +31,12 @@ class Reference:
     """A model to compare with.
 
     Attributes:
-        run: float32 (n, *input_shape) to float32 (n, classes); n must be a multiple of ``batch``.
+        run: float32 (n, *input_shape) to float32 (n, classes).
         input_shape: shape of one image.
         classes: number of logits.
-        batch: fixed batch size, 1 if any will do.
+        batch: fixed batch size, 1 if any will do; with other numbers of images the last batch is filled up.
         calibration: inputs on which the model keeps a margin from its thresholds, if they are known.
+        zeros: counts the values on thresholds while the model is run, if there are signs to watch.
     """
 
     run: Callable[[np.ndarray], np.ndarray]
@@ -36,6 +44,7 @@ class Reference:
     classes: int
     batch: int
     calibration: Calibration | None
+    zeros: ZeroCounter | None = None
 
     def default_dataset(self, samples: int | None) -> Dataset:
         """The calibration inputs if they are known, then seeded random inputs as far as ``samples`` asks for more."""
@@ -45,13 +54,16 @@ class Reference:
         return calibration_dataset(self.calibration, known if samples is None else samples)
 
 
-def open_reference(name: str, onnx_path: Path, weights: Path | None = None) -> Reference:
-    """Prepare the reference ``name`` for the exported model in ``onnx_path``.
+def open_reference(
+    name: str, onnx_path: Path, weights: Path | None = None, activations: Sequence[ActivationReport] = ()
+) -> Reference:
+    """Prepare the reference ``name`` for the model in ``onnx_path``.
 
     Args:
         name: one of ``REFERENCES``.
-        onnx_path: file written by export.
+        onnx_path: file written by export; for "onnxruntime", any file that was compiled.
         weights: the checkpoint it was exported with, for "torch".
+        activations: what the compiled model makes of the file's signs; onnxruntime counts the zeros where they differ.
 
     Raises:
         InputError: an unknown reference, or a model with several inputs or outputs.
@@ -62,13 +74,23 @@ def open_reference(name: str, onnx_path: Path, weights: Path | None = None) -> R
         raise InputError(f"Unknown reference {name!r}; choose one of: {', '.join(REFERENCES)}.")
     if name == "onnxruntime" and weights is not None:
         raise InputError("--weights is for --reference torch only: onnxruntime takes the weights from the ONNX file.")
-    model = load_onnx(onnx_path)
-    require_binary(model, onnx_path)
+    model = foreign_model.open_reference(onnx_path)
+    if any(node.domain == DOMAIN for node in model.graph.node):
+        require_binary(model, onnx_path)
     metadata = {item.key: item.value for item in model.metadata_props}
     batch, input_shape, classes = _shapes(model, onnx_path)
     calibration = calibration_of(metadata, onnx_path)
     if name == "onnxruntime":
-        return Reference(_onnxruntime(model, onnx_path), input_shape, classes, batch, calibration)
+        probes = probes_of(model, activations)
+        zeros = ZeroCounter(model, probes) if probes else None
+        run = _onnxruntime(model, onnx_path, batch, zeros)
+        if classes is None:
+            # Before there is anything to count: this image is not one of the user's.
+            blank = np.zeros((max(1, batch), *input_shape), np.float32)
+            classes = _onnxruntime(model, onnx_path, batch)(blank).reshape(len(blank), -1).shape[1]
+        return Reference(run, input_shape, classes, max(1, batch), calibration, zeros)
+    if classes is None:
+        raise InputError(f"{onnx_path}: does not say how many logits it has; export it again.")
     built = rebuild(metadata, weights, onnx_path, input_shape, classes)
     return Reference(_torch(built.module), input_shape, classes, 1, calibration)
 
@@ -91,29 +113,46 @@ def calibration_dataset(calibration: Calibration, samples: int) -> Dataset:
     return Dataset(f"{source}, then {beyond} {rest.source}", samples, False, chunks, rest.note)
 
 
-def _onnxruntime(model: ModelProto, path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def _onnxruntime(
+    model: ModelProto, path: Path, batch: int, zeros: ZeroCounter | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The model for any number of images; ``batch`` is the fixed size of its batches, 0 if it takes any."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: its warnings are about optimisations
+    content = (model if zeros is None else zeros.model).SerializeToString()
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
     except Exception as error:
         raise ToolError(
             f"{path}: onnxruntime cannot load it ({message_lines(error)[0]}); export the model again."
         ) from error
     name = session.get_inputs()[0].name
 
-    def run(images: np.ndarray) -> np.ndarray:
+    def run_one(images: np.ndarray) -> np.ndarray:
+        given = fill_batch(images, batch or len(images))
         try:
-            (output,) = session.run(None, {name: images})
+            output, *rest = session.run(None, {name: given})
         except Exception as error:
             raise ToolError(
                 f"{path}: onnxruntime cannot run it ({message_lines(error)[0]}); export the model again."
             ) from error
-        return np.asarray(output)
+        if zeros is not None:
+            zeros.add(rest, len(images), len(given))
+        return np.asarray(output)[: len(images)]
+
+    def run(images: np.ndarray) -> np.ndarray:
+        step = batch or len(images)
+        return np.concatenate([run_one(images[start : start + step]) for start in range(0, len(images), step)])
 
     return run
+
+
+def fill_batch(images: np.ndarray, unit: int) -> np.ndarray:
+    """``images`` and as many copies of the last one as make whole batches of ``unit``."""
+    # Images of a batch do not influence each other, so anything can fill it up.
+    return np.concatenate([images, np.repeat(images[-1:], -len(images) % unit, axis=0)])
 
 
 def _torch(module: Callable[..., object]) -> Callable[[np.ndarray], np.ndarray]:
@@ -126,8 +165,8 @@ def _torch(module: Callable[..., object]) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
-def _shapes(model: ModelProto, path: Path) -> tuple[int, tuple[int, ...], int]:
-    """(fixed batch or 1, shape of one image, number of logits) of a model with one input and one output."""
+def _shapes(model: ModelProto, path: Path) -> tuple[int, tuple[int, ...], int | None]:
+    """(fixed batch or 0, shape of one image, number of logits if the file says it), of one input and one output."""
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     if len(inputs) != 1 or len(model.graph.output) != 1:
@@ -135,16 +174,15 @@ def _shapes(model: ModelProto, path: Path) -> tuple[int, tuple[int, ...], int]:
             f"{path}: has {len(inputs)} inputs and {len(model.graph.output)} outputs; "
             "validate compares models with one image in and one row of logits out."
         )
-    batch, *image = _dimensions(inputs[0], path)
-    classes = prod(_dimensions(model.graph.output[0], path)[1:])
-    return max(1, batch), tuple(image), classes
-
-
-def _dimensions(value: ValueInfoProto, path: Path) -> list[int]:
-    """Dimensions, the first one 0 if it is free."""
-    dimensions = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
-    if len(dimensions) < 2 or min(dimensions[1:]) < 1 or dimensions[0] < 0:
+    batch, *image = _dimensions(inputs[0])
+    if not image or min(image) < 1 or batch < 0:
         raise InputError(
-            f"{path}: {value.name!r} needs a batch dimension and fixed sizes after it; export with a fixed image size."
+            f"{path}: {inputs[0].name!r} needs a batch dimension and fixed sizes after it; export with a fixed image size."
         )
-    return dimensions
+    _, *logits = _dimensions(model.graph.output[0])
+    return batch, tuple(image), prod(logits) if logits and min(logits) > 0 else None
+
+
+def _dimensions(value: ValueInfoProto) -> list[int]:
+    """Dimensions, 0 for those that are free; [0] if there is none."""
+    return [dimension.dim_value for dimension in value.type.tensor_type.shape.dim] or [0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import lcm, prod, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnn_deploy.datasets import Dataset, open_dataset
-from bnn_deploy.errors import InputError
+from bnn_deploy.errors import BundleError, InputError
+from bnn_deploy.import_report import ActivationReport
 from bnn_deploy.progress import ReportProgress, quiet
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class ValidationReport:
         bundle_top1: accuracy of the bundle, if the data has labels.
         reference, target, device, data: what was compared, where, and on what.
         warnings: one sentence each, what limits this result.
+        zero_activations: {"compared", "zeros", "layers": [{"name", "zeros", "bundle"}]}: how many of the values that the
+            reference binarised were exactly on their threshold, over all signs that the file makes 0 there and the bundle
+            -1 or +1; None if there is no such sign, or PyTorch is the reference.
     """
 
     top1_agreement: float
@@ -59,6 +63,7 @@ class ValidationReport:
     device: str
     data: str
     warnings: tuple[str, ...] = ()
+    zero_activations: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON."""
@@ -97,11 +102,13 @@ def validate(
         BundleError: the bundle does not fit the model or the device.
     """
     from bnn_deploy.devices import get_device
-    from bnn_deploy.references import open_reference
+    from bnn_deploy.references import fill_batch, open_reference
 
     chosen = get_device(device)
     progress(f"{onnx_path}: preparing the reference")
-    model = open_reference(reference, onnx_path, weights)
+    strangers = _check_origin(onnx_path, bundle)
+    activations = [] if strangers or reference != "onnxruntime" else _activations(onnx_path, bundle)
+    model = open_reference(reference, onnx_path, weights, activations)
     image_shape, classes = _common_shapes(model.input_shape, model.classes, bundle, onnx_path)
     dataset = open_dataset(data, image_shape, classes) if data is not None else model.default_dataset(samples)
     count = dataset.samples if samples is None else samples
@@ -110,20 +117,18 @@ def validate(
             f"{dataset.source}: holds {dataset.samples} images, fewer than --samples {count}; ask for fewer."
         )
     warnings = [dataset.note] if dataset.note else []
-    warnings += _check_origin(onnx_path, bundle)
+    warnings += strangers
 
-    unit = lcm(model.batch, bundle.batch)
-    comparison = compare(
-        dataset,
-        count,
-        _whole_batches(model.run, unit),
-        _whole_batches(lambda images: chosen.run(bundle, images, threads=threads), unit),
-        batch_size(image_shape, unit),
-        progress,
-    )
-    return comparison.report(
+    def run_bundle(images: np.ndarray) -> np.ndarray:
+        return chosen.run(bundle, fill_batch(images, bundle.batch), threads=threads)[: len(images)]
+
+    # Whole batches of both, so that only the last ones have to be filled up.
+    size = batch_size(image_shape, lcm(model.batch, bundle.batch))
+    comparison = compare(dataset, count, model.run, run_bundle, size, progress)
+    report = comparison.report(
         reference=reference, target=bundle.target, device=device, data=dataset.source, warnings=warnings
     )
+    return replace(report, zero_activations=None if model.zeros is None else model.zeros.to_dict())
 
 
 @dataclass
@@ -212,19 +217,6 @@ def batch_size(image_shape: tuple[int, ...], unit: int) -> int:
     return max(1, wanted // unit) * unit
 
 
-def _whole_batches(run: Run, unit: int) -> Run:
-    """``run`` for any number of images, where itself it takes only multiples of ``unit``."""
-
-    def padded(images: np.ndarray) -> np.ndarray:
-        missing = -len(images) % unit
-        if not missing:
-            return run(images)
-        # Images of a batch do not influence each other, so anything can fill it up.
-        return run(np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]))[: len(images)]
-
-    return padded
-
-
 def _logits(output: np.ndarray) -> np.ndarray:
     return output.reshape(len(output), -1)
 
@@ -251,6 +243,34 @@ def _check_origin(onnx_path: Path, bundle: Bundle) -> list[str]:
     recorded = bundle.manifest.get("model", {}).get("onnx_sha256")
     if recorded is None:
         return []
-    if hashlib.sha256(onnx_path.read_bytes()).hexdigest() == recorded:
+    try:
+        content = onnx_path.read_bytes()
+    except OSError:
+        return []  # which the reference, opened next, explains
+    if hashlib.sha256(content).hexdigest() == recorded:
         return []
     return [f"{bundle.path} was compiled from another file than {onnx_path} (their SHA-256 differ); compile it again."]
+
+
+def _activations(onnx_path: Path, bundle: Bundle) -> list[ActivationReport]:
+    """What the compiler made of the signs of the file that ``bundle`` was compiled from."""
+    from bnn_deploy.foreign_model import ZERO_KEY, open_model
+
+    recorded = bundle.manifest.get("import")
+    if not recorded:
+        changed = ZERO_KEY in bundle.manifest.get("model", {})
+        return open_model(onnx_path).report.activations if changed else []
+    try:
+        activations = [ActivationReport(**row) for row in recorded["activations"]]
+        known = all(_is_sensible(row) for row in activations)
+    except (TypeError, KeyError):
+        known = False
+    if not known:
+        raise BundleError(f"{bundle.path}: its manifest says nothing sensible of the import; compile the model again.")
+    return activations
+
+
+def _is_sensible(row: ActivationReport) -> bool:
+    names = isinstance(row.name, str) and isinstance(row.source, str)
+    numbers = isinstance(row.threshold, int | float | None) and {row.graph_zero, row.compiled_zero} <= {-1, 0, 1}
+    return names and numbers

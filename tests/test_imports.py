@@ -63,6 +63,7 @@ FLOORS: list[list[str]] = [
         "bnn_deploy/recipe.py",
         "bnn_deploy/references.py",
         "bnn_deploy/validation.py",
+        "bnn_deploy/zero_count.py",
     ],
     # 7: parsing and printing.
     ["bnn_deploy/cli"],

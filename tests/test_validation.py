@@ -19,7 +19,7 @@ from bnn_deploy.datasets import open_dataset
 from bnn_deploy.errors import InputError, ModelFileError
 from bnn_deploy.models.calibration import calibration_inputs
 from bnn_deploy.recipe import build, parameters_sha256, rebuild
-from bnn_deploy.references import open_reference
+from bnn_deploy.references import fill_batch, open_reference
 from bnn_deploy.validation import Comparison, ValidationReport, batch_size, compare, validate, wilson_interval
 
 Invoke = Callable[..., Result]
@@ -119,24 +119,29 @@ def test_batch_size(sides: int, unit: int) -> None:
     assert size == unit or (size <= 64 and size * 12 * sides * sides <= 4 * 2**20)
 
 
-@given(count=st.integers(1, 30), unit=st.integers(1, 7), size=st.integers(1, 4))
+@given(count=st.integers(1, 30), unit=st.integers(0, 7), size=st.integers(1, 9))
 @settings(max_examples=30, deadline=None)
 def test_fixed_batches(count: int, unit: int, size: int, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Breaks if the images that fill up the last batch are counted, or a model is called with part of a batch."""
-    from bnn_deploy.validation import _whole_batches
-
-    path = tmp_path_factory.mktemp("data") / "x.npy"
-    np.save(path, np.random.default_rng(0).standard_normal((count, 3), dtype=np.float32))
-    lengths = []
-
-    def model(images: np.ndarray) -> np.ndarray:
-        lengths.append(len(images))
-        return images * 2
-
-    dataset = open_dataset(path, (3,), 3)
-    comparison = compare(dataset, count, lambda images: images * 2, _whole_batches(model, unit), size * unit)
+    """Breaks if a file of a fixed batch cannot be run on other numbers of images, or those that fill it up are counted."""
+    folder = tmp_path_factory.mktemp("data")
+    np.save(folder / "x.npy", np.random.default_rng(0).standard_normal((count, 3), dtype=np.float32))
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [unit or "n", 3]) for name in "xy"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Neg", ["x"], ["y"])], "negative", values[:1], values[1:])
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), folder / "x.onnx")
+    reference = open_reference("onnxruntime", folder / "x.onnx")
+    assert (reference.batch, reference.classes) == (unit or 1, 3)
+    dataset = open_dataset(folder / "x.npy", (3,), 3)
+    comparison = compare(dataset, count, reference.run, lambda images: -images, size)
     assert comparison.samples == comparison.agreements == count and comparison.max_error == 0
-    assert all(length % unit == 0 for length in lengths)
+    filled = fill_batch(dataset_of(count), unit or 1)
+    assert len(filled) % (unit or 1) == 0 and len(filled) - count < (unit or 1)
+    assert (filled[:count] == dataset_of(count)).all() and (filled[count:] == count - 1).all()
+
+
+def dataset_of(count: int) -> np.ndarray:
+    """Images that are their numbers."""
+    return np.arange(count, dtype=np.float32).reshape(-1, 1)
 
 
 @pytest.mark.parametrize("reference", ["onnxruntime", "torch"])

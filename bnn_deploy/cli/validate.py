@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from bnn_deploy.progress import status_line
 
 if TYPE_CHECKING:
     from bnn_deploy.validation import ValidationReport
+
+# Names in one line of text; the JSON has all.
+MOST_LAYERS = 5
 
 
 @click.command("validate", short_help="Compare a bundle with PyTorch or onnxruntime.")
@@ -99,6 +102,28 @@ def _text(report: ValidationReport, min_agreement: float) -> str:
         lines.append(f"logit error      max {report.max_abs_error:.3g}, mean {report.mean_abs_error:.3g}")
     if report.reference_top1 is not None and report.bundle_top1 is not None:
         lines.append(f"top-1 accuracy   reference {report.reference_top1:.2%}, bundle {report.bundle_top1:.2%}")
+    if report.zero_activations is not None:
+        lines.append(f"sign(0)          {_zeros(report.zero_activations)}")
     verdict = "passed" if report.top1_agreement >= min_agreement else "FAILED"
     lines.append(f"{verdict}: at least {min_agreement:.4%} agreement was asked for")
     return "\n".join(lines)
+
+
+def _zeros(counted: dict[str, Any]) -> str:
+    """Such as "3 of 10.2M binarised values were exactly at the threshold (the file says 0, the bundle -1): stage.3.sign 3"."""
+    met = sorted((layer for layer in counted["layers"] if layer["zeros"]), key=lambda layer: -layer["zeros"])
+    bundle = "/".join(f"{value:+d}" for value in sorted({layer["bundle"] for layer in counted["layers"]}))
+    text = (
+        f"{counted['zeros'] or 'none'} of {_count(counted['compared'])} binarised values "
+        f"{'was' if counted['zeros'] < 2 else 'were'} exactly at the threshold (the file says 0, the bundle {bundle})"
+    )
+    names = [f"{layer['name']} {layer['zeros']}" for layer in met[:MOST_LAYERS]]
+    names += [f"and {len(met) - MOST_LAYERS} more layers"] * (len(met) > MOST_LAYERS)
+    return f"{text}: {', '.join(names)}" if names else text
+
+
+def _count(number: int) -> str:
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size:
+            return f"{number / size:.1f}{unit}"
+    return str(number)
