@@ -118,8 +118,8 @@ def write_bundle(
         kernels_object: ELF object file with the plan's kernels, compiled for ``target``.
         plan: the network.
         target: the processor.
-        model_info: the JSON objects ``"model"`` (the ONNX metadata), ``"statistics"`` (operation counts) and
-            ``"tools"`` (versions); missing ones are empty.
+        model_info: the JSON objects ``"model"`` (the ONNX metadata), ``"statistics"`` (operation counts), ``"import"``
+            (what the front end found in a foreign file) and ``"tools"`` (versions); missing ones are empty.
         cache: keeps the objects of the runtime's sources.
 
     Raises:
@@ -129,9 +129,9 @@ def write_bundle(
     """
     from bnn_deploy.linker import link_model
 
-    unknown = set(model_info) - {"model", "statistics", "tools"}
+    unknown = set(model_info) - {"model", "statistics", "import", "tools"}
     if unknown:
-        raise ValueError(f"model_info has unknown keys {sorted(unknown)}; it takes model, statistics and tools")
+        raise ValueError(f"model_info has unknown keys {sorted(unknown)}; it takes model, statistics, import and tools")
     destination = Path(os.path.abspath(output))
     check_destination(destination)
     try:
@@ -226,6 +226,7 @@ def _manifest(folder: Path, plan: ExecutionPlan, target: Target, model_info: dic
         },
         "model": model_info.get("model", {}),
         "statistics": model_info.get("statistics", {}),
+        "import": model_info.get("import", {}),
         "tools": {"bnn-deploy": __version__, **model_info.get("tools", {})},
         "steps": [
             {

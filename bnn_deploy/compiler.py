@@ -14,8 +14,9 @@ import tvm_ffi
 
 from bnn_deploy.bundle import Bundle, check_destination, write_bundle
 from bnn_deploy.errors import CompileError, InputError, message_lines
+from bnn_deploy.foreign_model import open_model
+from bnn_deploy.import_report import ImportOptions, ImportReport
 from bnn_deploy.object_cache import ObjectCache, cache_folder, content_key
-from bnn_deploy.onnx_file import load_onnx, require_binary
 from bnn_deploy.passes.pipeline import lower
 from bnn_deploy.statistics import model_statistics
 from bnn_deploy.targets.base import Target
@@ -28,20 +29,24 @@ def compile_model(
     output: str | Path,
     *,
     batch: int = 1,
+    options: ImportOptions | None = None,
     dump_ir: str | Path | None = None,
     cache: bool = True,
     progress: Callable[[str], None] | None = None,
+    found: Callable[[ImportReport], None] = lambda report: None,
 ) -> Bundle:
     """Compile an ONNX file with binary layers for one target.
 
     Args:
-        onnx_path: file written by ``bnn-deploy export``, or any with nodes of the ``bnn_deploy`` domain.
+        onnx_path: file written by ``bnn-deploy export``, or any other ONNX file with binary layers.
         target: name from ``bnn-deploy targets``.
         output: folder to write; an existing bundle there is replaced, only once everything succeeded.
         batch: images per inference, for files with a dynamic batch.
+        options: choices that a file from elsewhere leaves.
         dump_ir: folder for the module after every pass; created if missing.
         cache: take machine code generated before from ``object_cache.cache_folder()``, and keep it there.
         progress: told what is being done.
+        found: told what the front end made of the file's layers, before they are compiled.
 
     Raises:
         ModelFileError, TargetError, CompileError, BundleError, ToolError: each one sentence for the user.
@@ -52,8 +57,9 @@ def compile_model(
         raise InputError(f"--batch must be at least 1, got {batch}.")
     chosen = get_target(target)
     check_destination(output)
-    model = load_onnx(onnx_path)
-    require_binary(model, onnx_path)
+    opened = open_model(onnx_path, options, report)
+    model = opened.model
+    found(opened.report)
     if dump_ir is not None:
         _make_folder(Path(dump_ir))
     lowered = lower(model, chosen, batch, Path(dump_ir) if dump_ir else None, report)
@@ -62,6 +68,7 @@ def compile_model(
         "model": {entry.key: entry.value for entry in model.metadata_props}
         | {"onnx_sha256": hashlib.sha256(content).hexdigest()},
         "statistics": model_statistics(model, len(content)).to_dict(),
+        "import": opened.report.to_dict() if opened.foreign else {},
         "tools": {name: version(name) for name in ("apache-tvm", "onnx", "ziglang")},
     }
     objects = ObjectCache(cache_folder() if cache else None)

@@ -27,7 +27,8 @@ class ActivationReport:
     Attributes:
         name: of the node in the file (its PyTorch module path, where the file knows it).
         source: the value of the file's graph that is binarised; ``validate`` counts its zeros.
-        kind: "sign" (two values) or "three-valued".
+        kind: "sign" (two values), "sign with zero" (torch.sign: three values, 0 at the threshold only) or "ternary"
+            (0 between -threshold and threshold).
         graph_zero: what the file's graph makes of a value exactly at the threshold: -1, 0 or +1.
         compiled_zero: what the compiled model makes of it.
         threshold: the threshold, where it is one number; None for one per channel.
@@ -36,7 +37,7 @@ class ActivationReport:
 
     name: str
     source: str
-    kind: Literal["sign", "three-valued"]
+    kind: Literal["sign", "sign with zero", "ternary"]
     graph_zero: int
     compiled_zero: int
     threshold: float | None = 0.0

@@ -18,6 +18,7 @@ from tvm import relax
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_convert_map
 
 from bnn_deploy.errors import CompileError, ModelFileError, message_lines
+from bnn_deploy.onnx_conversions import CONVERSIONS
 from bnn_deploy.ops.registry import DOMAIN, OPERATORS
 from bnn_deploy.relax_operators import ConvolutionAttributes, call
 
@@ -108,6 +109,8 @@ class _Importer(ONNXGraphImporter):
         try:
             if op_name.startswith(_PREFIX):
                 result = self.bb.normalize(_binary_operator(op_name.removeprefix(_PREFIX), inputs, attrs))
+            elif op_name in CONVERSIONS:
+                result = CONVERSIONS[op_name](self.bb, inputs, attrs)
             else:
                 result = super()._convert_operator(op_name, inputs, attrs, opset)
         except Exception as error:

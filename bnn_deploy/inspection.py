@@ -32,11 +32,10 @@ def inspect(path: Path) -> dict[str, Any]:
 
 
 def _describe_onnx(path: Path) -> dict[str, Any]:
-    from bnn_deploy.onnx_file import load_onnx, require_binary
+    from bnn_deploy.foreign_model import open_model
     from bnn_deploy.statistics import model_statistics
 
-    model = load_onnx(path)
-    require_binary(model, path)
+    model = open_model(path).model
     statistics = model_statistics(model, path.stat().st_size).to_dict()
     return {**statistics, "metadata": {item.key: item.value for item in model.metadata_props}}
 

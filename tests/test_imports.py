@@ -32,6 +32,7 @@ FLOORS: list[list[str]] = [
         "bnn_deploy/export*.py",
         "bnn_deploy/foreign_model.py",
         "bnn_deploy/node_naming.py",
+        "bnn_deploy/onnx_conversions.py",
         "bnn_deploy/onnx_external_data.py",
         "bnn_deploy/onnx_file.py",
         "bnn_deploy/onnx_walk.py",

@@ -15,6 +15,7 @@ import sys
 import traceback
 import warnings
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any, NoReturn
 
 import click
@@ -24,8 +25,9 @@ from bnn_deploy.errors import BnnDeployError
 
 __all__ = ["command_line", "main"]
 
-# In the order of use. The command `name` is the function `name_command` of the file `name.py`.
-COMMANDS = ("export", "compile", "run", "validate", "profile", "inspect", "targets", "doctor")
+# In the order of use. The command `name` is the function `name_command` of the file `name.py`, or `name_.py` where Python
+# reserves the word.
+COMMANDS = ("export", "import", "compile", "run", "validate", "profile", "inspect", "targets", "doctor")
 
 EXIT_FAILED_CHECK = 1
 EXIT_ERROR = 2
@@ -42,7 +44,8 @@ class CommandLine(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(f"bnn_deploy.cli.{cmd_name}"), f"{cmd_name}_command")
+        file = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command = getattr(import_module(f"bnn_deploy.cli.{file}"), f"{cmd_name}_command")
         assert isinstance(command, click.Command)
         return command
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from bnn_deploy.cli.options import FILE, format_option, print_result, size_text
+from bnn_deploy.cli.explanation import explain_text, import_notes
+from bnn_deploy.cli.options import FILE, format_option, import_options, note, print_result, size_text
 from bnn_deploy.progress import status_line
 
 
@@ -21,18 +22,45 @@ from bnn_deploy.progress import status_line
 )
 @click.option("--dump-ir", type=FILE, metavar="DIR", help="Write the module after every pass to this folder.")
 @click.option("--no-cache", is_flag=True, help="Generate all machine code anew, and do not keep it.")
+@import_options
 @format_option
 def compile_command(
-    onnx: Path, target: str, output: Path, batch: int, dump_ir: Path | None, no_cache: bool, output_format: str
+    onnx: Path,
+    target: str,
+    output: Path,
+    batch: int,
+    dump_ir: Path | None,
+    no_cache: bool,
+    sign_zero: str,
+    zero_weights: str,
+    explain: bool,
+    output_format: str,
 ) -> None:
-    """Compile X.onnx to a bundle: a folder with library, static runner, C header and manifest."""
+    """Compile X.onnx to a bundle: a folder with library, static runner, C header and manifest.
+
+    X.onnx comes from 'bnn-deploy export', or from anywhere else: its binary layers are then found as 'bnn-deploy import'
+    finds them.
+    """
     with status_line() as progress:
         progress("loading the compiler")
         from bnn_deploy.compiler import compile_model
+        from bnn_deploy.import_report import ImportOptions, ImportReport
 
+        reports: list[ImportReport] = []
         bundle = compile_model(
-            onnx, target, output, batch=batch, dump_ir=dump_ir, cache=not no_cache, progress=progress
+            onnx,
+            target,
+            output,
+            batch=batch,
+            options=ImportOptions(sign_zero, zero_weights),  # type: ignore[arg-type]
+            dump_ir=dump_ir,
+            cache=not no_cache,
+            progress=progress,
+            found=reports.append,
         )
+    report = reports[0]
+    for line in import_notes(report):
+        note(line)
     sizes = {name: entry["bytes"] for name, entry in bundle.manifest["files"].items()}
     result = {
         "path": str(output),
@@ -41,12 +69,10 @@ def compile_command(
         "batch": batch,
         "file_bytes": sum(sizes.values()),
         "files": sizes,
+        "import": report.to_dict(),
     }
-    print_result(
-        result,
-        output_format,
-        lambda: (
-            f"{output}: {bundle.target} ({bundle.architecture}), batch {batch}, {len(bundle.steps)} kernel calls, "
-            + ", ".join(f"{name} {size_text(size)}" for name, size in sizes.items())
-        ),
+    summary = (
+        f"{output}: {bundle.target} ({bundle.architecture}), batch {batch}, {len(bundle.steps)} kernel calls, "
+        + ", ".join(f"{name} {size_text(size)}" for name, size in sizes.items())
     )
+    print_result(result, output_format, lambda: f"{explain_text(report)}\n\n{summary}" if explain else summary)

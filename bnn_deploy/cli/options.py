@@ -40,6 +40,31 @@ threads_option: Decorator = click.option(
 )
 
 
+def import_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The choices that a foreign graph leaves, see ``import_report.ImportOptions``, and ``--explain``."""
+    for option in (
+        click.option("--explain", is_flag=True, help="List every layer: binary or not, and why not."),
+        click.option(
+            "--zero-weights",
+            type=click.Choice(["error", "-1", "float"]),
+            default="error",
+            show_default=True,
+            help="Weights that are exactly 0 in a binary layer: refuse the model, take them as -1 (as the papers do), or "
+            "keep the layer real-valued.",
+        ),
+        click.option(
+            "--sign-zero",
+            type=click.Choice(["auto", "-1", "0", "+1"]),
+            default="auto",
+            show_default=True,
+            help="Where the graph says sign(0) = 0: 0 does just that, with three values (slower); -1 or +1 changes it; auto "
+            "takes -1 where only rounding could bring a 0 about, else 0.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def print_result(result: dict[str, Any], output_format: str, text: Callable[[], str]) -> None:
     """Print to stdout: ``result`` as JSON, or what ``text`` returns."""
     click.echo(json.dumps(result, indent=2, allow_nan=False) if output_format == "json" else text())

@@ -1,16 +1,14 @@
-"""Take out nodes that do nothing in inference, and repetitions that broadcasting does anyway.
+"""Take out nodes that do nothing in inference.
 
 Before::
 
-    d = Dropout(x);  c = Cast(d, to float32);  y = Add(c, Expand(bias, Shape(c)))
+    d = Dropout(x);  c = Cast(d, to float32);  s = Slice(c, everything);  y = Relu(s)
 After::
 
-    y = Add(x, bias)
+    y = Relu(x)
 
-PyTorch's ``bias.expand_as(x)`` becomes an Expand whose result, once folded, would hold every pixel instead of one number
-for each channel.
 Where: before constants are folded.
-Not handled: a Dropout whose mask is read or that is told to train; an Expand whose shape is not known to be its partner's.
+Not handled: a Dropout whose mask is read or that is told to train.
 """
 
 from __future__ import annotations
@@ -20,8 +18,6 @@ import onnx_ir as ir
 
 from bnn_deploy.passes.onnx.graph import constant_of, is_standard, replace_value
 
-_BROADCASTING = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
-
 
 def drop_no_ops(graph: ir.Graph) -> None:
     """Change ``graph`` in place; nodes that nobody reads any more are left for the next clean-up."""
@@ -29,8 +25,6 @@ def drop_no_ops(graph: ir.Graph) -> None:
         if _does_nothing(node) and node.inputs[0] is not None:
             replace_value(node.outputs[0], node.inputs[0])
         skip_whole_slice(node)
-        if is_standard(node, *_BROADCASTING):
-            _read_before_expand(node)
 
 
 def skip_whole_slice(node: ir.Node) -> None:
@@ -61,31 +55,3 @@ def _does_nothing(node: ir.Node) -> bool:
         source = None if node.inputs[0] is None else node.inputs[0].dtype
         return source is not None and source == node.attributes["to"].as_int()
     return False
-
-
-def _read_before_expand(node: ir.Node) -> None:
-    if len(node.inputs) != 2:
-        return
-    for index in (0, 1):
-        expanded, partner = node.inputs[index], node.inputs[1 - index]
-        expand = None if expanded is None else expanded.producer()
-        if expand is None or partner is None or not is_standard(expand, "Expand"):
-            continue
-        if _has_shape_of(expand, partner):
-            node.replace_input_with(index, expand.inputs[0])
-
-
-def _has_shape_of(expand: ir.Node, partner: ir.Value) -> bool:
-    """Whether ``partner`` broadcasts the Expand's input to just what the Expand makes of it."""
-    shape = expand.inputs[1]
-    source = None if shape is None else shape.producer()
-    if is_standard(source, "Shape") and source is not None and source.inputs[0] is partner:
-        return "start" not in source.attributes and "end" not in source.attributes
-    made, wanted = expand.outputs[0].shape, partner.shape
-    if made is None or wanted is None or len(made) != len(wanted):
-        return False
-    # A symbolic extent is known by its name only; an anonymous one is never known to be equal.
-    return all(
-        one == other and (isinstance(one, int) or one.value is not None)
-        for one, other in zip(made, wanted, strict=True)
-    )

@@ -18,7 +18,9 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bnn_deploy.node_naming import LAYER_KEY, module_path, name_nodes
+from bnn_deploy.passes.onnx.graph import is_standard
 
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _PARAMETERS = ("weight", "weights", "bias", "running_mean", "running_var")
 
 
@@ -39,7 +41,10 @@ def rename_nodes(graph: ir.Graph) -> None:
 
 
 def _path(node: ir.Node) -> str | None:
-    path = module_path(node)
+    # Exporters fold a BatchNormalization into the layer before it and call the result by either; its weights know better.
+    path = _parameter_path(node) if is_standard(node, *_LAYERS) else None
+    if path is None:
+        path = module_path(node)
     if path is None and node.name and node.name.startswith("/"):
         path = _script_path(node.name)
     if path is None:

@@ -28,6 +28,7 @@ from onnxscript import optimizer, version_converter
 
 from bnn_deploy.errors import ModelFileError, message_lines
 from bnn_deploy.ops.operator import STANDARD_OPSET
+from bnn_deploy.passes.onnx.drop_expand import drop_expand
 from bnn_deploy.passes.onnx.drop_no_ops import drop_no_ops
 from bnn_deploy.passes.onnx.fix_reshape import fix_reshape
 from bnn_deploy.passes.onnx.graph import STANDARD_DOMAINS
@@ -58,6 +59,8 @@ def normalise_graph(model: onnx.ModelProto) -> ir.Model:
             version_converter.convert_version(graph_model, STANDARD_OPSET)
     graph_model.ir_version = max(graph_model.ir_version, 10)
     drop_no_ops(graph_model.graph)
+    common.ShapeInferencePass(strict_mode=False)(graph_model)
+    drop_expand(graph_model.graph)
     with _quiet():
         # Shapes make constants (the channels of an activation), and those more shapes.
         for _ in range(2):

@@ -122,7 +122,7 @@ def _replace(
         ActivationReport(
             name=name,
             source=str(source.name),
-            kind="three-valued" if attribute in (0, None) else "sign",
+            kind="ternary" if attribute is None else "sign with zero" if attribute == 0 else "sign",
             graph_zero=how.zero or 0,
             compiled_zero=attribute or 0,
             threshold=None if first.candidate.threshold is not None else how.threshold,

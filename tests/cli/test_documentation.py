@@ -43,7 +43,7 @@ def test_commands_in_the_documentation(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         if "--format json" in command:
             json.loads(done.stdout)
-    made = {"tiny.onnx", "tiny_host", "tiny_arm64", "ir", "x.npy", "y.npy", "digits.npz"}
+    made = {"tiny.onnx", "plain.onnx", "packed.onnx", "tiny_host", "tiny_arm64", "ir", "x.npy", "y.npy", "digits.npz"}
     assert {entry.name for entry in folder.iterdir()} == made
 
 

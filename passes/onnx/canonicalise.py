@@ -1,0 +1,65 @@
+"""The front end for foreign graphs, as one list to read: standard ONNX in, binary layers as ``bnn_deploy`` nodes out.
+
+Each rule is a file of its own, with a before/after example, and says of everything it leaves alone why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from bnn_deploy.import_report import ImportOptions, ImportReport
+from bnn_deploy.node_naming import name_values
+from bnn_deploy.passes.onnx.fold_padding import fold_padding
+from bnn_deploy.passes.onnx.hoist_pooling import hoist_pooling
+from bnn_deploy.passes.onnx.name_modules import rename_nodes
+from bnn_deploy.passes.onnx.normalise_graph import normalise_graph
+from bnn_deploy.passes.onnx.recognise_activations import recognise_activations
+from bnn_deploy.passes.onnx.recognise_layers import recognise_layers
+
+RULES = (
+    # What is binarised: elementwise subgraphs that are proved to be signs become Sign and Ternary nodes.
+    recognise_activations,
+    # Nothing but data movement may stand between a sign and the layer that reads it.
+    hoist_pooling,
+    fold_padding,
+    # Which layers multiply signs with ±a: they become BinaryConv and BinaryLinear nodes with packed weights.
+    recognise_layers,
+)
+
+
+def canonicalise(model: onnx.ModelProto, options: ImportOptions) -> tuple[onnx.ModelProto, ImportReport]:
+    """Recognise the binary layers of a graph of standard operators.
+
+    Args:
+        model: standard operators only; left as it is.
+        options: what to do where the graph leaves a choice.
+
+    Returns:
+        The same network with ``bnn_deploy`` nodes where a layer is binary (functions and metadata are the caller's to add),
+        and what was found, under the names that the nodes have in it.
+
+    Raises:
+        ModelFileError: the graph contradicts itself, or leaves a choice that ``options`` does not make.
+    """
+    graph_model = normalise_graph(model)
+    report = ImportReport()
+    for rule in RULES:
+        rule(graph_model, options, report)
+    common.RemoveUnusedNodesPass()(graph_model)
+    _rename(graph_model.graph, report)
+    common.TopologicalSortPass()(graph_model)
+    return ir.to_proto(graph_model), report
+
+
+def _rename(graph: ir.Graph, report: ImportReport) -> None:
+    """Name what the rules made, and let the report speak of the nodes by their final names."""
+    nodes = [(str(node.name), node) for node in graph]
+    rename_nodes(graph)
+    name_values(graph)
+    final = {before: str(node.name) for before, node in nodes}
+    report.layers = [replace(row, name=final.get(row.name, row.name)) for row in report.layers]
+    report.activations = [replace(row, name=final.get(row.name, row.name)) for row in report.activations]
