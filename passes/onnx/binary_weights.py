@@ -151,7 +151,8 @@ def _describe(weights: np.ndarray) -> RealWeights:
         live = np.isfinite(smallest)
         spread = max(spread, float(np.max(1 - smallest[live] / rows[live, -1], initial=0.0)))
     spread = min(spread, float(np.nextafter(1.0, 0.0)))
-    if levels <= _MOST_LEVELS:
+    # Few weights are no quantiser only because they are few.
+    if levels <= _MOST_LEVELS and 2 * levels <= weights[0].size:
         bits = max(1, (levels - 1).bit_length())
         plural = "s" * (bits > 1)
         return RealWeights(f"{levels} different values per output channel ({bits} bit{plural})", spread)

@@ -67,8 +67,7 @@ def _move(graph: ir.Graph, node: ir.Node, values: BinaryValues, facts: BinaryFac
     if mode == "constant" and (number is None or number.size != 1):
         return False
     filling = float(number.reshape(())) if mode == "constant" else None
-    # Zero that is one of two values is a sign like any other: see (4).
-    if filling == 0 and 0 not in (values.low, values.high):
+    if filling == 0:  # {0, 1} too: see (4)
         for reader, index in list(node.outputs[0].uses()):
             if index == 0 and is_standard(reader, "Conv"):
                 _fold(reader, node.inputs[0], amounts)

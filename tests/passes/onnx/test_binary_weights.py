@@ -142,6 +142,7 @@ def test_real_depthwise_kernels_are_not_binary() -> None:
         (np.tile([3.0, -1.0], 6).reshape(1, 1, 12), "2 different values per output channel (1 bit)"),
         (np.arange(1, 101).reshape(1, 1, 100) / 100, "100 different magnitudes per output channel, spread 99%"),
         (np.linspace(0.5, 1, 3000).reshape(1, 1, -1), "3,000 different magnitudes per output channel, spread 50%"),
+        (np.arange(1, 10).reshape(1, 9, 1), "9 different magnitudes per output channel, spread 89%"),
         (np.array([[[1.0, np.nan]]]), "NaN or infinity"),
         (np.array([[[1.0, -np.inf]]]), "NaN or infinity"),
         (np.zeros((0, 9, 4)), "nothing"),
@@ -163,7 +164,7 @@ def test_large_layers_are_judged_in_blocks(monkeypatch: pytest.MonkeyPatch) -> N
     judged = binary(pattern * scale)
     np.testing.assert_array_equal(judged.scale, scale.ravel())
     assert judged.zeros == 1
-    levels = np.tile([1.0, 2.0, 3.0, 1.0, 2.0, 3.0], (5, 1)).reshape(5, 2, 3)
+    levels = np.tile([1.0, 2.0, 3.0, 1.0], (5, 2)).reshape(5, 2, 4)
     levels[4, 0, 0] = 9.0
     judged_real = real(levels)
     assert judged_real.words == "4 different values per output channel (2 bits)"
