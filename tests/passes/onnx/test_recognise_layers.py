@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bnn_deploy.errors import ModelFileError
@@ -203,6 +203,7 @@ def test_pruned_channels() -> None:
     zero_one=st.booleans(),
     seed=st.integers(0, 1000),
 )
+@example(True, False, False, 0.5, 2.0, "outputs", 3, True, 0)  # as many rows as columns: which of them are outputs?
 def test_every_gemm(
     on_the_left: bool,
     trans_a: bool,
