@@ -27,4 +27,4 @@ $(VENV)/ready: pyproject.toml constraints.txt .ci/check_torch_build.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) build demo
+	rm -rf $(VENV) build demo own_network

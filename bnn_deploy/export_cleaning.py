@@ -13,8 +13,8 @@ from onnx_ir.passes import common
 from onnxscript import optimizer
 
 from bnn_deploy.export_batch_norm import compact_batch_norms
-from bnn_deploy.passes.onnx.drop_no_ops import skip_whole_slice
-from bnn_deploy.passes.onnx.fix_reshape import fix_reshape
+from bnn_deploy.passes.onnx.plain_form.drop_no_ops import skip_whole_slice
+from bnn_deploy.passes.onnx.plain_form.fix_reshape import fix_reshape
 
 _RESHAPING = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 

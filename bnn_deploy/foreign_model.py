@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 from onnx import ModelProto, NodeProto
+from onnx_ir.passes import common
 
 from bnn_deploy.errors import ModelFileError, message_lines
 from bnn_deploy.import_report import ActivationReport, ImportOptions, ImportReport, LayerReport
@@ -20,7 +22,7 @@ from bnn_deploy.onnx_file import load_onnx, require_binary
 from bnn_deploy.onnx_writing import finish, write_onnx
 from bnn_deploy.ops.registry import DOMAIN, OPERATORS
 from bnn_deploy.passes.onnx.canonicalise import canonicalise
-from bnn_deploy.passes.onnx.normalise_graph import standard_opset
+from bnn_deploy.passes.onnx.plain_form.normalise_graph import standard_opset
 from bnn_deploy.passes.onnx.qonnx.expand_qonnx import expand_qonnx
 
 # Metadata of an imported file: where it came from, and at which nodes its source says sign(0) = 0 but it says ±1.
@@ -67,8 +69,12 @@ def open_model(
         require_binary(model, path)
         return OpenedModel(model, model, _report_of(model), foreign=False)
     progress("recognise binary layers")
-    reference = expand_qonnx(model)
+    reference = _stated(model)
     canonical, report = canonicalise(reference, options or ImportOptions())
+    known = {name for node in reference.graph.node for name in node.output}
+    known |= {value.name for value in reference.graph.input}
+    # Converting an old operator may have given the value another name.
+    report.activations = [row if row.source in known else replace(row, source="") for row in report.activations]
     if not report.binary_layers:
         raise ModelFileError(_nothing_binary(path, report))
     metadata = {entry.key: entry.value for entry in model.metadata_props}
@@ -92,7 +98,17 @@ def open_model(
 def open_reference(path: str | Path) -> ModelProto:
     """The model in ``path`` as the file states it, in operators that onnxruntime knows; see ``OpenedModel.reference``."""
     model = load_onnx(path)
-    return model if any(node.domain == DOMAIN for node in model.graph.node) else expand_qonnx(model)
+    return model if any(node.domain == DOMAIN for node in model.graph.node) else _stated(model)
+
+
+def _stated(model: ModelProto) -> ModelProto:
+    """A foreign model with QONNX operators written out and functions inlined, so that every value has a name in one graph."""
+    model = expand_qonnx(model)
+    if not model.functions:
+        return model
+    inlined = ir.from_proto(model)
+    common.InlinePass()(inlined)
+    return ir.to_proto(inlined)
 
 
 def import_file(

@@ -26,7 +26,7 @@ class ActivationReport:
 
     Attributes:
         name: of the node in the file (its PyTorch module path, where the file knows it).
-        source: the value of the file's graph that is binarised; ``validate`` counts its zeros.
+        source: the value of the file's graph that is binarised; ``validate`` counts its zeros. Empty if it has no name there.
         kind: "sign" (two values), "sign with zero" (torch.sign: three values, 0 at the threshold only) or "ternary"
             (0 between -threshold and threshold).
         graph_zero: what the file's graph makes of a value exactly at the threshold: -1, 0 or +1.

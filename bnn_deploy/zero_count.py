@@ -55,7 +55,7 @@ def probes_of(model: ModelProto, activations: Iterable[ActivationReport]) -> lis
     signs = {node.name: node for node in model.graph.node if node.domain == DOMAIN and node.op_type == "Sign"}
     probes = []
     for row in activations:
-        if row.graph_zero != 0 or row.compiled_zero == 0:
+        if row.graph_zero != 0 or row.compiled_zero == 0 or not row.source:
             continue
         threshold = signs[row.name].input[1] if row.name in signs else row.threshold
         if threshold is None:

@@ -13,12 +13,12 @@ from onnx_ir.passes import common
 
 from bnn_deploy.import_report import ImportOptions, ImportReport
 from bnn_deploy.node_naming import name_values
-from bnn_deploy.passes.onnx.fold_padding import fold_padding
-from bnn_deploy.passes.onnx.hoist_pooling import hoist_pooling
-from bnn_deploy.passes.onnx.name_modules import rename_nodes
-from bnn_deploy.passes.onnx.normalise_graph import normalise_graph
-from bnn_deploy.passes.onnx.recognise_activations import recognise_activations
-from bnn_deploy.passes.onnx.recognise_layers import recognise_layers
+from bnn_deploy.passes.onnx.activations.recognise_activations import recognise_activations
+from bnn_deploy.passes.onnx.layers.fold_padding import fold_padding
+from bnn_deploy.passes.onnx.layers.hoist_pooling import hoist_pooling
+from bnn_deploy.passes.onnx.layers.recognise_layers import recognise_layers
+from bnn_deploy.passes.onnx.plain_form.name_modules import rename_nodes
+from bnn_deploy.passes.onnx.plain_form.normalise_graph import normalise_graph
 
 RULES = (
     # What is binarised: elementwise subgraphs that are proved to be signs become Sign and Ternary nodes.
@@ -26,6 +26,7 @@ RULES = (
     # Nothing but data movement may stand between a sign and the layer that reads it.
     hoist_pooling,
     fold_padding,
+    hoist_pooling,  # what was behind a padding
     # Which layers multiply signs with ±a: they become BinaryConv and BinaryLinear nodes with packed weights.
     recognise_layers,
 )

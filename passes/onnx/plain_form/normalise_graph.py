@@ -28,11 +28,11 @@ from onnxscript import optimizer, version_converter
 
 from bnn_deploy.errors import ModelFileError, message_lines
 from bnn_deploy.ops.operator import STANDARD_OPSET
-from bnn_deploy.passes.onnx.drop_expand import drop_expand
-from bnn_deploy.passes.onnx.drop_no_ops import drop_no_ops
-from bnn_deploy.passes.onnx.fix_reshape import fix_reshape
 from bnn_deploy.passes.onnx.graph import STANDARD_DOMAINS
-from bnn_deploy.passes.onnx.name_modules import name_modules
+from bnn_deploy.passes.onnx.plain_form.drop_expand import drop_expand
+from bnn_deploy.passes.onnx.plain_form.drop_no_ops import drop_no_ops
+from bnn_deploy.passes.onnx.plain_form.fix_reshape import fix_reshape
+from bnn_deploy.passes.onnx.plain_form.name_modules import name_modules
 
 # onnxscript converts from here on and keeps the notes of torch's exporter, which hold the module paths; onnx's own
 # converter, for anything older, drops them (older exporters wrote none).

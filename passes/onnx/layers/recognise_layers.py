@@ -25,15 +25,15 @@ import onnx_ir as ir
 
 from bnn_deploy.errors import ModelFileError
 from bnn_deploy.import_report import ImportOptions, ImportReport, LayerReport
-from bnn_deploy.passes.onnx.binary_values import BinaryFacts, BinaryValues
-from bnn_deploy.passes.onnx.binary_weights import BinaryWeights, RealWeights, judge_weights
-from bnn_deploy.passes.onnx.describe_values import describe_values
+from bnn_deploy.passes.onnx.activations.describe_values import describe_values
 from bnn_deploy.passes.onnx.graph import is_standard, layer_name
-from bnn_deploy.passes.onnx.layer_form import LayerForm, constant_weights
-from bnn_deploy.passes.onnx.read_convolution import read_convolution
-from bnn_deploy.passes.onnx.read_product import read_product
-from bnn_deploy.passes.onnx.unscale import Unscaler
-from bnn_deploy.passes.onnx.write_layer import scales_fit, write_layer
+from bnn_deploy.passes.onnx.layers.binary_values import BinaryFacts, BinaryValues
+from bnn_deploy.passes.onnx.layers.binary_weights import BinaryWeights, RealWeights, judge_weights
+from bnn_deploy.passes.onnx.layers.layer_form import LayerForm, constant_weights
+from bnn_deploy.passes.onnx.layers.read_convolution import read_convolution
+from bnn_deploy.passes.onnx.layers.read_product import read_product
+from bnn_deploy.passes.onnx.layers.unscale import Unscaler
+from bnn_deploy.passes.onnx.layers.write_layer import scales_fit, write_layer
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # float32 holds every integer up to here, so that a sum of so many ±1 is exact.
@@ -102,7 +102,9 @@ def _examine(node: ir.Node, facts: BinaryFacts) -> _Layer:
         if values
         else fact or describe_values(form.activation)
     )
-    layer = _Layer(form, values, None if form.weights is None else judge_weights(form.weights), words)
+    layer = _Layer(
+        form, values, None if form.weights is None else judge_weights(form.weights, values is not None), words
+    )
     if form.activation is not None and values is None:
         form.reasons.append(f"its input is not binary: {words}")
     if isinstance(layer.weights, RealWeights):

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnn_deploy.passes.onnx.hoist_pooling import hoist_pooling
-from bnn_deploy.passes.onnx.recognise_layers import recognise_layers
-from tests.passes.onnx.layer_models import ZERO, apply, network, numbers, run, sign_node, signs, types
+from bnn_deploy.passes.onnx.layers.hoist_pooling import hoist_pooling
+from bnn_deploy.passes.onnx.layers.recognise_layers import recognise_layers
+from tests.passes.onnx.layers.layer_models import ZERO, apply, network, numbers, run, sign_node, signs, types
 from tests.passes.onnx_models import node
 
 SHAPE = (2, 4, 7, 8)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.binarisation import binarisation_of
-from bnn_deploy.passes.onnx.elementwise import COMPARISONS
-from bnn_deploy.passes.onnx.find_activations import AFFINE, PASSED, computed_operands, step_function_of
+from bnn_deploy.passes.onnx.activations.binarisation import binarisation_of
+from bnn_deploy.passes.onnx.activations.elementwise import COMPARISONS
+from bnn_deploy.passes.onnx.activations.find_activations import AFFINE, PASSED, computed_operands, step_function_of
+from bnn_deploy.passes.onnx.activations.one_variable import candidates, positions
+from bnn_deploy.passes.onnx.activations.step_function import StepFunction
 from bnn_deploy.passes.onnx.graph import constant_of, is_binary, is_standard, layer_name, sources_through
-from bnn_deploy.passes.onnx.one_variable import candidates, positions
-from bnn_deploy.passes.onnx.step_function import StepFunction
 
 _STEPS = COMPARISONS | {"Sign", "Round", "Floor", "Ceil", "Where", "Cast"}
 

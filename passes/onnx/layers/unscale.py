@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.binary_values import scalar_operand
 from bnn_deploy.passes.onnx.graph import is_binary, layer_name, moved_inputs
+from bnn_deploy.passes.onnx.layers.binary_values import scalar_operand
 
 
 class Unscaler:

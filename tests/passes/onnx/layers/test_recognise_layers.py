@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from bnn_deploy.errors import ModelFileError
 from bnn_deploy.import_report import ImportOptions, LayerReport
-from bnn_deploy.passes.onnx import recognise_layers as module
-from bnn_deploy.passes.onnx.recognise_layers import recognise_layers
-from tests.passes.onnx.layer_models import ZERO, apply, network, numbers, run, sign_node, signs, types
+from bnn_deploy.passes.onnx.layers import recognise_layers as module
+from bnn_deploy.passes.onnx.layers.recognise_layers import recognise_layers
+from tests.passes.onnx.layers.layer_models import ZERO, apply, network, numbers, run, sign_node, signs, types
 from tests.passes.onnx_models import node
 
 

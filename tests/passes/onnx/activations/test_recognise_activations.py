@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
-from bnn_deploy.passes.onnx.describe_values import describe_values
-from tests.passes.onnx.activation_models import (
+from bnn_deploy.passes.onnx.activations.describe_values import describe_values
+from tests.passes.onnx.activations.activation_models import (
     F32,
     adversarial,
     before_layer,

@@ -8,8 +8,8 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from bnn_deploy.passes.onnx.rare_zero import is_rare
-from tests.passes.onnx.activation_models import F32, standard
+from bnn_deploy.passes.onnx.activations.rare_zero import is_rare
+from tests.passes.onnx.activations.activation_models import F32, standard
 
 RANDOM = np.random.default_rng(0)
 LEARNED = RANDOM.normal(size=8).astype(F32)

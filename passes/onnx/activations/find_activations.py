@@ -19,10 +19,10 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.binarisation import Binarisation, binarisation_of
+from bnn_deploy.passes.onnx.activations.binarisation import Binarisation, binarisation_of
+from bnn_deploy.passes.onnx.activations.one_variable import Candidate, candidates
+from bnn_deploy.passes.onnx.activations.step_function import StepFunction, Unproved, prove, prove_around
 from bnn_deploy.passes.onnx.graph import DATA_MOVEMENT, constant_of, is_standard, sources_through
-from bnn_deploy.passes.onnx.one_variable import Candidate, candidates
-from bnn_deploy.passes.onnx.step_function import StepFunction, Unproved, prove, prove_around
 
 PASSED = DATA_MOVEMENT | {"MaxPool", "Pad"}
 # Scalings looked behind for one layer.

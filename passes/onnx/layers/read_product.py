@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnn_deploy.passes.onnx.graph import constant_of, static_shape
-from bnn_deploy.passes.onnx.layer_form import LayerForm, check_extent, computed_by
+from bnn_deploy.passes.onnx.layers.layer_form import LayerForm, check_extent, computed_by
 
 
 def read_product(node: ir.Node) -> LayerForm:

@@ -17,11 +17,11 @@ import numpy as np
 import onnx_ir as ir
 
 from bnn_deploy.bits import pack_bits
-from bnn_deploy.passes.onnx.binary_values import BinaryValues
-from bnn_deploy.passes.onnx.binary_weights import BinaryWeights
 from bnn_deploy.passes.onnx.graph import static_shape
-from bnn_deploy.passes.onnx.layer_form import Geometry, LayerForm
-from bnn_deploy.passes.onnx.node_writer import NodeWriter
+from bnn_deploy.passes.onnx.layers.binary_values import BinaryValues
+from bnn_deploy.passes.onnx.layers.binary_weights import BinaryWeights
+from bnn_deploy.passes.onnx.layers.layer_form import Geometry, LayerForm
+from bnn_deploy.passes.onnx.layers.node_writer import NodeWriter
 
 
 def write_layer(graph: ir.Graph, form: LayerForm, weights: BinaryWeights, values: BinaryValues, x: ir.Value) -> None:

@@ -27,10 +27,10 @@ import numpy as np
 import onnx_ir as ir
 
 from bnn_deploy.import_report import ImportOptions, ImportReport
-from bnn_deploy.passes.onnx.binary_values import BinaryFacts, BinaryValues
-from bnn_deploy.passes.onnx.binary_weights import BinaryWeights, judge_weights
 from bnn_deploy.passes.onnx.graph import constant_of, is_standard, layer_name, static_shape
-from bnn_deploy.passes.onnx.move_activation import (
+from bnn_deploy.passes.onnx.layers.binary_values import BinaryFacts, BinaryValues
+from bnn_deploy.passes.onnx.layers.binary_weights import BinaryWeights, judge_weights
+from bnn_deploy.passes.onnx.layers.move_activation import (
     Chain,
     chain_of,
     feeds_layer,
@@ -38,8 +38,8 @@ from bnn_deploy.passes.onnx.move_activation import (
     write_again,
     write_chain,
 )
-from bnn_deploy.passes.onnx.node_writer import NodeWriter
-from bnn_deploy.passes.onnx.read_convolution import padding_of, read_convolution
+from bnn_deploy.passes.onnx.layers.node_writer import NodeWriter
+from bnn_deploy.passes.onnx.layers.read_convolution import padding_of, read_convolution
 
 
 def fold_padding(model: ir.Model, options: ImportOptions, report: ImportReport) -> None:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from bnn_deploy.passes.onnx.name_modules import name_modules
+from bnn_deploy.passes.onnx.plain_form.name_modules import name_modules
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 

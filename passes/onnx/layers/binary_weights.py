@@ -62,6 +62,8 @@ class BinaryWeights:
     @property
     def words(self) -> str:
         """What the weights hold, for the report."""
+        if self.per_tap and self.signs.shape[2] == 1:
+            return "one real number per kernel position"
         kind = "±a per output channel" + " and kernel position" * self.per_tap
         return kind if self.zeros == 0 else f"{kind} and {self.zeros:,} exact zeros"
 
@@ -74,14 +76,16 @@ class RealWeights:
     spread: float
 
 
-def judge_weights(weights: np.ndarray) -> BinaryWeights | RealWeights:
+def judge_weights(weights: np.ndarray, of_signs: bool = False) -> BinaryWeights | RealWeights:
     """Whether weights are ±a for each output channel, or else for each output channel and kernel position.
 
     Zeros count against neither: of several ways to read the weights, one without zeros comes first, then one scale per
-    channel. One scale per kernel position takes at least two input channels: of a single weight it would be true of any.
+    channel. With one input channel per group (depthwise), one scale per kernel position is true of any weights: that counts
+    where the input is known to hold signs, since they are then multiplied on bits (the released BiMLP's 1x7 and 7x1).
 
     Args:
         weights: float of any width, (O, taps, depth): output channels, kernel positions (1 for a matrix), inputs.
+        of_signs: whether the layer's input holds signs or -1, 0 and +1.
     """
     if weights.size == 0:
         return RealWeights("nothing", 0.0)
@@ -90,7 +94,7 @@ def judge_weights(weights: np.ndarray) -> BinaryWeights | RealWeights:
     channel = _one_scale(weights, per_tap=False)
     if channel is not None and channel.zeros == 0:
         return channel
-    several = weights.shape[1] > 1 and weights.shape[2] > 1
+    several = weights.shape[1] > 1 and (weights.shape[2] > 1 or of_signs)
     tap = _one_scale(weights, per_tap=True) if several else None
     if tap is not None and (channel is None or tap.zeros == 0):
         return tap

@@ -31,11 +31,11 @@ from onnx_ir.passes import common
 
 from bnn_deploy.import_report import ActivationReport, ImportOptions, ImportReport
 from bnn_deploy.ops.operator import DOMAIN, OPSET
-from bnn_deploy.passes.onnx.binarisation import Binarisation
-from bnn_deploy.passes.onnx.find_activations import FoundActivation, activations_behind, computed_operands
+from bnn_deploy.passes.onnx.activations.binarisation import Binarisation
+from bnn_deploy.passes.onnx.activations.find_activations import FoundActivation, activations_behind, computed_operands
+from bnn_deploy.passes.onnx.activations.one_variable import positions
+from bnn_deploy.passes.onnx.activations.rare_zero import is_rare
 from bnn_deploy.passes.onnx.graph import is_standard, layer_name, new_constant, replace_value
-from bnn_deploy.passes.onnx.one_variable import positions
-from bnn_deploy.passes.onnx.rare_zero import is_rare
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Operators by which a binarisation is called, the most telling first.

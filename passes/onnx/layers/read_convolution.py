@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnn_deploy.passes.onnx.graph import constant_of, static_shape
-from bnn_deploy.passes.onnx.layer_form import Geometry, LayerForm, check_extent, computed_by, constant_weights
+from bnn_deploy.passes.onnx.layers.layer_form import Geometry, LayerForm, check_extent, computed_by, constant_weights
 
 
 def read_convolution(node: ir.Node) -> LayerForm:

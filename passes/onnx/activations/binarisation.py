@@ -17,7 +17,7 @@ from math import ceil, frexp, log2
 
 import numpy as np
 
-from bnn_deploy.passes.onnx.step_function import StepFunction
+from bnn_deploy.passes.onnx.activations.step_function import StepFunction
 
 
 @dataclass(frozen=True)

@@ -23,16 +23,16 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bnn_deploy.import_report import ImportOptions, ImportReport
-from bnn_deploy.passes.onnx.binary_values import BinaryFacts, BinaryValues
 from bnn_deploy.passes.onnx.graph import is_standard, layer_name
-from bnn_deploy.passes.onnx.move_activation import (
+from bnn_deploy.passes.onnx.layers.binary_values import BinaryFacts, BinaryValues
+from bnn_deploy.passes.onnx.layers.move_activation import (
     chain_of,
     feeds_layer,
     keeps_threshold,
     write_again,
     write_chain,
 )
-from bnn_deploy.passes.onnx.node_writer import NodeWriter
+from bnn_deploy.passes.onnx.layers.node_writer import NodeWriter
 
 
 def hoist_pooling(model: ir.Model, options: ImportOptions, report: ImportReport) -> None:

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bnn_deploy.errors import ModelFileError
-from bnn_deploy.passes.onnx.normalise_graph import normalise_graph
+from bnn_deploy.passes.onnx.plain_form.normalise_graph import normalise_graph
 
 RANDOM = np.random.default_rng(0)
 WEIGHT = RANDOM.standard_normal((6, 4, 3, 3)).astype(np.float32)

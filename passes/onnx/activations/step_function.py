@@ -36,7 +36,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from bnn_deploy.passes.onnx.elementwise import Interval, apply, cast, square
+from bnn_deploy.passes.onnx.activations.elementwise import Interval, apply, cast, square
 
 LIMIT = np.float32(2**24)
 # Ranges evaluated before a proof is given up; a range costs about a microsecond per operator.

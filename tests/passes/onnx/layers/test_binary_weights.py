@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnn_deploy.passes.onnx.binary_weights import BinaryWeights, RealWeights, judge_weights
-from tests.passes.onnx.layer_models import signs
+from bnn_deploy.passes.onnx.layers.binary_weights import BinaryWeights, RealWeights, judge_weights
+from tests.passes.onnx.layers.layer_models import signs
 
 SCALE = np.array([0.25, 0.0371, 3.5], "float32").reshape(3, 1, 1)
 
@@ -134,6 +134,16 @@ def test_real_depthwise_kernels_are_not_binary() -> None:
     assert real(np.random.default_rng(0).normal(size=(8, 9, 1)).astype("float32")).spread > 0.5
 
 
+def test_depthwise_kernels_over_signs_have_one_number_per_position() -> None:
+    """Breaks if the released BiMLP's 1x7 layers, which multiply signs with any seven numbers, are left to float kernels."""
+    weights = np.random.default_rng(0).normal(size=(8, 7, 1)).astype("float32")
+    weights[3, 2] = 0.0
+    judged = judge_weights(weights, of_signs=True)
+    assert isinstance(judged, BinaryWeights) and judged.per_tap and judged.zeros == 0 and judged.deviation == 0.0
+    np.testing.assert_array_equal(np.where(judged.signs[..., 0], 1.0, -1.0) * judged.scale, weights[..., 0])
+    assert judged.words == "one real number per kernel position"
+
+
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
@@ -157,7 +167,7 @@ def test_words_for_real_weights(weights: np.ndarray, words: str) -> None:
 
 def test_large_layers_are_judged_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if blocks of channels are put together in the wrong order."""
-    monkeypatch.setattr("bnn_deploy.passes.onnx.binary_weights._BLOCK", 8)
+    monkeypatch.setattr("bnn_deploy.passes.onnx.layers.binary_weights._BLOCK", 8)
     scale = np.arange(1, 6, dtype="float32").reshape(5, 1, 1)
     pattern = signs((5, 2, 3))
     pattern[3, 1, 1] = 0

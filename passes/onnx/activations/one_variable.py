@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.elementwise import COMPARISONS, ELEMENT_TYPES, ELEMENTWISE
+from bnn_deploy.passes.onnx.activations.elementwise import COMPARISONS, ELEMENT_TYPES, ELEMENTWISE
+from bnn_deploy.passes.onnx.activations.step_function import Expression, Operation
 from bnn_deploy.passes.onnx.graph import constant_of, is_standard
-from bnn_deploy.passes.onnx.step_function import Expression, Operation
 
 # Operators in one expression, beyond which it is not followed further back.
 MOST_NODES = 64

@@ -8,10 +8,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnn_deploy.passes.onnx.binarisation import binarisation_of
-from bnn_deploy.passes.onnx.elementwise import Interval
-from bnn_deploy.passes.onnx.step_function import Expression, Operation, StepFunction, Unproved, evaluate, prove
-from tests.passes.onnx.activation_models import adversarial, before_layer, neighbours, run, standard, to_float
+from bnn_deploy.passes.onnx.activations.binarisation import binarisation_of
+from bnn_deploy.passes.onnx.activations.elementwise import Interval
+from bnn_deploy.passes.onnx.activations.step_function import (
+    Expression,
+    Operation,
+    StepFunction,
+    Unproved,
+    evaluate,
+    prove,
+)
+from tests.passes.onnx.activations.activation_models import (
+    adversarial,
+    before_layer,
+    neighbours,
+    run,
+    standard,
+    to_float,
+)
 
 F32 = np.float32
 BELOW_ZERO = -float(np.nextafter(F32(0), F32(1)))

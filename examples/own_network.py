@@ -1,0 +1,86 @@
+"""Your own binary network in plain PyTorch, on bits: nothing of the network below knows bnn-deploy.
+
+    python examples/own_network.py [FOLDER]
+
+It trains a small binary CNN on scikit-learn's digits, exports it with torch.onnx.export, lets bnn-deploy find the binary
+layers, compiles for this machine, and compares with onnxruntime on the exported file. FOLDER (own_network) gets the files.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bnn_deploy.models.digits import load_digits_split, train_digits
+
+COMMAND = Path(sysconfig.get_path("scripts")) / "bnn-deploy"
+EPOCHS = 10
+
+
+class Sign(nn.Module):
+    """torch.sign with a straight-through estimator: the gradient is that of clamp, whose value cancels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        clipped = x.clamp(-1, 1)
+        return torch.sign(x).detach() - clipped.detach() + clipped
+
+
+class BinaryConv(nn.Conv2d):
+    """A convolution whose weights are computed from real ones in every call: sign times mean magnitude."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.weight.abs().mean(dim=(1, 2, 3), keepdim=True)
+        clipped = self.weight.clamp(-1, 1)
+        weight = (scale * torch.sign(self.weight)).detach() - clipped.detach() + clipped
+        return F.conv2d(x, weight, stride=self.stride, padding=self.padding)
+
+
+def binary_block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    """Sign, binary 3x3 convolution, batch normalisation, PReLU."""
+    convolution = BinaryConv(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+    return nn.Sequential(Sign(), convolution, nn.BatchNorm2d(outputs), nn.PReLU(outputs))
+
+
+def network() -> nn.Module:
+    """(N, 1, 8, 8) to (N, 10); first and last layer are real-valued, as usual."""
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1, bias=False),
+        nn.BatchNorm2d(32),
+        binary_block(32, 64, stride=2),
+        binary_block(64, 128, stride=2),
+        nn.Flatten(),
+        nn.Linear(128 * 2 * 2, 10),
+    )
+
+
+def main(folder: Path) -> int:
+    """Exit status 0 when the bundle classifies every test image as onnxruntime does."""
+    folder.mkdir(exist_ok=True)
+    torch.manual_seed(0)
+    model = network()
+    print(f"Training a binary CNN on scikit-learn's digits, {EPOCHS} epochs ...", flush=True)
+    accuracy = train_digits(model, epochs=EPOCHS)
+    print(f"test accuracy in PyTorch: {accuracy:.2%}", flush=True)
+    _, _, images, labels = load_digits_split()
+    np.savez(folder / "digits_test.npz", x=images, y=labels)
+    torch.onnx.export(model, (torch.from_numpy(images[:1]),), str(folder / "mine.onnx"), dynamo=True, verbose=False)
+    for arguments in (
+        ("compile", "mine.onnx", "--target", "host", "-o", "mine_host", "--explain"),
+        ("validate", "mine.onnx", "--bundle", "mine_host", "--data", "digits_test.npz"),
+    ):
+        print("$ bnn-deploy", *arguments, flush=True)
+        status = subprocess.run([COMMAND, *arguments], cwd=folder, check=False).returncode
+        if status:
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "own_network")))
