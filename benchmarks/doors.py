@@ -2,6 +2,7 @@
 
 python benchmarks/doors.py bcdnet_a CHECKOUT/prototype/model/a_3.py --make "a_3(bn={})"
 python benchmarks/doors.py reactnet_a CHECKOUT/mobilenet/2_step2/reactnet.py --make "reactnet()"
+python benchmarks/doors.py bcdnet_tiny models/bcdnet.py --make "BCDNet(BCDNET_TINY, num_classes=10)"
 
 SOURCE is a Python file of the authors' repository, run as it is: give only files that you trust. It gets the weights that
 `bnn-deploy export NAME` would take (their state dict, every name and shape), is exported by both exporters of
@@ -93,6 +94,7 @@ def _authors_model(source: Path, make: str, built: BuiltModel) -> nn.Module:
     specification = importlib.util.spec_from_file_location("authors", source)
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
+    sys.modules["authors"] = module  # dataclasses look themselves up there
     specification.loader.exec_module(module)
     theirs: nn.Module = eval(make, vars(module))
     state = built.module.state_dict()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from onnx import ModelProto, NodeProto
 
-from bnn_deploy.onnx_file import load_onnx, require_binary
+from bnn_deploy.foreign_model import open_model
 from bnn_deploy.ops.registry import DOMAIN, OPERATORS
 from bnn_deploy.statistics import model_statistics
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
@@ -18,8 +18,7 @@ def binary_layers(path: Path, batch: int) -> dict[ConvolutionSpecification, list
     Raises:
         ModelFileError: the file cannot be used.
     """
-    model = load_onnx(path)
-    require_binary(model, path)
+    model = open_model(path).model
     rows = {row.name: row for row in model_statistics(model, 0).layers}
     layers: dict[ConvolutionSpecification, list[str]] = {}
     for node in model.graph.node:

@@ -31,6 +31,14 @@ SOURCE_SHA256_KEY = "bnn_deploy.imported_sha256"
 ZERO_KEY = "bnn_deploy.sign_zero_changed"
 
 
+class NothingBinaryError(ModelFileError):
+    """A file without binary layers; ``report`` says of every layer why."""
+
+    def __init__(self, message: str, report: ImportReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+
 @dataclass(frozen=True)
 class OpenedModel:
     """A model ready to be compiled.
@@ -61,7 +69,8 @@ def open_model(
         progress: told what is being done.
 
     Raises:
-        ModelFileError: the file cannot be used, holds nothing binary (names the nearest misses), or needs a choice.
+        ModelFileError: the file cannot be used, or needs a choice.
+        NothingBinaryError: it holds nothing binary; names the nearest misses.
     """
     path = Path(path)
     model = load_onnx(path)
@@ -76,7 +85,7 @@ def open_model(
     # Converting an old operator may have given the value another name.
     report.activations = [row if row.source in known else replace(row, source="") for row in report.activations]
     if not report.binary_layers:
-        raise ModelFileError(_nothing_binary(path, report))
+        raise NothingBinaryError(_nothing_binary(path, report), report)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     metadata[SOURCE_KEY] = path.name
     metadata[SOURCE_SHA256_KEY] = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -33,9 +33,11 @@ def inspect(path: Path) -> dict[str, Any]:
 
 def _describe_onnx(path: Path) -> dict[str, Any]:
     from bnn_deploy.foreign_model import open_model
+    from bnn_deploy.import_report import ImportOptions
     from bnn_deploy.statistics import model_statistics
 
-    model = open_model(path).model
+    # What becomes of zeros among the weights changes no count; the choice is asked for when the model is compiled.
+    model = open_model(path, ImportOptions(zero_weights="-1")).model
     statistics = model_statistics(model, path.stat().st_size).to_dict()
     return {**statistics, "metadata": {item.key: item.value for item in model.metadata_props}}
 

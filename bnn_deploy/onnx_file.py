@@ -109,6 +109,11 @@ def _parse(path: Path, content: bytes) -> ModelProto:
             raise ModelFileError(
                 f"{path} is a text file, not an ONNX model; give the file that export wrote."
             ) from error
+        if content.startswith((b"PK\x03\x04", b"\x80\x02")):
+            raise ModelFileError(
+                f"{path} looks like a PyTorch file, not an ONNX model; write the network with torch.onnx.export, or give the "
+                "file to `bnn-deploy export MODEL --weights`."
+            ) from error
         raise ModelFileError(
             f"{path} is not an ONNX model, or is truncated or damaged; copy or export it again."
         ) from error

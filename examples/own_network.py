@@ -11,6 +11,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import sysconfig
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,9 @@ def main(folder: Path) -> int:
     print(f"test accuracy in PyTorch: {accuracy:.2%}", flush=True)
     _, _, images, labels = load_digits_split()
     np.savez(folder / "digits_test.npz", x=images, y=labels)
-    torch.onnx.export(model, (torch.from_numpy(images[:1]),), str(folder / "mine.onnx"), dynamo=True, verbose=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's exporter warns about itself
+        torch.onnx.export(model, (torch.from_numpy(images[:1]),), str(folder / "mine.onnx"), dynamo=True, verbose=False)
     for arguments in (
         ("compile", "mine.onnx", "--target", "host", "-o", "mine_host", "--explain"),
         ("validate", "mine.onnx", "--bundle", "mine_host", "--data", "digits_test.npz"),

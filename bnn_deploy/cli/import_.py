@@ -29,10 +29,15 @@ def import_command(
 
         require_writable(output)
         progress("loading the front end")
-        from bnn_deploy.foreign_model import import_file
+        from bnn_deploy.foreign_model import NothingBinaryError, import_file
         from bnn_deploy.import_report import ImportOptions
 
-        report = import_file(source, output, ImportOptions(sign_zero, zero_weights), progress)  # type: ignore[arg-type]
+        try:
+            report = import_file(source, output, ImportOptions(sign_zero, zero_weights), progress)  # type: ignore[arg-type]
+        except NothingBinaryError as error:
+            if explain:
+                note(explain_text(error.report))
+            raise
     for line in import_notes(report):
         note(line)
     binary = len(report.binary_layers)

@@ -44,6 +44,7 @@ BAD_FILES: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "truncated": (lambda path, tiny: path.write_bytes(tiny.read_bytes()[:-1000]), "truncated or damaged"),
     "flipped": (flipped, "damaged"),
     "text": (text, "is a text file, not an ONNX model"),
+    "checkpoint": (lambda path, tiny: path.write_bytes(b"PK\x03\x04" + bytes(100)), "looks like a PyTorch file"),
     "real-valued": (real_valued, "No binary layers found"),
     "missing": (lambda path, tiny: None, "does not exist"),
     "folder": (lambda path, tiny: path.mkdir(), "not a"),

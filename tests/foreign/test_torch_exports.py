@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 import bnn_deploy
 from bnn_deploy.compiler import compile_model
+from bnn_deploy.devices import get_device
 from bnn_deploy.errors import ModelFileError
 from bnn_deploy.foreign_model import import_file, open_model
 from bnn_deploy.import_report import ImportOptions, ImportReport
@@ -72,6 +74,18 @@ def test_compiled_as_onnxruntime_runs_the_file(kind: type, activation: type, exp
         assert_close(found, module(torch.from_numpy(images)).numpy())
 
 
+@pytest.mark.qemu
+@pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="qemu-aarch64 is not installed")
+@pytest.mark.parametrize("activation", [networks.PolynomialSign, networks.RoundedClip], ids=lambda part: part.__name__)
+def test_on_arm64(activation: type, tmp_path: Path) -> None:
+    """Breaks if a foreign network is right on this machine only."""
+    module = network(networks.PlainCNN, activation)
+    images = networks.images_with_margin(module, networks.PlainCNN.shape, 3, MARGIN).numpy()
+    path = export(module, tmp_path / "x.onnx", networks.PlainCNN.shape, "dynamo")
+    bundle = compile_model(path, "arm64", tmp_path / "b")
+    assert_close(get_device("qemu").run(bundle, images), run_onnx(path, images))
+
+
 @pytest.mark.parametrize("exporter", EXPORTERS)
 def test_imported_file_runs_everywhere_and_compiles_alike(exporter: str, tmp_path: Path) -> None:
     """Breaks if the file that `import` writes is no valid ONNX, computes something else, or compiles differently."""
@@ -111,6 +125,15 @@ def test_a_network_without_binary_layers_is_refused(tmp_path: Path) -> None:
     assert "No binary layers found" in message and "4 real-valued Conv/Gemm/MatMul layers" in message
     assert sum(f"body.{index} (" in message for index in (1, 3, 5, 7)) == 3
     assert "\n" not in message
+
+
+def test_explain_lists_the_layers_of_a_refused_network(tmp_path: Path, invoke) -> None:
+    """Breaks if the error tells to look at --explain, and that says nothing, or an output is left behind."""
+    path = export(networks.randomised(networks.RealMLP(), 0), tmp_path / "x.onnx", networks.RealMLP.shape, "script")
+    result = invoke("import", path, "-o", tmp_path / "y.onnx", "--explain")
+    assert result.exit_code == 2 and result.stdout == ""
+    assert all(f"body.{index} stays real-valued" in result.stderr for index in (1, 3, 5, 7))
+    assert not (tmp_path / "y.onnx").exists()
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
