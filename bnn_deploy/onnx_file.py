@@ -24,10 +24,12 @@ MOST_NODES = 1_000_000
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 # Operators whose output holds only values of their input: a -1/0/+1 tensor stays one.
-DATA_MOVEMENT = {
-    *("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "SpaceToDepth"),
-    *("Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
-}
+DATA_MOVEMENT = frozenset(
+    {
+        *("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "SpaceToDepth"),
+        *("Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+    }
+)
 
 
 def load_onnx(path: str | Path) -> ModelProto:

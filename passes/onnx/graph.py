@@ -7,16 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
+from bnn_deploy.onnx_file import DATA_MOVEMENT
 from bnn_deploy.ops.operator import DOMAIN
 
 STANDARD_DOMAINS = ("", "ai.onnx")
-# Operators whose output holds only values of their input: a -1/0/+1 tensor stays one.
-DATA_MOVEMENT = frozenset(
-    {
-        *("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "SpaceToDepth"),
-        *("Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
-    }
-)
 
 
 def is_standard(node: ir.Node | None, *types: str) -> bool:
@@ -80,8 +74,31 @@ def new_constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
 
 
 def replace_value(old: ir.Value, new: ir.Value) -> None:
-    """Every reader of ``old`` reads ``new``, and so does the graph's output; dead nodes are removed later."""
-    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    """Every reader of ``old`` reads ``new``, and so does the graph's output, which keeps its name; dead nodes are removed later.
+
+    A value that has to keep a name of its own (an input, a constant, another output) becomes an output by an Identity.
+    """
+    for reader, index in list(old.uses()):
+        reader.replace_input_with(index, new)
+    if not old.is_graph_output():
+        return
+    graph, name = old.graph, old.name
+    assert graph is not None
+    if new.producer() is None or new.is_graph_output() or new.graph is not graph:
+        if is_standard(old.producer(), "Identity") and old.producer().inputs[0] is new:  # type: ignore[union-attr]
+            return
+        identity = ir.node("Identity", [new], name=None if old.producer() is None else old.producer().name)
+        identity.outputs[0].type, identity.outputs[0].shape = old.type or new.type, old.shape or new.shape
+        if old.producer() is None:
+            graph.append(identity)
+        else:
+            identity.metadata_props.update(old.producer().metadata_props)
+            graph.insert_before(old.producer(), identity)
+        new = identity.outputs[0]
+    for index, output in enumerate(graph.outputs):
+        if output is old:
+            graph.outputs[index] = new
+    old.name, new.name = f"{name}/replaced", name
 
 
 def layer_name(node: ir.Node) -> str:
