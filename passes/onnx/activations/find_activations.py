@@ -27,7 +27,7 @@ from bnn_deploy.passes.onnx.graph import DATA_MOVEMENT, constant_of, is_standard
 PASSED = DATA_MOVEMENT | {"MaxPool", "Pad"}
 # Scalings looked behind for one layer.
 _MOST_VALUES = 64
-AFFINE = ("Add", "Div", "Mul", "Sub")
+AFFINE = ("Add", "Div", "Mul", "Neg", "Sub")
 # Operators that are better left behind, as part of the binarisation.
 _OPENED = frozenset({"Cast", "Ceil", "Clip", "Floor", "Max", "Min", "Relu", "Round", "Sign", "Where"})
 

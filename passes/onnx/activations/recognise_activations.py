@@ -135,8 +135,6 @@ def _replace(
         result = writer.scaled(signs, member.binarisation.scale, member.binarisation.offset)
         result.shape = source.shape
         replace_value(member.value, result)
-        if member.value.name is not None and result.is_graph_output():
-            result.name, member.value.name = member.value.name, f"{member.value.name}/replaced"
 
 
 def _zero(found: FoundActivation, options: ImportOptions) -> tuple[int | None, str]:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnn_deploy.ops.operator import DOMAIN
-from bnn_deploy.passes.onnx.graph import layer_name, new_constant
+from bnn_deploy.passes.onnx.graph import layer_name, new_constant, replace_value
 
 
 class NodeWriter:
@@ -82,7 +82,7 @@ class NodeWriter:
         """Everyone reads ``new`` instead of the first output of ``old``, which goes; the value keeps its name."""
         value = self.old.outputs[0]
         name = value.name
-        value.replace_all_uses_with(new, replace_graph_outputs=True)
+        replace_value(value, new)
         self.graph.remove(self.old, safe=True)
-        value.name = f"{name}/replaced"
-        new.name = name
+        if not new.is_graph_output():
+            value.name, new.name = f"{name}/replaced", name

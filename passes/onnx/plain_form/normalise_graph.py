@@ -48,8 +48,8 @@ def normalise_graph(model: onnx.ModelProto) -> ir.Model:
         ModelFileError: the operator set cannot be raised, or the shapes contradict each other.
     """
     version = standard_opset(model)
-    if version < OLDEST_FOR_ONNXSCRIPT:
-        model = _converted(model, version)
+    # A copy: an ir.Model renames tensors in the protobuf itself, which is also the reference that others run.
+    model = _converted(model, version) if version < OLDEST_FOR_ONNXSCRIPT else _copied(model)
     graph_model = ir.from_proto(model)
     common.RemoveInitializersFromInputsPass()(graph_model)
     common.InlinePass()(graph_model)
@@ -70,11 +70,12 @@ def normalise_graph(model: onnx.ModelProto) -> ir.Model:
         fix_reshape(graph_model.graph, node)
     for tidy in (
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        common.IdentityEliminationPass(),
         common.CommonSubexpressionEliminationPass(),
         common.RemoveUnusedNodesPass(),
     ):
         tidy(graph_model)
+    drop_no_ops(graph_model.graph)
+    common.RemoveUnusedNodesPass()(graph_model)
     return graph_model
 
 
@@ -86,10 +87,15 @@ def standard_opset(model: onnx.ModelProto) -> int:
     return int(max(versions))
 
 
+def _copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
 def _converted(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
     constants = {tensor.name for tensor in model.graph.initializer}
-    plain = onnx.ModelProto()
-    plain.CopyFrom(model)
+    plain = _copied(model)
     inputs = [value for value in plain.graph.input if value.name not in constants]
     del plain.graph.input[:]
     plain.graph.input.extend(inputs)
