@@ -5,11 +5,15 @@ A run over many more: ``python -m pytest tests/foreign/test_random_networks.py``
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
+import bnn_deploy
+from bnn_deploy.compiler import compile_model
 from bnn_deploy.errors import ModelFileError
 from bnn_deploy.import_report import ImportOptions
 from bnn_deploy.onnx_writing import finish
@@ -20,6 +24,8 @@ from tests.foreign.random_networks import RandomNetwork, random_network
 FIRST = 0
 NETWORKS = 240
 # Zeros at thresholds stay 0, and layers with weights of 0 stay real-valued: what the file says.
+# Of one output, as the compiler wants them; 39 and 1098 have a threshold for each row of a matrix.
+COMPILED = (4, 10, 24, 25, 30, 39, 1098)
 EXACT = ImportOptions(sign_zero="0", zero_weights="float")
 
 
@@ -70,3 +76,14 @@ def test_zero_weights_are_always_said() -> None:
     for network in with_zeros:
         with pytest.raises(ModelFileError, match="exact zeros"):
             canonicalise(network.model, ImportOptions(sign_zero="0"))
+
+
+@pytest.mark.parametrize("seed", COMPILED)
+def test_a_compiled_model_equals_the_file(seed: int, tmp_path: Path) -> None:
+    """Breaks if what comes out of the compiler is not, bit for bit, what the file says."""
+    network = random_network(seed, plain=True)
+    assert network.binary_layers
+    onnx.save(network.model, str(tmp_path / "x.onnx"))
+    bundle = compile_model(tmp_path / "x.onnx", "host", tmp_path / "b", batch=2, options=EXACT)
+    (expected,) = run(network.model, network.x).values()
+    np.testing.assert_array_equal(bnn_deploy.load(bundle.path)(network.x), expected)

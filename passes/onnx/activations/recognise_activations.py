@@ -158,6 +158,14 @@ def _zero(found: FoundActivation, options: ImportOptions) -> tuple[int | None, s
     return 0, f"{at} stays 0, as in the file: {why} (--sign-zero -1 makes it two-valued and faster)."
 
 
+def _is_of_channels(threshold: ir.Value, source: ir.Value) -> bool:
+    """Whether thresholds vary only over channels, the last axis or, of images, also the first two: Sign runs no others."""
+    shape, rank = threshold.shape, len(source.shape or ())
+    offset = rank - len(shape or ())
+    axes = {offset + axis for axis, extent in enumerate(shape or ()) if extent != 1}
+    return axes <= {rank - 1} or (rank == 4 and axes <= {0, 1})
+
+
 @dataclass
 class _Writer:
     """Puts new nodes into the graph, each after the one before."""
@@ -173,9 +181,13 @@ class _Writer:
         if attribute is None:
             stretched = self.scaled(self.source, how.stretch, 0.0)
             return self._node("Ternary", [stretched], DOMAIN, self.name)
+        source = self.source
+        if threshold is not None and not _is_of_channels(threshold, source):
+            # x - t is 0 exactly where x == t, and has the sign of the difference: float32 underflows gradually.
+            source, threshold = self._node("Sub", [source, threshold], "", f"{self.name}/Sub"), None
         if threshold is None:
             threshold = new_constant(self.graph, f"{self.name}.threshold", np.array(how.threshold, np.float32))
-        return self._node("Sign", [self.source, threshold], DOMAIN, self.name, {"zero": attribute})
+        return self._node("Sign", [source, threshold], DOMAIN, self.name, {"zero": attribute})
 
     def scaled(self, value: ir.Value, scale: float, offset: float) -> ir.Value:
         """``value * scale + offset``, without what does nothing."""
