@@ -11,7 +11,8 @@ Elementwise operators are taken in as long as nothing else reads what they read.
 there by then, also repeated (BiMLP's tiled shortcut) or cut along the channels (its averaged one), and constants per channel.
 Where: after ``merge_packs``; the float operators that are left go to ``fuse_float``.
 Not handled: kernels whose registers do not hold whole images of outputs (``fuses_epilogue`` of the kernel table says which
-take a program, and which also pack), operands that vary over images only, cosines, signs of three values.
+take a program, and which also pack), operands of another shape than the image (one number per image and channel, as of
+squeeze-and-excite, or one per pixel, as XNOR-Net's K), cosines, signs of three values.
 """
 
 from __future__ import annotations
@@ -248,7 +249,7 @@ class _FuseEpilogue(DataflowRewriter):
     def _image(
         self, program: _Program, argument: relax.Var, reader: relax.Var, shape: tuple[int, ...]
     ) -> tuple[relax.Var, ImageOperand] | None:
-        if str(argument.ty.dtype) != "float32" or argument in self.hidden:
+        if str(argument.ty.dtype) != "float32" or argument in self.hidden or static_shape(argument) != shape:
             return None
         source, first, width = argument, 0, shape[-1]
         value = self.values.get(argument)
@@ -261,7 +262,7 @@ class _FuseEpilogue(DataflowRewriter):
             axes, begin, _, strides = (integers(a) for a in value.args[1:])
             if [a % _RANK for a in axes] == [_RANK - 1] and strides == [1] and isinstance(value.args[0], relax.Var):
                 source, first = value.args[0], begin[0]
-        if static_shape(source)[:-1] != shape[:-1] or width % WORD_BITS or source in self.hidden:
+        if width % WORD_BITS or source in self.hidden:
             return None
         if not source.same_as(argument):
             program.absorbed.append(argument)

@@ -94,7 +94,22 @@ def signs_of_both_kinds(emit: Callable, x: relax.Expr) -> relax.Expr:
     return relax.op.add(three, layer(emit, pack(emit, y, 1.0)))
 
 
-NETWORKS = [residual, three_branches, tiled_shortcut, averaged_shortcut, many_signs, signs_of_both_kinds]
+def one_number_per_pixel(emit: Callable, x: relax.Expr) -> relax.Expr:
+    """XNOR-Net's K, and a spatial attention: an image of one channel beside one of many."""
+    gate = emit(relax.op.max(x, [3], keepdims=True))
+    return relax.op.multiply(layer(emit, pack(emit, x), SQUARE), gate)
+
+
+def one_number_per_channel_of_an_image(emit: Callable, x: relax.Expr) -> relax.Expr:
+    """Squeeze-and-excite."""
+    gate = emit(relax.op.max(x, [1, 2], keepdims=True))
+    return relax.op.multiply(layer(emit, pack(emit, x), SQUARE), gate)
+
+
+NETWORKS = [
+    *(residual, three_branches, tiled_shortcut, averaged_shortcut, many_signs, signs_of_both_kinds),
+    *(one_number_per_pixel, one_number_per_channel_of_an_image),
+]
 
 
 @pytest.mark.parametrize("target", RUNNABLE, ids=lambda target: target.name)
