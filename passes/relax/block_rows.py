@@ -225,7 +225,9 @@ class _Builder:
 
     def build(self) -> StagedNetwork:
         main = self.module["main"]
-        builder = relax.BlockBuilder()
+        # TVM's importer makes kernels of its own for a few operators (Einsum, flips).
+        kernels = {name: function for name, function in self.module.functions_items() if name.name_hint != "main"}
+        builder = relax.BlockBuilder(tvm.IRModule(kernels))
         with builder.function("main", list(main.params), attrs=dict(main.attrs or {})):
             with builder.dataflow():
                 for items in self._in_order():

@@ -49,7 +49,9 @@ def row_reads(value: relax.Expr) -> list[tuple[relax.Var, Rows]] | None:
     if not _is_image(value):
         return None
     if name in _ELEMENTWISE or name in _PACKS:
-        return _elementwise_reads(list(value.args), _rows_of(value))
+        # The bounds of a clip are numbers, not tensors.
+        tensors = [argument for argument in value.args if isinstance(argument.ty, relax.TensorType)]
+        return _elementwise_reads(tensors, _rows_of(value), static_shape(value)[0])
     local = (
         (name == "relax.nn.prelu" and int(value.attrs.axis) % _RANK == _CHANNELS_AXIS)
         or (name == "relax.mean" and bool(value.attrs.keepdims) and ROWS_AXIS not in _reduced_axes(value))
@@ -58,21 +60,22 @@ def row_reads(value: relax.Expr) -> list[tuple[relax.Var, Rows]] | None:
         or (name == "relax.nn.conv2d" and _is_pointwise(value))
     )
     if local:
-        return _elementwise_reads([value.args[0]], static_shape(value.args[0])[ROWS_AXIS])
+        shape = static_shape(value.args[0])
+        return _elementwise_reads([value.args[0]], shape[ROWS_AXIS], shape[0])
     if name == "relax.concat" and int(value.attrs.axis) % _RANK not in (0, ROWS_AXIS):
-        return _elementwise_reads(list(value.args[0].fields), _rows_of(value))
+        return _elementwise_reads(list(value.args[0].fields), _rows_of(value), static_shape(value)[0])
     return None
 
 
-def _elementwise_reads(arguments: list[relax.Expr], rows: int) -> list[tuple[relax.Var, Rows]] | None:
+def _elementwise_reads(arguments: list[relax.Expr], rows: int, images: int) -> list[tuple[relax.Var, Rows]] | None:
     reads = []
     for argument in arguments:
         shape = static_shape(argument)
         if is_constant(argument):
             # A constant must be the same for all rows and images.
-            if len(shape) == _RANK and shape[:2] != (1, 1):
+            if any(extent != 1 for extent in ((1,) * (_RANK - len(shape)) + shape)[: ROWS_AXIS + 1]):
                 return None
-        elif not isinstance(argument, relax.Var) or len(shape) != _RANK:
+        elif not isinstance(argument, relax.Var) or len(shape) != _RANK or shape[0] != images:
             return None
         elif shape[ROWS_AXIS] == rows:
             reads.append((argument, Rows.SHARE))

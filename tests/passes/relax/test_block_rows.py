@@ -116,6 +116,17 @@ def only_stage(network: StagedNetwork, number: int) -> RowStage:
     return network.stages[f"stage_{number}"]
 
 
+def constant_of_rows(emit: Callable, x: relax.Expr) -> relax.Expr:
+    """A constant of three axes, whose first is that of the rows; and a clip, whose bounds are no tensors."""
+    rows = int(x.ty.shape.values[1])
+    x = residual(emit, x, POINTWISE, 1)
+    by_row = emit(relax.op.maximum(x, constant(np.arange(rows).reshape(rows, 1, 1) - 2)))
+    return relax.op.clip(by_row, -3, 3)
+
+
+NETWORKS.append(constant_of_rows)
+
+
 @pytest.mark.parametrize("body", NETWORKS, ids=lambda body: body.__name__)
 @pytest.mark.parametrize("block_bytes", [1, 1 << 20])
 @pytest.mark.parametrize("shape", [(1, 8, 4, 32), (3, 4, 8, 32)])
