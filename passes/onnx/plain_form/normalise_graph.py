@@ -31,14 +31,21 @@ from bnn_deploy.ops.operator import STANDARD_OPSET
 from bnn_deploy.passes.onnx.graph import STANDARD_DOMAINS
 from bnn_deploy.passes.onnx.plain_form.drop_expand import drop_expand
 from bnn_deploy.passes.onnx.plain_form.drop_no_ops import drop_no_ops
+from bnn_deploy.passes.onnx.plain_form.expand_border import expand_border
+from bnn_deploy.passes.onnx.plain_form.expand_einsum import expand_einsum
+from bnn_deploy.passes.onnx.plain_form.expand_resize import expand_resize
 from bnn_deploy.passes.onnx.plain_form.fix_reshape import fix_reshape
+from bnn_deploy.passes.onnx.plain_form.fold_extents import fold_extents
 from bnn_deploy.passes.onnx.plain_form.name_modules import name_modules
+from bnn_deploy.passes.onnx.plain_form.restore_group_norm import restore_group_norm
 
 # onnxscript converts from here on and keeps the notes of torch's exporter, which hold the module paths; onnx's own
 # converter, for anything older, drops them (older exporters wrote none).
 OLDEST_FOR_ONNXSCRIPT = 18
 # Bytes of a folded constant: weights are folded whatever their size, and cannot be larger than the file they came from.
 ANY_SIZE = 2**31 - 1
+# Each round takes all reshapes whose target depends on the shapes found in the round before: channel shuffles in a row.
+_MAXIMUM_ROUNDS = 12
 
 
 def normalise_graph(model: onnx.ModelProto) -> ir.Model:
@@ -63,13 +70,21 @@ def normalise_graph(model: onnx.ModelProto) -> ir.Model:
     drop_expand(graph_model.graph)
     with _quiet():
         # Shapes make constants (the channels of an activation), and those more shapes.
-        for _ in range(2):
+        for count in range(_MAXIMUM_ROUNDS):
             common.ShapeInferencePass(strict_mode=False)(graph_model)
+            found = fold_extents(graph_model.graph)
+            for node in list(graph_model.graph):
+                expand_einsum(graph_model.graph, node)
+                expand_resize(graph_model.graph, node)
+                expand_border(graph_model.graph, node)
+            if count > 1 and not found:
+                break
             optimizer.fold_constants(graph_model, input_size_limit=ANY_SIZE, output_size_limit=ANY_SIZE)
     for node in list(graph_model.graph):
         fix_reshape(graph_model.graph, node)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph_model)
+    restore_group_norm(graph_model.graph)
     for tidy in (
-        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.CommonSubexpressionEliminationPass(),
         common.RemoveUnusedNodesPass(),
     ):
