@@ -109,10 +109,9 @@ class _Importer(ONNXGraphImporter):
         try:
             if op_name.startswith(_PREFIX):
                 result = self.bb.normalize(_binary_operator(op_name.removeprefix(_PREFIX), inputs, attrs))
-            elif op_name in CONVERSIONS:
-                result = CONVERSIONS[op_name](self.bb, inputs, attrs)
             else:
-                result = super()._convert_operator(op_name, inputs, attrs, opset)
+                own = CONVERSIONS[op_name](self.bb, inputs, attrs) if op_name in CONVERSIONS else None
+                result = super()._convert_operator(op_name, inputs, attrs, opset) if own is None else own
         except Exception as error:
             # TVM's errors end with what went wrong.
             reason = message_lines(error)[-1]

@@ -11,7 +11,7 @@ from tvm import ir, relax
 from bnn_deploy.errors import ModelFileError
 
 Attributes = Mapping[str, Any]
-Conversion = Callable[[relax.BlockBuilder, Sequence[relax.Expr | None], Attributes], relax.Expr]
+Conversion = Callable[[relax.BlockBuilder, Sequence[relax.Expr | None], Attributes], relax.Expr | None]
 
 
 def _clip(builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attributes: Attributes) -> relax.Expr:
@@ -51,4 +51,85 @@ def _tile(builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attr
     return builder.emit(relax.op.tile(x, [int(count) for count in repeats.value.numpy()]))
 
 
-CONVERSIONS: dict[str, Conversion] = {"Clip": _clip, "Pad": _pad, "Tile": _tile}
+def _gather(
+    builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attributes: Attributes
+) -> relax.Expr | None:
+    """Elements at constant places: a slice where they are evenly spaced; None leaves anything else to TVM."""
+    x, indices = inputs
+    if (
+        not isinstance(indices, ir.GenericConst)
+        or not isinstance(x.ty, relax.TensorType)
+        or isinstance(x, ir.GenericConst)
+    ):
+        return None
+    places = indices.value.numpy()
+    shape = [int(extent) for extent in x.ty.shape.values]
+    axis = int(attributes.get("axis", 0)) % len(shape)
+    if places.ndim > 1 or not places.size:
+        return None
+    if places.max() >= shape[axis] or places.min() < -shape[axis]:
+        raise ModelFileError(
+            f"Gather reads place {places.max()} of axis {axis}, which has {shape[axis]}; export it again."
+        )
+    places = places.astype(np.int64) % shape[axis]
+    first, last = int(places.reshape(-1)[0]), int(places.reshape(-1)[-1])
+    step = int(places[1] - places[0]) if places.size > 1 else 1
+    if step > 0 and np.array_equal(places.reshape(-1), np.arange(first, last + 1, step)):
+        result = builder.emit(relax.op.strided_slice(x, [axis], [first], [last + 1], [step]))
+    else:
+        result = builder.emit(relax.op.take(x, relax.const(places), axis=axis, mode="clip"))
+    return result if places.ndim else builder.emit(relax.op.reshape(result, shape[:axis] + shape[axis + 1 :]))
+
+
+def _hard_sigmoid(
+    builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attributes: Attributes
+) -> relax.Expr:
+    """max(0, min(1, alpha x + beta))."""
+    return _clipped_line(builder, inputs[0], float(attributes.get("alpha", 0.2)), float(attributes.get("beta", 0.5)))
+
+
+def _hard_swish(builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attributes: Attributes) -> relax.Expr:
+    """x max(0, min(1, x / 6 + 0.5))."""
+    return builder.emit(relax.op.multiply(inputs[0], _clipped_line(builder, inputs[0], 1 / 6, 0.5)))
+
+
+def _clipped_line(builder: relax.BlockBuilder, x: relax.Expr | None, slope: float, offset: float) -> relax.Expr:
+    line = builder.emit(relax.op.multiply(x, relax.const(slope, "float32")))
+    line = builder.emit(relax.op.add(line, relax.const(offset, "float32")))
+    line = builder.emit(relax.op.maximum(line, relax.const(0.0, "float32")))
+    return builder.emit(relax.op.minimum(line, relax.const(1.0, "float32")))
+
+
+def _refused(reason: str) -> Conversion:
+    def conversion(
+        builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attributes: Attributes
+    ) -> relax.Expr:
+        raise ModelFileError(reason)
+
+    return conversion
+
+
+def _transposed_convolution(
+    builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attributes: Attributes
+) -> None:
+    """TVM's own import does not look at output_shape."""
+    if attributes.get("output_shape"):
+        raise ModelFileError(
+            "output_shape is not supported; give pads and output_padding instead, as PyTorch's exporters do."
+        )
+
+
+# A conversion that returns None leaves the operator to TVM.
+CONVERSIONS: dict[str, Conversion] = {
+    "Clip": _clip,
+    "ConvTranspose": _transposed_convolution,
+    "Gather": _gather,
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _hard_swish,
+    "Pad": _pad,
+    "Resize": _refused(
+        "antialias, tf_crop_and_resize, keep_aspect_ratio_policy and sizes computed from the image are not supported; export "
+        "with a fixed input size and antialias=False."
+    ),
+    "Tile": _tile,
+}

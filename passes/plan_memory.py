@@ -25,13 +25,20 @@ from tvm import relax
 
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.relax.block_rows import RowStage
-from bnn_deploy.passes.relax.rewriter import constant_array, is_constant, main_bindings, operator_name, static_shape
+from bnn_deploy.passes.relax.rewriter import (
+    constant_array,
+    is_constant,
+    layer_identifier,
+    main_bindings,
+    operator_name,
+    static_shape,
+)
 from bnn_deploy.passes.relax.row_rules import Rows
 from bnn_deploy.passes.tir.raw_pointers import RawKernel
 from bnn_deploy.plan import Argument, ExecutionPlan, Space, Stage, Step, TensorSpecification
 
 _ALIGNMENT = 64
-_ITEM_BYTES = {"float32": 4, "uint32": 4, "int32": 4, "int64": 8, "uint8": 1, "bool": 1}
+_ITEM_BYTES = {"float32": 4, "float64": 8, "uint32": 4, "int32": 4, "int64": 8, "uint8": 1, "int8": 1, "bool": 1}
 
 
 @dataclass(frozen=True)
@@ -203,9 +210,7 @@ def plan_memory(
             writes = frame.write(binding.var, value.ty_args[0], step)
             planned.append(_plan_stage(stage, function, reads, writes, constants))
         elif not frame.alias(binding.var, value, step):
-            raise CompileError(
-                f"Cannot plan '{operator_name(value) or type(value).__name__}': it is not a kernel call."
-            )
+            raise _without_kernel(network, binding.var, value)
     result = main.body.body
     output = frame.buffers.get(result)
     if output is None or output.buffer.argument is not None:
@@ -239,9 +244,7 @@ def _plan_stage(
         if operator_name(value) == "relax.call_tir":
             calls.append(frame.call(binding.var, value, function.kernels, len(calls)))
         elif not frame.alias(binding.var, value, len(calls)):
-            raise CompileError(
-                f"Cannot plan '{operator_name(value) or type(value).__name__}': it is not a kernel call."
-            )
+            raise _without_kernel(function, binding.var, value)
     result = main.body.body
     results = frame.tuples[result] if isinstance(result.ty, relax.TupleType) else [frame.buffers[result]]
     stored = {
@@ -272,7 +275,22 @@ def _specification(name: str, tensor: relax.Expr) -> TensorSpecification:
     return TensorSpecification(name, static_shape(tensor), str(tensor.ty.dtype))
 
 
+def _without_kernel(function: LoweredFunction, variable: relax.Var, value: relax.Expr) -> CompileError:
+    attributes = {} if function.module.attrs is None else dict(function.module.attrs.items())
+    identifier = layer_identifier(variable)
+    node = attributes.get("layer_names", {}).get(identifier, identifier or variable.name)
+    operator = operator_name(value).removeprefix("relax.") or type(value).__name__
+    return CompileError(
+        f"Node '{node}' needs '{operator}', for which the compiler has no kernel; replace it in the "
+        "model, or export only the part before it."
+    )
+
+
 def _bytes(ty: relax.TensorType) -> int:
+    if str(ty.dtype) not in _ITEM_BYTES:
+        raise CompileError(
+            f"The model computes with values of type {ty.dtype}, which the compiler cannot store; use float32."
+        )
     return prod(int(extent) for extent in ty.shape.values) * _ITEM_BYTES[str(ty.dtype)]
 
 

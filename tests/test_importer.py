@@ -68,6 +68,12 @@ BINARY = {
         [node("Sign", "x t", "s"), node("TapScaledBinaryConv", "s w scale", "y", **GEOMETRY)],
         {"t": ZERO, "w": packed(7, 6 * 12), "scale": QUARTERS},
     ),
+    "Gather of places in disorder": ([node("Gather", "x places", "y", axis=3)], {"places": np.array([5, 0, -1, 2])}),
+    "Gather of every second": ([node("Gather", "x places", "y", axis=2)], {"places": np.array([-4, 3])}),
+    "Gather of one": (
+        [node("Gather", "x place", "z", axis=1), node("Unsqueeze", "z axis", "y")],
+        {"place": np.array(-2), "axis": np.array([1])},
+    ),
     "ai.onnx.Sign": ([node("ai.onnx.Sign", "x", "signs"), node("Abs", "signs", "y")], {}),
 }
 
@@ -121,6 +127,15 @@ def test_node_that_tvm_cannot_import_is_named() -> None:
     """Breaks: a failure inside TVM's front end reaches the user as a traceback without the node."""
     network = model([node("BinaryConv", "x w", "y", "block.conv", **GEOMETRY)], ["batch", 3, 4], {"w": packed(7, 72)})
     with pytest.raises(CompileError, match=r"Node 'block.conv' \(operator BinaryConv\) could not be imported"):
+        import_onnx(network, 1)
+
+
+def test_output_shape_of_a_transposed_convolution_is_refused() -> None:
+    """Breaks: TVM, which does not look at output_shape, makes an image of another size."""
+    attributes = {"strides": [2, 2], "output_shape": [8, 10]}
+    nodes = [node("ConvTranspose", "x w", "y", "up", **attributes)]
+    network = model(nodes, ["batch", 3, 4, 5], {"w": np.ones((3, 2, 3, 3), "float32")})
+    with pytest.raises(CompileError, match=r"Node 'up' \(operator ConvTranspose\) .*output_shape is not supported"):
         import_onnx(network, 1)
 
 

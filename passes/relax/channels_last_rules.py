@@ -123,6 +123,14 @@ def _softmax(layout: ToChannelsLast, value: relax.Call) -> relax.Expr:
     return layout.emit(relax.op.nn.softmax(layout.last(value.args[0]), axis=AXIS[int(value.attrs.axis) % 4]))
 
 
+def _take(layout: ToChannelsLast, value: relax.Call) -> relax.Expr | None:
+    x, indices = value.args
+    if not is_constant(indices) or len(static_shape(indices)) != 1 or value.attrs.axis is None:
+        return None
+    axis, mode = AXIS[int(value.attrs.axis) % 4], str(value.attrs.mode)
+    return layout.emit(relax.op.take(layout.last(x), indices, axis=axis, mode=mode))
+
+
 RULES: dict[str, Callable[[ToChannelsLast, relax.Call], relax.Expr | None]] = {
     "relax.nn.conv2d": _conv2d,
     "relax.nn.max_pool2d": _pool(relax.op.nn.max_pool2d),
@@ -133,6 +141,7 @@ RULES: dict[str, Callable[[ToChannelsLast, relax.Call], relax.Expr | None]] = {
     "relax.concat": _concat,
     "relax.split": _split,
     "relax.strided_slice": _strided_slice,
+    "relax.take": _take,
     "relax.mean": _reduce(relax.op.mean),
     "relax.sum": _reduce(relax.op.sum),
     "relax.max": _reduce(relax.op.max),

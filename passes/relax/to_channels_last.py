@@ -66,9 +66,10 @@ class ToChannelsLast(DataflowRewriter):
         if is_constant(expression):
             array = constant_array(expression)
             if array.size == 1:
-                return relax.const(array.reshape((1,) * 4))
+                # Without a type named, int64 becomes int32.
+                return relax.const(array.reshape((1,) * 4), str(array.dtype))
             aligned = array.reshape((1,) * (4 - array.ndim) + array.shape)
-            return relax.const(np.ascontiguousarray(aligned.transpose(0, 2, 3, 1)))
+            return relax.const(np.ascontiguousarray(aligned.transpose(0, 2, 3, 1)), str(array.dtype))
         if _rank(expression) != 4:
             return None
         return self._converted(expression, to_last=True)

@@ -329,6 +329,7 @@ OPERATORS: dict[str, Callable[..., Value]] = {
     "relax.concat": lambda call, fields: np.concatenate(fields, int(call.attrs.axis)),
     "relax.split": _split,
     "relax.strided_slice": _strided_slice,
+    "relax.take": lambda call, x, places: np.take(x, places, int(call.attrs.axis)),
     "relax.reshape": _reshape,
     "relax.expand_dims": _reshape,
     "relax.squeeze": _reshape,

@@ -56,6 +56,10 @@ RULES = {
         lambda x: relax.op.nn.avg_pool2d(x, [3, 3], [2, 2], [1, 1, 1, 1], count_include_pad=True),
         lambda x: relax.op.nn.avg_pool2d(x, [3, 3], [2, 2], [1, 1, 1, 1], count_include_pad=True, layout="NHWC"),
     ),
+    "take": (
+        lambda x: relax.op.take(x, constant([3, 0, 2, 2], "int32"), axis=2, mode="clip"),
+        lambda x: relax.op.take(x, constant([3, 0, 2, 2], "int32"), axis=1, mode="clip"),
+    ),
     "prelu": (
         lambda x: relax.op.nn.prelu(x, constant(SLOPE), axis=1),
         lambda x: relax.op.nn.prelu(x, constant(SLOPE), axis=3),
