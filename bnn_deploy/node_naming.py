@@ -87,5 +87,15 @@ def module_path(node: ir.Node) -> str | None:
     """The path of the PyTorch module that ``node`` was made for, as far as the node itself tells; the root is ""."""
     if LAYER_KEY in node.metadata_props:
         return node.metadata_props[LAYER_KEY]
-    scopes = node.metadata_props.get(_SCOPES_KEY)
-    return None if scopes is None else str((["", *ast.literal_eval(scopes)])[-2])
+    return None if _SCOPES_KEY not in node.metadata_props else _innermost(node.metadata_props[_SCOPES_KEY])
+
+
+def _innermost(scopes: str) -> str | None:
+    """The last module of torch's list; None where the file holds something else there."""
+    try:
+        paths = ast.literal_eval(scopes)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+    if not isinstance(paths, list) or not paths or not all(isinstance(path, str) for path in paths):
+        return None
+    return ["", *paths][-2]

@@ -11,9 +11,11 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from bnn_deploy.errors import ModelFileError
 from bnn_deploy.import_report import ImportOptions, ImportReport
 from bnn_deploy.node_naming import name_values
 from bnn_deploy.passes.onnx.activations.recognise_activations import recognise_activations
+from bnn_deploy.passes.onnx.graph import STANDARD_DOMAINS, layer_name
 from bnn_deploy.passes.onnx.layers.fold_padding import fold_padding
 from bnn_deploy.passes.onnx.layers.hoist_pooling import hoist_pooling
 from bnn_deploy.passes.onnx.layers.recognise_layers import recognise_layers
@@ -44,9 +46,11 @@ def canonicalise(model: onnx.ModelProto, options: ImportOptions) -> tuple[onnx.M
         and what was found, under the names that the nodes have in it.
 
     Raises:
-        ModelFileError: the graph contradicts itself, or leaves a choice that ``options`` does not make.
+        ModelFileError: the graph contradicts itself, has operators that are no standard ONNX, or leaves a choice that
+            ``options`` does not make.
     """
     graph_model = normalise_graph(model)
+    _require_standard(graph_model.graph)
     report = ImportReport()
     for rule in RULES:
         rule(graph_model, options, report)
@@ -54,6 +58,15 @@ def canonicalise(model: onnx.ModelProto, options: ImportOptions) -> tuple[onnx.M
     _rename(graph_model.graph, report)
     common.TopologicalSortPass()(graph_model)
     return ir.to_proto(graph_model), report
+
+
+def _require_standard(graph: ir.Graph) -> None:
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        if node.domain not in STANDARD_DOMAINS:
+            raise ModelFileError(
+                f"Node '{layer_name(node)}' is a {node.op_type} of the domain '{node.domain}', which is no standard ONNX and not "
+                "known here; export the model without operators of one runtime only."
+            )
 
 
 def _rename(graph: ir.Graph, report: ImportReport) -> None:
