@@ -82,18 +82,18 @@ def replace_value(old: ir.Value, new: ir.Value) -> None:
         reader.replace_input_with(index, new)
     if not old.is_graph_output():
         return
-    graph, name = old.graph, old.name
-    assert graph is not None
+    graph, name, maker = old.graph, old.name, old.producer()
+    assert isinstance(graph, ir.Graph)
     if new.producer() is None or new.is_graph_output() or new.graph is not graph:
-        if is_standard(old.producer(), "Identity") and old.producer().inputs[0] is new:  # type: ignore[union-attr]
+        if maker is not None and is_standard(maker, "Identity") and maker.inputs[0] is new:
             return
-        identity = ir.node("Identity", [new], name=None if old.producer() is None else old.producer().name)
+        identity = ir.node("Identity", [new], name=None if maker is None else maker.name)
         identity.outputs[0].type, identity.outputs[0].shape = old.type or new.type, old.shape or new.shape
-        if old.producer() is None:
+        if maker is None:
             graph.append(identity)
         else:
-            identity.metadata_props.update(old.producer().metadata_props)
-            graph.insert_before(old.producer(), identity)
+            identity.metadata_props.update(maker.metadata_props)
+            graph.insert_before(maker, identity)
         new = identity.outputs[0]
     for index, output in enumerate(graph.outputs):
         if output is old:
