@@ -8,14 +8,15 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from bnn_deploy.ops.operator import DOMAIN
+from bnn_deploy.ops.registry import DOMAIN, OPERATORS
 
 # Key of the node metadata that carries the module path through exporter and rules; removed from the written file.
 LAYER_KEY = "bnn_deploy.layer"
 # Written by torch.onnx.export: the list of module paths from the root to the operation, then the operation's own name.
 _SCOPES_KEY = "pkg.torch.onnx.name_scopes"
-_MAIN_OPERATORS = {
-    *("Conv", "ConvTranspose", "Gemm", "MatMul", "PRelu", "BatchNormalization"),
+_LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+_MAIN_OPERATORS = _LAYERS | {
+    *("PRelu", "BatchNormalization"),
     *("GroupNormalization", "InstanceNormalization", "LayerNormalization"),
 }
 
@@ -35,7 +36,8 @@ def name_nodes(graph: ir.Graph, modules: Mapping[str, bool]) -> None:
     paths = [_module_path(node, modules) for node in nodes]
     population = Counter(paths)
     taken: set[str] = set()
-    for node, path in zip(nodes, paths, strict=True):
+    # A layer has the first claim to a path, whatever stands before it: reports are read by layer.
+    for node, path in sorted(zip(nodes, paths, strict=True), key=lambda entry: not _is_layer(entry[0])):
         main = population[path] == 1 or node.op_type in _MAIN_OPERATORS or node.domain == DOMAIN
         name = path if path and modules[path] and main else ""
         if not name or name in taken:
@@ -59,6 +61,11 @@ def name_values(graph: ir.Graph) -> None:
     for kind, values in (("c", constants), ("v", outputs)):
         for number, value in enumerate(values):
             value.name = _unique(f"{kind}{number}", taken)
+
+
+def _is_layer(node: ir.Node) -> bool:
+    operator = OPERATORS.get(node.op_type) if node.domain == DOMAIN else None
+    return node.op_type in _LAYERS if operator is None else operator.packed_weights
 
 
 def _is_matrix(value: ir.Value) -> bool:

@@ -61,6 +61,18 @@ def sources_through(value: ir.Value, operators: frozenset[str] = DATA_MOVEMENT) 
             yield current
 
 
+def ancestors(value: ir.Value) -> Iterator[ir.Value]:
+    """``value`` and everything that it is computed from, nearest first."""
+    pending, seen = [value], {value}
+    for current in pending:
+        yield current
+        producer = current.producer()
+        for item in () if producer is None else producer.inputs:
+            if item is not None and item not in seen:
+                seen.add(item)
+                pending.append(item)
+
+
 def new_constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     """An initializer of ``graph``, under ``name`` or one made unique from it."""
     unique, count = name, 1

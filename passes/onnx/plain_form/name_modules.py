@@ -18,7 +18,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bnn_deploy.node_naming import LAYER_KEY, module_path, name_nodes
-from bnn_deploy.passes.onnx.graph import is_standard
+from bnn_deploy.passes.onnx.graph import ancestors, is_standard
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _PARAMETERS = ("weight", "weights", "bias", "running_mean", "running_var")
@@ -66,32 +66,12 @@ def _script_path(name: str) -> str:
 
 def _parameter_path(node: ir.Node) -> str | None:
     """The module whose parameters ``node`` reads, directly or through operators that read nothing else."""
-    pending, seen = [value for value in node.inputs[1:] if value is not None], set()
-    while pending:
-        value = pending.pop(0)
-        if value in seen:
+    for operand in node.inputs[1:]:
+        behind = [] if operand is None else list(ancestors(operand))
+        if any(value.is_graph_input() and not value.is_initializer() for value in behind):
             continue
-        seen.add(value)
-        producer = value.producer()
-        if producer is None and value.is_initializer():
+        for value in behind:
             module, _, parameter = str(value.name).rpartition(".")
-            if module and parameter in _PARAMETERS:
+            if value.is_initializer() and module and parameter in _PARAMETERS:
                 return module
-        elif producer is not None and not _depends_on_input(value):
-            pending.extend(item for item in producer.inputs if item is not None)
     return None
-
-
-def _depends_on_input(value: ir.Value) -> bool:
-    pending, seen = [value], set()
-    while pending:
-        current = pending.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        if current.is_graph_input() and not current.is_initializer():
-            return True
-        producer = current.producer()
-        if producer is not None:
-            pending.extend(item for item in producer.inputs if item is not None)
-    return False
