@@ -97,7 +97,11 @@ class _Importer(ONNXGraphImporter):
         known = _get_convert_map()
         for node in graph.node:
             name = node.op_type.removeprefix(_PREFIX)
-            supported = name in OPERATORS if node.domain == DOMAIN else name in known or name == "Constant"
+            supported = (
+                name in OPERATORS
+                if node.domain == DOMAIN
+                else name in known or name in CONVERSIONS or name == "Constant"
+            )
             if not supported:
                 raise ModelFileError(
                     f"Node '{node.name or node.output[0]}' has operator '{node.domain or 'ai.onnx'}.{name}', which the compiler "

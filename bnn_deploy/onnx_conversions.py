@@ -100,6 +100,16 @@ def _clipped_line(builder: relax.BlockBuilder, x: relax.Expr | None, slope: floa
     return builder.emit(relax.op.minimum(line, relax.const(1.0, "float32")))
 
 
+def _celu(builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attributes: Attributes) -> relax.Expr:
+    """max(0, x) + min(0, alpha (exp(x / alpha) - 1)), which TVM does not know."""
+    x, zero = inputs[0], relax.const(0.0, "float32")
+    alpha = relax.const(float(attributes.get("alpha", 1.0)), "float32")
+    power = builder.emit(relax.op.exp(builder.emit(relax.op.divide(x, alpha))))
+    power = builder.emit(relax.op.multiply(builder.emit(relax.op.subtract(power, relax.const(1.0, "float32"))), alpha))
+    negative = builder.emit(relax.op.minimum(power, zero))
+    return builder.emit(relax.op.add(builder.emit(relax.op.maximum(x, zero)), negative))
+
+
 def _refused(reason: str) -> Conversion:
     def conversion(
         builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attributes: Attributes
@@ -121,6 +131,7 @@ def _transposed_convolution(
 
 # A conversion that returns None leaves the operator to TVM.
 CONVERSIONS: dict[str, Conversion] = {
+    "Celu": _celu,
     "Clip": _clip,
     "ConvTranspose": _transposed_convolution,
     "Gather": _gather,

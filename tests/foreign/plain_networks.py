@@ -226,8 +226,9 @@ def randomised(model: nn.Module, seed: int) -> nn.Module:
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             module.running_mean.normal_(0, 0.3, generator=generator)
             module.running_var.uniform_(0.5, 4, generator=generator)
-            nn.init.uniform_(module.weight, -1.5, 1.5, generator=generator)
-            nn.init.normal_(module.bias, 0, 0.3, generator=generator)
+            if module.affine:
+                nn.init.uniform_(module.weight, -1.5, 1.5, generator=generator)
+                nn.init.normal_(module.bias, 0, 0.3, generator=generator)
         if isinstance(module, nn.PReLU):
             nn.init.uniform_(module.weight, -0.2, 0.6, generator=generator)
     return model.eval()
