@@ -36,6 +36,7 @@ from bnn_deploy.passes.onnx.plain_form.expand_einsum import expand_einsum
 from bnn_deploy.passes.onnx.plain_form.expand_resize import expand_resize
 from bnn_deploy.passes.onnx.plain_form.fix_reshape import fix_reshape
 from bnn_deploy.passes.onnx.plain_form.fold_extents import fold_extents
+from bnn_deploy.passes.onnx.plain_form.fold_strided import fold_strided
 from bnn_deploy.passes.onnx.plain_form.name_modules import name_modules
 from bnn_deploy.passes.onnx.plain_form.restore_group_norm import restore_group_norm
 
@@ -81,6 +82,7 @@ def normalise_graph(model: onnx.ModelProto) -> ir.Model:
                 break
             optimizer.fold_constants(graph_model, input_size_limit=ANY_SIZE, output_size_limit=ANY_SIZE)
     for node in list(graph_model.graph):
+        fold_strided(graph_model.graph, node)
         fix_reshape(graph_model.graph, node)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph_model)
     restore_group_norm(graph_model.graph)
