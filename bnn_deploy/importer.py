@@ -50,7 +50,13 @@ def import_onnx(model: onnx.ModelProto, batch: int) -> tvm.IRModule:
     importer = _Importer(shapes, "float32")
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # the front end warns about every renamed identifier
-        module = importer.from_onnx(_qualified(model.graph), opset)
+        try:
+            module = importer.from_onnx(_qualified(model.graph), opset)
+        except Exception:
+            # TVM's builder writes a warning of its own to stderr when it is thrown away with an open block.
+            with contextlib.suppress(Exception):
+                importer.bb._end_block()
+            raise
     return module.with_attr("layer_names", importer.layer_names)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +83,23 @@ def test_unsupported_operator_is_named(tiny_onnx: Path, tmp_path: Path, invoke: 
     assert result.exit_code == 2 and result.stderr.count("\n") == 1
     assert "LpNormalization" in result.stderr and "strange.node" in result.stderr
     assert [entry.name for entry in tmp_path.iterdir()] == ["bad.onnx"]
+
+
+def test_an_error_while_importing_is_one_line_of_the_process(tiny_onnx: Path, tmp_path: Path) -> None:
+    """Breaks if TVM, whose import is given up in the middle, writes warnings of its own beside our sentence."""
+    model = onnx.load(tiny_onnx)
+    output = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = ["before" if name == output else name for name in node.output]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0, -1, 0, 0], np.int64), "pads"))
+    model.graph.node.append(onnx.helper.make_node("Pad", ["before", "pads"], [output], name="strange.pad"))
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, tmp_path / "bad.onnx")
+    command = [sys.executable, "-m", "bnn_deploy.cli", "compile", "bad.onnx", "--target", "arm64", "-o", "bundle"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "strange.pad" in done.stderr and "negative" in done.stderr
 
 
 @pytest.mark.parametrize(
