@@ -81,9 +81,14 @@ def open_model(
     reference = _stated(model)
     canonical, report = canonicalise(reference, options or ImportOptions())
     known = {name for node in reference.graph.node for name in node.output}
-    known |= {value.name for value in reference.graph.input}
-    # Converting an old operator may have given the value another name.
-    report.activations = [row if row.source in known else replace(row, source="") for row in report.activations]
+    known |= {value.name for value in (*reference.graph.input, *reference.graph.initializer)}
+    # Converting an old operator, or folding, may have given a value another name; then it cannot be pointed to.
+    report.activations = [
+        row
+        if row.source in known and (row.threshold in known or not isinstance(row.threshold, str))
+        else replace(row, source="")
+        for row in report.activations
+    ]
     if not report.binary_layers:
         raise NothingBinaryError(_nothing_binary(path, report), report)
     metadata = {entry.key: entry.value for entry in model.metadata_props}

@@ -31,7 +31,7 @@ class ActivationReport:
             (0 between -threshold and threshold).
         graph_zero: what the file's graph makes of a value exactly at the threshold: -1, 0 or +1.
         compiled_zero: what the compiled model makes of it.
-        threshold: the threshold, where it is one number; None for one per channel.
+        threshold: the threshold, or the name of a value of the file's graph that holds one per channel.
         note: one sentence for the user, empty if there is nothing to say.
     """
 
@@ -40,7 +40,7 @@ class ActivationReport:
     kind: Literal["sign", "sign with zero", "ternary"]
     graph_zero: int
     compiled_zero: int
-    threshold: float | None = 0.0
+    threshold: float | str = 0.0
     note: str = ""
 
 

@@ -272,5 +272,5 @@ def _activations(onnx_path: Path, bundle: Bundle) -> list[ActivationReport]:
 
 def _is_sensible(row: ActivationReport) -> bool:
     names = isinstance(row.name, str) and isinstance(row.source, str)
-    numbers = isinstance(row.threshold, int | float | None) and {row.graph_zero, row.compiled_zero} <= {-1, 0, 1}
+    numbers = isinstance(row.threshold, int | float | str) and {row.graph_zero, row.compiled_zero} <= {-1, 0, 1}
     return names and numbers

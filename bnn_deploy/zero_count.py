@@ -48,9 +48,6 @@ def probes_of(model: ModelProto, activations: Iterable[ActivationReport]) -> lis
     """One for each activation that is 0 at its threshold in the file but not in the bundle.
 
     The threshold of a ``bnn_deploy`` node is read from ``model``, that of any other from its report.
-
-    Raises:
-        ModelFileError: a threshold is not known.
     """
     signs = {node.name: node for node in model.graph.node if node.domain == DOMAIN and node.op_type == "Sign"}
     probes = []
@@ -58,11 +55,6 @@ def probes_of(model: ModelProto, activations: Iterable[ActivationReport]) -> lis
         if row.graph_zero != 0 or row.compiled_zero == 0 or not row.source:
             continue
         threshold = signs[row.name].input[1] if row.name in signs else row.threshold
-        if threshold is None:
-            raise ModelFileError(
-                f"The zeros of {row.name!r} cannot be counted because its threshold is not one number; "
-                "import the file with `bnn-deploy import`, and compile and validate what it writes."
-            )
         probes.append(Probe(row.name, row.source, threshold, row.compiled_zero))
     return probes
 

@@ -119,12 +119,16 @@ def test_probes() -> None:
     rows = [
         ActivationReport("kept", "x", "three-valued", 0, 0),
         ActivationReport("decided", "x", "sign", 1, 1),
-        ActivationReport("sign", "x", "sign", 0, -1, threshold=None),
+        ActivationReport("sign", "x", "sign", 0, -1, threshold=7.0),
+        ActivationReport("nameless", "", "sign", 0, -1),
+        ActivationReport("vector", "x", "sign", 0, -1, threshold="v"),
         ActivationReport("other", "x", "sign", 0, 1, threshold=2.0),
     ]
-    assert probes_of(ours, rows) == [Probe("sign", "x", "t", -1), Probe("other", "x", 2.0, 1)]
-    with pytest.raises(ModelFileError, match="'unknown' cannot be counted because its threshold is not one number"):
-        probes_of(ours, [ActivationReport("unknown", "x", "sign", 0, -1, threshold=None)])
+    assert probes_of(ours, rows) == [
+        Probe("sign", "x", "t", -1),
+        Probe("vector", "x", "v", -1),
+        Probe("other", "x", 2.0, 1),
+    ]
 
 
 @pytest.fixture(scope="module")

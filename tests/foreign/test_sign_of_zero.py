@@ -101,3 +101,32 @@ def test_graphs_that_decide_are_not_asked(tmp_path: Path) -> None:
     for choice in ("auto", "-1", "0"):
         rows = open_model(path, ImportOptions(sign_zero=choice)).report.activations
         assert [(row.graph_zero, row.compiled_zero) for row in rows] == [(1, 1), (1, 1)]
+
+
+class ThresholdPerChannel(nn.Module):
+    """(N, 1, 8, 8) to (N, 10): 1, 0 or -1 where a pixel is above, at or below a learned number of its column."""
+
+    shape = (1, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threshold = nn.Parameter(torch.arange(64.0) / 64)
+        self.layer = networks.ScaledSignLinear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        return self.layer((x > self.threshold).float() - (x < self.threshold).float())
+
+
+def test_values_on_a_threshold_per_channel_are_counted(tmp_path: Path, invoke) -> None:
+    """Breaks if validate cannot count, or refuses, where the threshold is a vector of the file."""
+    torch.manual_seed(0)
+    path = export(ThresholdPerChannel().eval(), tmp_path / "x.onnx", ThresholdPerChannel.shape, "dynamo")
+    assert invoke("compile", path, "--target", "host", "-o", tmp_path / "b", "--sign-zero", "-1").exit_code == 0
+    pixels = images()
+    pixels[1] = (np.arange(64, dtype=np.float32) / 64).reshape(1, 8, 8)
+    np.savez(tmp_path / "data.npz", x=pixels)
+    arguments = ("--bundle", tmp_path / "b", "--data", tmp_path / "data.npz", "--min-agreement", 0, "--format", "json")
+    result = json.loads(invoke("validate", path, *arguments).stdout)
+    on_threshold = int((pixels.reshape(3, 64) == np.arange(64, dtype=np.float32) / 64).sum())
+    assert on_threshold >= 64 and result["zero_activations"]["zeros"] == on_threshold

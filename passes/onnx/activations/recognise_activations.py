@@ -113,7 +113,7 @@ def _replace(
 ) -> None:
     """One Sign or Ternary after the source, and for each value that it serves the Mul and Add that are needed."""
     first = members[0]
-    source, how = first.candidate.source, first.binarisation
+    source, how, vector = first.candidate.source, first.binarisation, first.candidate.threshold
     name = layer_name(deciding)
     everywhere = all(member.everywhere for member in members)
     attribute, note = _zero(first, options)
@@ -125,12 +125,12 @@ def _replace(
             kind="ternary" if attribute is None else "sign with zero" if attribute == 0 else "sign",
             graph_zero=how.zero or 0,
             compiled_zero=attribute or 0,
-            threshold=None if first.candidate.threshold is not None else how.threshold,
+            threshold=how.threshold if vector is None else str(vector.name),
             note=" ".join(sentence for sentence in (note, limit) if sentence),
         )
     )
     writer = _Writer(graph, source, name, deciding.metadata_props)
-    signs = writer.binarise(how, attribute, first.candidate.threshold)
+    signs = writer.binarise(how, attribute, vector)
     for member in members:
         result = writer.scaled(signs, member.binarisation.scale, member.binarisation.offset)
         result.shape = source.shape

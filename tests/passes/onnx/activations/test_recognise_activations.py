@@ -156,7 +156,7 @@ def test_thresholds_per_channel(thresholds: list[F32], compared: str) -> None:
     before = before_layer(made, {"t": np.array(thresholds, F32), "1": F32(1), "m1": F32(-1)}, channels=3)
     after, report = recognised(before)
     assert operators(after) == ["Sign!1" if "OrEqual" in compared else "Sign!-1"]
-    assert len(set(thresholds)) == 1 or report.activations[0].threshold is None
+    assert len(set(thresholds)) == 1 or report.activations[0].threshold == "t"
     x = adversarial(thresholds, channels=3)
     np.testing.assert_array_equal(run(after, x), run(before, x))
 
