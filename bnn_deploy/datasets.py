@@ -274,7 +274,7 @@ def _open_npz(path: Path) -> tuple[StoredArray, StoredArray | None]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError) as error:  # the latter: an archive that claims a newer zip
         raise InputError(
             f"{path}: not a .npz file ({error}); save it with numpy.savez(file, x=images, y=labels)."
         ) from error

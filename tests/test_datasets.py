@@ -103,7 +103,16 @@ def saved(array: np.ndarray, allow_pickle: bool = False) -> bytes:
     return buffer.getvalue()
 
 
+def newer_zip(path: Path) -> None:
+    """An archive that says it needs version 9.9 of zip."""
+    np.savez(path, x=images(2))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 99
+    path.write_bytes(content)
+
+
 BAD_FILES = {
+    "newer.npz": (newer_zip, "not a .npz file"),
     "empty.npy": (lambda path: path.write_bytes(b""), "not a numpy array file"),
     "text.npy": (lambda path: path.write_text("hello, world"), "not a numpy array file"),
     "truncated.npy": (lambda path: path.write_bytes(saved(images(4))[:-3]), "truncated"),
