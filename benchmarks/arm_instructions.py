@@ -12,7 +12,6 @@ Needs qemu-aarch64 (Debian: qemu-user; not the static build, which takes no plug
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from math import isqrt
 from pathlib import Path
@@ -22,9 +21,9 @@ import numpy as np
 from emulator import build_plugin, count, per_call
 from kernel_program import build
 from model_files import onnx_file
+from program import run
 
 from bnn_deploy.compiler import compile_model
-from bnn_deploy.errors import BnnDeployError
 from bnn_deploy.onnx_file import load_onnx
 from bnn_deploy.recipe import calibration_of
 from bnn_deploy.references import calibration_dataset
@@ -150,8 +149,4 @@ def _difference(ours: Path, other: Path) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BnnDeployError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -27,11 +27,11 @@ import contestants
 import numpy as np
 import torch
 from interleaved import interleave, spread
+from program import run
 from torch import nn
 
 from bnn_deploy.bundle import Bundle
 from bnn_deploy.compiler import compile_model
-from bnn_deploy.errors import BnnDeployError
 from bnn_deploy.export import export_model
 from bnn_deploy.import_report import ImportOptions, ImportReport
 from bnn_deploy.models.calibration import calibration_inputs
@@ -134,8 +134,4 @@ def _check(exporter: str, report: ImportReport, bundle: Bundle, path: Path, imag
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BnnDeployError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

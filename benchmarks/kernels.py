@@ -14,7 +14,6 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import json
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +24,8 @@ from interleaved import spread
 from kernel_program import SOURCES, build, zig
 from model_files import onnx_file
 from model_layers import binary_layers
+from program import run
 
-from bnn_deploy.errors import BnnDeployError
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
@@ -163,8 +162,4 @@ def _print(result: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BnnDeployError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -24,10 +24,11 @@ import contestants
 import numpy as np
 from interleaved import Times, interleave, spread
 from model_files import onnx_file
+from program import run
 
 from bnn_deploy.bundle import Bundle
 from bnn_deploy.compiler import compile_model
-from bnn_deploy.errors import BnnDeployError, ModelFileError
+from bnn_deploy.errors import ModelFileError
 from bnn_deploy.onnx_file import load_onnx
 from bnn_deploy.recipe import rebuild
 from bnn_deploy.references import Reference, open_reference
@@ -208,8 +209,4 @@ def _print(result: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BnnDeployError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -18,7 +18,7 @@ from onnx_ir.passes import common
 
 from bnn_deploy.errors import ModelFileError, message_lines
 from bnn_deploy.import_report import ActivationReport, ImportOptions, ImportReport, LayerReport
-from bnn_deploy.onnx_file import load_onnx, require_binary
+from bnn_deploy.onnx_file import LAYERS, STANDARD_DOMAINS, load_onnx, require_binary
 from bnn_deploy.onnx_writing import finish, write_onnx
 from bnn_deploy.ops.registry import DOMAIN, OPERATORS
 from bnn_deploy.passes.onnx.canonicalise import canonicalise
@@ -74,7 +74,7 @@ def open_model(
     """
     path = Path(path)
     model = load_onnx(path)
-    if any(node.domain == DOMAIN for node in model.graph.node):
+    if _is_ours(model):
         require_binary(model, path)
         return OpenedModel(model, model, _report_of(model), foreign=False)
     progress("recognise binary layers")
@@ -110,9 +110,20 @@ def open_model(
 
 
 def open_reference(path: str | Path) -> ModelProto:
-    """The model in ``path`` as the file states it, in operators that onnxruntime knows; see ``OpenedModel.reference``."""
+    """The model in ``path`` as the file states it, in operators that onnxruntime knows; see ``OpenedModel.reference``.
+
+    Raises:
+        ModelFileError: the file cannot be used, or has ``bnn_deploy`` nodes but no binary layer.
+    """
     model = load_onnx(path)
-    return model if any(node.domain == DOMAIN for node in model.graph.node) else _stated(model)
+    if not _is_ours(model):
+        return _stated(model)
+    require_binary(model, path)
+    return model
+
+
+def _is_ours(model: ModelProto) -> bool:
+    return any(node.domain == DOMAIN for node in model.graph.node)
 
 
 def _stated(model: ModelProto) -> ModelProto:
@@ -161,7 +172,7 @@ def _report_of(model: ModelProto) -> ImportReport:
             report.activations.append(
                 ActivationReport(node.name, node.input[0], "sign", graph_zero=0, compiled_zero=_zero(node))
             )
-        elif node.domain in ("", "ai.onnx") and node.op_type in ("Conv", "Gemm", "MatMul", "ConvTranspose"):
+        elif node.domain in STANDARD_DOMAINS and node.op_type in LAYERS:
             reasons = ("the file states it as a real-valued layer",)
             report.layers.append(LayerReport(node.name, node.op_type, False, "", "", reasons, distance=1.0))
     return report

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
+from bnn_deploy.onnx_file import LAYERS
 from bnn_deploy.ops.registry import DOMAIN, OPERATORS
 
 # Key of the node metadata that carries the module path through exporter and rules; removed from the written file.
 LAYER_KEY = "bnn_deploy.layer"
 # Written by torch.onnx.export: the list of module paths from the root to the operation, then the operation's own name.
 _SCOPES_KEY = "pkg.torch.onnx.name_scopes"
-_LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-_MAIN_OPERATORS = _LAYERS | {
+_MAIN_OPERATORS = {
+    *LAYERS,
     *("PRelu", "BatchNormalization"),
     *("GroupNormalization", "InstanceNormalization", "LayerNormalization"),
 }
@@ -65,7 +66,7 @@ def name_values(graph: ir.Graph) -> None:
 
 def _is_layer(node: ir.Node) -> bool:
     operator = OPERATORS.get(node.op_type) if node.domain == DOMAIN else None
-    return node.op_type in _LAYERS if operator is None else operator.packed_weights
+    return node.op_type in LAYERS if operator is None else operator.packed_weights
 
 
 def _is_matrix(value: ir.Value) -> bool:

@@ -23,6 +23,8 @@ LARGEST_FILE = 2**31 - 1
 MOST_NODES = 1_000_000
 
 STANDARD_DOMAINS = ("", "ai.onnx")
+# Standard operators that multiply and add: what a binary layer looks like in a file that is not ours.
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Operators whose output holds only values of their input: a -1/0/+1 tensor stays one.
 DATA_MOVEMENT = frozenset(
     {
@@ -48,7 +50,9 @@ def load_onnx(path: str | Path) -> ModelProto:
     _check_functions(path, model)
     embed_external_data(path, model, LARGEST_FILE - len(content))
     _check_tensors(path, model)
-    _drop_default_inputs(path, model)
+    drop_default_inputs(model)
+    if not model.graph.input:
+        raise ModelFileError(f"{path} holds a graph whose inputs are all constants; copy or export it again.")
     _check_versions(path, model)
     declare_qonnx_domains(model)
     _check_bnn_nodes(path, model)
@@ -191,12 +195,10 @@ def _check_tensors(path: Path, model: ModelProto) -> None:
             ) from error
 
 
-def _drop_default_inputs(path: Path, model: ModelProto) -> None:
+def drop_default_inputs(model: ModelProto) -> None:
     """Initializers that are inputs too (all of them in IR version 3) are the weights: no caller replaces them here."""
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
-    if not inputs:
-        raise ModelFileError(f"{path} holds a graph whose inputs are all constants; copy or export it again.")
     if len(inputs) < len(model.graph.input):
         del model.graph.input[:]
         model.graph.input.extend(inputs)

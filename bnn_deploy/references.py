@@ -17,8 +17,6 @@ from bnn_deploy import foreign_model
 from bnn_deploy.datasets import Batch, Dataset, random_inputs
 from bnn_deploy.errors import InputError, ToolError, message_lines
 from bnn_deploy.import_report import ActivationReport
-from bnn_deploy.onnx_file import require_binary
-from bnn_deploy.ops.registry import DOMAIN
 from bnn_deploy.recipe import Calibration, calibration_of, rebuild
 from bnn_deploy.zero_count import ZeroCounter, probes_of
 
@@ -75,8 +73,6 @@ def open_reference(
     if name == "onnxruntime" and weights is not None:
         raise InputError("--weights is for --reference torch only: onnxruntime takes the weights from the ONNX file.")
     model = foreign_model.open_reference(onnx_path)
-    if any(node.domain == DOMAIN for node in model.graph.node):
-        require_binary(model, onnx_path)
     metadata = {item.key: item.value for item in model.metadata_props}
     batch, input_shape, classes = _shapes(model, onnx_path)
     calibration = calibration_of(metadata, onnx_path)

@@ -20,6 +20,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bnn_deploy.errors import ModelFileError
 from bnn_deploy.import_report import ActivationReport
+from bnn_deploy.onnx_file import STANDARD_DOMAINS
 from bnn_deploy.ops.registry import DOMAIN
 
 _PREFIX = "bnn_deploy.zeros"
@@ -83,7 +84,7 @@ class ZeroCounter:
         self._prefix = _PREFIX
         while any(name.startswith(self._prefix) for name in known):
             self._prefix += "_"
-        opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+        opset = next(entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS)
         for index, probe in enumerate(probes):
             for name in (probe.value, probe.threshold):
                 if isinstance(name, str) and name not in known:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -75,7 +75,7 @@ def load_checkpoint(model: nn.Module, path: str | Path, zero_weights: ZeroWeight
         if name in found and _describe(found[name]) != _describe(expected[name])
     ]
     problems = [
-        f"{len(names)} {kind}: {_list(names)}"
+        f"{len(names)} {kind}: {listed(names)}"
         for kind, names in (("missing", missing), ("unknown", unknown), ("of another shape or kind", misshapen))
         if names
     ]
@@ -84,7 +84,7 @@ def load_checkpoint(model: nn.Module, path: str | Path, zero_weights: ZeroWeight
         found = {name: tensor.to(expected[name].dtype) for name, tensor in found.items()}
         broken = [name for name, tensor in found.items() if not bool(torch.isfinite(tensor).all())]
         if broken:
-            problems = [f"{len(broken)} with values that are not finite: {_list(broken)}"]
+            problems = [f"{len(broken)} with values that are not finite: {listed(broken)}"]
     if problems:
         raise ModelFileError(
             f"The weights in {path} do not fit {type(model).__name__} ({'; '.join(problems)}); "
@@ -94,7 +94,7 @@ def load_checkpoint(model: nn.Module, path: str | Path, zero_weights: ZeroWeight
     if zeros and zero_weights == "error":
         raise ModelFileError(
             f"The weights in {path} have {sum(zeros.values())} binary weights that are exactly 0 "
-            f"({_list([f'{count} in {name}' for name, count in zeros.items()])}), which the papers take as -1 and the "
+            f"({listed([f'{count} in {name}' for name, count in zeros.items()])}), which the papers take as -1 and the "
             "authors' code as 0; pass --zero-weights -1 to take them as -1."
         )
     model.load_state_dict(found, strict=False)
@@ -126,7 +126,7 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...
     if strangers:
         raise ModelFileError(
             f"The state dict in {path} holds {len(strangers)} entries that are not named tensors: "
-            f"{_list(strangers)}; save model.state_dict() alone, or under 'state_dict'."
+            f"{listed(strangers)}; save model.state_dict() alone, or under 'state_dict'."
         )
     state = {name.removeprefix("module."): value for name, value in content.items()}
     if len(state) != len(content):
@@ -212,7 +212,8 @@ def _describe(tensor: Tensor) -> str:
     return f"{kind} {'x'.join(map(str, tensor.shape)) or 'scalar'}"
 
 
-def _list(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first few names, fit to be printed, and how many more there are."""
     shown = ", ".join(map(_short, names[:_LISTED_NAMES]))
     return shown if len(names) <= _LISTED_NAMES else f"{shown} and {len(names) - _LISTED_NAMES} more"
 

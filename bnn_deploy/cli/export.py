@@ -148,14 +148,14 @@ def export_command(
 
 def _checkpoint_notes(checkpoint: CheckpointReport, built_variant: str, asked_variant: str | None) -> list[str]:
     """What the user should be told about the weights of a file."""
+    from bnn_deploy.models.checkpoint import listed
+
     notes = []
     if checkpoint.zero_weights:
         layers = ", ".join(f"{count} in {name}" for name, count in checkpoint.zero_weights.items())
         notes.append(f"binary weights that are exactly 0 were taken as -1: {layers}.")
     if checkpoint.ignored:
-        shown = ", ".join(checkpoint.ignored[:8])
-        rest = f" and {len(checkpoint.ignored) - 8} more" if len(checkpoint.ignored) > 8 else ""
-        notes.append(f"the file holds more than weights, which was not used: {shown}{rest}.")
+        notes.append(f"the file holds more than weights, which was not used: {listed(checkpoint.ignored)}.")
     if checkpoint.from_mindspore and built_variant == "paper" and asked_variant is None:
         notes.append(
             "the weights have MindSpore's names, and the published ones belong to the released code, which computes "

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.onnx_file import DATA_MOVEMENT
+from bnn_deploy.onnx_file import DATA_MOVEMENT, STANDARD_DOMAINS
 from bnn_deploy.ops.operator import DOMAIN
-
-STANDARD_DOMAINS = ("", "ai.onnx")
 
 
 def is_standard(node: ir.Node | None, *types: str) -> bool:

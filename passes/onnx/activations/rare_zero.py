@@ -19,10 +19,10 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
+from bnn_deploy.onnx_file import LAYERS
 from bnn_deploy.passes.onnx.graph import DATA_MOVEMENT, constant_of, is_standard, layer_name, moved_inputs
 
 _NORMALISATIONS = ("GroupNormalization", "InstanceNormalization", "LayerNormalization")
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Values looked at before the answer is "not rare", and how many numbers stand for a larger set.
 _MOST_VALUES = 256
 _MOST_NUMBERS = 64
@@ -198,7 +198,7 @@ _RULES: dict[str, Callable[[_Walk, ir.Node, np.ndarray], bool]] = {
     **dict.fromkeys(("PRelu", "LeakyRelu"), _Walk.leaky),
     **dict.fromkeys(("AveragePool", "GlobalAveragePool", "ReduceMean"), _Walk.average),
     **dict.fromkeys(_NORMALISATIONS, _Walk.normalisation),
-    **dict.fromkeys(_LAYERS, _Walk.layer),
+    **dict.fromkeys(LAYERS, _Walk.layer),
     "BatchNormalization": _Walk.batch_normalization,
     "Neg": _Walk.negate,
 }

@@ -20,11 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from bnn_deploy.onnx_file import LAYERS
 from bnn_deploy.passes.onnx.graph import DATA_MOVEMENT, is_binary, is_standard, moved_inputs, static_shape
 from bnn_deploy.passes.onnx.layers.binary_values import SCALAR_ARITHMETIC, BinaryFacts, BinaryValues, scalar_operand
 from bnn_deploy.passes.onnx.layers.node_writer import NodeWriter
-
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def feeds_layer(value: ir.Value) -> bool:
             continue
         seen.add(current)
         for node, _ in current.uses():
-            if is_standard(node, *_LAYERS):
+            if is_standard(node, *LAYERS):
                 return True
             if is_standard(node, *passing) and (node.op_type not in DATA_MOVEMENT or current in moved_inputs(node)):
                 pending.extend(node.outputs)

@@ -25,6 +25,7 @@ import onnx_ir as ir
 
 from bnn_deploy.errors import ModelFileError
 from bnn_deploy.import_report import ImportOptions, ImportReport, LayerReport
+from bnn_deploy.onnx_file import LAYERS
 from bnn_deploy.passes.onnx.activations.describe_values import describe_values
 from bnn_deploy.passes.onnx.graph import is_standard, layer_name
 from bnn_deploy.passes.onnx.layers.binary_values import BinaryFacts, BinaryValues
@@ -35,7 +36,6 @@ from bnn_deploy.passes.onnx.layers.read_product import read_product
 from bnn_deploy.passes.onnx.layers.unscale import Unscaler
 from bnn_deploy.passes.onnx.layers.write_layer import scales_fit, write_layer
 
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # float32 holds every integer up to here, so that a sum of so many ±1 is exact.
 _LONGEST_SUM = 2**24 - 1
 _MOST_NAMED = 3

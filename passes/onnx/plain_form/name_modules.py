@@ -18,9 +18,9 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bnn_deploy.node_naming import LAYER_KEY, module_path, name_nodes
+from bnn_deploy.onnx_file import LAYERS
 from bnn_deploy.passes.onnx.graph import ancestors, is_standard
 
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _PARAMETERS = ("weight", "weights", "bias", "running_mean", "running_var")
 
 
@@ -42,7 +42,7 @@ def rename_nodes(graph: ir.Graph) -> None:
 
 def _path(node: ir.Node) -> str | None:
     # Exporters fold a BatchNormalization into the layer before it and call the result by either; its weights know better.
-    path = _parameter_path(node) if is_standard(node, *_LAYERS) else None
+    path = _parameter_path(node) if is_standard(node, *LAYERS) else None
     if path is None:
         path = module_path(node)
     if path is None and node.name and node.name.startswith("/"):

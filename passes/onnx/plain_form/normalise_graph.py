@@ -27,6 +27,7 @@ from onnx_ir.passes import common
 from onnxscript import optimizer, version_converter
 
 from bnn_deploy.errors import ModelFileError, message_lines
+from bnn_deploy.onnx_file import drop_default_inputs
 from bnn_deploy.ops.operator import STANDARD_OPSET
 from bnn_deploy.passes.onnx.graph import STANDARD_DOMAINS
 from bnn_deploy.passes.onnx.plain_form.drop_expand import drop_expand
@@ -86,11 +87,7 @@ def normalise_graph(model: onnx.ModelProto) -> ir.Model:
         fix_reshape(graph_model.graph, node)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph_model)
     restore_group_norm(graph_model.graph)
-    for tidy in (
-        common.CommonSubexpressionEliminationPass(),
-        common.RemoveUnusedNodesPass(),
-    ):
-        tidy(graph_model)
+    common.CommonSubexpressionEliminationPass()(graph_model)
     drop_no_ops(graph_model.graph)
     common.RemoveUnusedNodesPass()(graph_model)
     return graph_model
@@ -111,11 +108,8 @@ def _copied(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _converted(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
-    constants = {tensor.name for tensor in model.graph.initializer}
     plain = _copied(model)
-    inputs = [value for value in plain.graph.input if value.name not in constants]
-    del plain.graph.input[:]
-    plain.graph.input.extend(inputs)
+    drop_default_inputs(plain)
     plain.ir_version = max(plain.ir_version, 10)
     try:
         return onnx.version_converter.convert_version(plain, STANDARD_OPSET)

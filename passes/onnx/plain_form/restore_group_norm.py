@@ -53,7 +53,7 @@ def _restore(graph: ir.Graph, instance: ir.Node) -> None:
         return
     name = str(total.outputs[0].name)
     vectors = [new_constant(graph, f"{name}.{kind}", array) for kind, array in (("gamma", gamma), ("beta", beta))]
-    epsilon = instance.attributes["epsilon"].as_float() if "epsilon" in instance.attributes else 1e-5
+    epsilon = instance.attributes.get_float("epsilon", 1e-5)
     norm = ir.node("GroupNormalization", [x, *vectors], {"num_groups": count, "epsilon": epsilon}, name=instance.name)
     norm.metadata_props.update(instance.metadata_props)
     norm.outputs[0].name = f"{name}_normalised"
