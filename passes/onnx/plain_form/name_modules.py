@@ -66,7 +66,8 @@ def _script_path(name: str) -> str:
 
 def _parameter_path(node: ir.Node) -> str | None:
     """The module whose parameters ``node`` reads, directly or through operators that read nothing else."""
-    for operand in node.inputs[1:]:
+    # Of a layer, its weights alone: exporters let equal vectors be one, so that a bias may bear another module's name.
+    for operand in node.inputs[:2] if is_standard(node, *LAYERS) else node.inputs[1:]:
         behind = [] if operand is None else list(ancestors(operand))
         if any(value.is_graph_input() and not value.is_initializer() for value in behind):
             continue

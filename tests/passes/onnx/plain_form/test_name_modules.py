@@ -56,3 +56,9 @@ def test_names_of_parameters_where_nodes_have_none() -> None:
         helper.make_node("MatMul", ["a", "f.4.weight"], ["y"]),
     ]
     assert names_of(nodes, ["f.3.weight", "f.4.weight"])[1:] == ["f.3", "f.4"]
+
+
+def test_a_shared_bias_names_no_layer() -> None:
+    """Breaks if a layer is called after the module whose equal vector its exporter took for the layer's bias."""
+    layer = helper.make_node("Gemm", ["x", "folded", "feature.1.bn1.bias"], ["y"], name="/feature.0/conv1/Gemm")
+    assert names_of([layer], ["folded", "feature.1.bn1.bias"]) == ["feature.0.conv1"]
