@@ -27,6 +27,10 @@ class InputError(BnnDeployError):
     """Data given to a model has the wrong shape, dtype, size or format."""
 
 
+class DeviceError(BnnDeployError):
+    """A device cannot be reached, refuses us, went away, or did not answer in time; names the device."""
+
+
 class ToolError(BnnDeployError):
     """An outside program (qemu, the linker, the runner) is missing or failed."""
 

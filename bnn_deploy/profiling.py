@@ -80,14 +80,15 @@ class ProfileReport:
 
 
 def profile_bundle(
-    bundle: Bundle, device: Device, device_name: str, *, threads: int = 1, repeat: int = 20, warmup: int = 3
+    bundle: Bundle, device: Device, *, threads: int = 1, repeat: int = 20, warmup: int = 3
 ) -> ProfileReport:
     """Run ``bundle`` ``repeat`` times on ``device`` after ``warmup`` untimed runs, and summarise the times.
 
     Raises:
         BnnDeployError: whatever the device says when the bundle cannot run there.
     """
-    times = device.profile(bundle, threads=threads, repeat=repeat, warmup=warmup)
+    with device.open(bundle, threads) as session:
+        times = session.profile(repeat=repeat, warmup=warmup)[0]
     step_us = np.median(times.step_seconds, axis=0) * 1e6
     kernels = tuple(
         KernelTime(
@@ -104,7 +105,7 @@ def profile_bundle(
     total_ms = times.total_seconds * 1e3
     return ProfileReport(
         target=bundle.target,
-        device=device_name,
+        device=device.name,
         threads=threads,
         batch=bundle.batch,
         repeat=repeat,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from math import lcm, prod, sqrt
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnn_deploy.datasets import Dataset, open_dataset
-from bnn_deploy.errors import BundleError, InputError
+from bnn_deploy.datasets import Batch, Dataset, open_dataset
+from bnn_deploy.errors import BundleError, DeviceError, InputError
 from bnn_deploy.import_report import ActivationReport
 from bnn_deploy.progress import ReportProgress, quiet
 
 if TYPE_CHECKING:
     from bnn_deploy.bundle import Bundle
+    from bnn_deploy.devices.base import BoardUse, Device
 
 # One batch: enough to keep call overhead small, little enough that the reference's activations stay in memory.
 BATCH_SAMPLES = 64
@@ -25,6 +27,7 @@ BATCH_BYTES = 4 * 2**20
 NORMAL_QUANTILE_95 = 1.959964  # two-sided 95% interval
 
 Run = Callable[[np.ndarray], np.ndarray]
+RunMany = Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class ValidationReport:
         zero_activations: {"compared", "zeros", "layers": [{"name", "zeros", "bundle"}]}: how many of the values that the
             reference binarised were exactly on their threshold, over all signs that the file makes 0 there and the bundle
             -1 or +1; None if there is no such sign, or PyTorch is the reference.
+        boards: what each board did, for a device of several.
     """
 
     top1_agreement: float
@@ -64,6 +68,7 @@ class ValidationReport:
     data: str
     warnings: tuple[str, ...] = ()
     zero_activations: dict[str, Any] | None = None
+    boards: tuple[BoardUse, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON."""
@@ -77,7 +82,7 @@ def validate(
     reference: str = "onnxruntime",
     data: Path | None = None,
     samples: int | None = None,
-    device: str = "local",
+    device: Device | None = None,
     threads: int = 1,
     weights: Path | None = None,
     progress: ReportProgress = quiet,
@@ -91,7 +96,7 @@ def validate(
         data: see ``datasets.open_dataset``; None regenerates the calibration inputs that the file's metadata describe,
             whose activations keep a margin from every threshold, or takes seeded normal inputs if there are none.
         samples: how many of the images, all if None.
-        device: where the bundle runs, see ``devices.get_device``.
+        device: where the bundle runs; None is this machine.
         threads: threads of one inference of the bundle.
         weights: checkpoint for the reference "torch" if the file was exported from one.
         progress: called with a message after every batch.
@@ -104,7 +109,7 @@ def validate(
     from bnn_deploy.devices import get_device
     from bnn_deploy.references import fill_batch, open_reference
 
-    chosen = get_device(device)
+    chosen = device or get_device("local")
     progress(f"{onnx_path}: preparing the reference")
     strangers = _check_origin(onnx_path, bundle)
     activations = [] if strangers or reference != "onnxruntime" else _activations(onnx_path, bundle)
@@ -119,16 +124,19 @@ def validate(
     warnings = [dataset.note] if dataset.note else []
     warnings += strangers
 
-    def run_bundle(images: np.ndarray) -> np.ndarray:
-        return chosen.run(bundle, fill_batch(images, bundle.batch), threads=threads)[: len(images)]
-
     # Whole batches of both, so that only the last ones have to be filled up.
     size = batch_size(image_shape, lcm(model.batch, bundle.batch))
-    comparison = compare(dataset, count, model.run, run_bundle, size, progress)
+    with chosen.open(bundle, threads, progress) as session:
+
+        def run_bundle(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+            return session.run_many(fill_batch(images, bundle.batch) for images in batches)
+
+        comparison = compare(dataset, count, model.run, run_bundle, size, progress)
+        boards = session.boards()
     report = comparison.report(
-        reference=reference, target=bundle.target, device=device, data=dataset.source, warnings=warnings
+        reference=reference, target=bundle.target, device=chosen.name, data=dataset.source, warnings=warnings
     )
-    return replace(report, zero_activations=None if model.zeros is None else model.zeros.to_dict())
+    return replace(report, zero_activations=None if model.zeros is None else model.zeros.to_dict(), boards=boards)
 
 
 @dataclass
@@ -189,15 +197,29 @@ class Comparison:
 
 
 def compare(
-    dataset: Dataset, samples: int, reference: Run, bundle: Run, batch: int, progress: ReportProgress = quiet
+    dataset: Dataset, samples: int, reference: Run, bundle: RunMany, batch: int, progress: ReportProgress = quiet
 ) -> Comparison:
-    """Run both on the first ``samples`` images, ``batch`` at a time; memory does not grow with ``samples``."""
+    """Run both on the first ``samples`` images, ``batch`` at a time; memory does not grow with ``samples``.
+
+    Args:
+        bundle: takes the batches of images and gives their outputs, perhaps of more images than asked for, in that order;
+            it may take some batches ahead.
+    """
     comparison = Comparison()
-    for images, labels in dataset.batches(batch, samples):
-        # The bundle first: a wrong device or batch then shows before the slow reference has run.
-        found = _logits(bundle(images))
-        comparison.add(_logits(reference(images)), found, labels)
+    waiting: deque[Batch] = deque()
+
+    def batches() -> Iterator[np.ndarray]:
+        for images, labels in dataset.batches(batch, samples):
+            waiting.append((images, labels))
+            yield images
+
+    # The bundle first: a wrong device or batch then shows before the slow reference has run.
+    for found in bundle(batches()):
+        images, labels = waiting.popleft()
+        comparison.add(_logits(reference(images)), _logits(found[: len(images)]), labels)
         progress(f"compared {comparison.samples} of {samples} images")
+    if comparison.samples != samples:
+        raise DeviceError(f"The device gave results of {comparison.samples} images, expected {samples}; run it again.")
     return comparison
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,8 +29,9 @@ STEPS = (
 
 def fake(step_seconds: list[list[float]], emulated: bool = False) -> SimpleNamespace:
     steps = np.array(step_seconds)
-    profile = DeviceProfile(steps, steps.sum(axis=1) + 1e-6, emulated)
-    return SimpleNamespace(profile=lambda bundle, threads, repeat, warmup: profile)
+    profile = DeviceProfile("board", steps, steps.sum(axis=1) + 1e-6, emulated)
+    session = SimpleNamespace(profile=lambda repeat, warmup: [profile])
+    return SimpleNamespace(name="local", open=lambda bundle, threads: nullcontext(session))
 
 
 BUNDLE = SimpleNamespace(steps=STEPS, target="arm64", batch=4)
@@ -38,7 +40,7 @@ BUNDLE = SimpleNamespace(steps=STEPS, target="arm64", batch=4)
 def test_units() -> None:
     """Breaks if seconds, microseconds, milliseconds or GMAC/s are confused, or one slow run changes the result."""
     device = fake([[1e-6, 3e-6, 2e-6]] * 9 + [[1e-6, 3e-3, 2e-6]])
-    report = profile_bundle(BUNDLE, device, "local", repeat=10)
+    report = profile_bundle(BUNDLE, device, repeat=10)
     assert [kernel.us for kernel in report.kernels] == pytest.approx([1, 3, 2])
     assert [kernel.name for kernel in report.kernels] == ["pack_1", "binary_1", "float_1"]
     # 3e6 MAC in 3e-6 s are 1e12 per second.
@@ -55,24 +57,24 @@ def test_rates_of_binary_kernels() -> None:
     second = Step("binary_2", "layer.2", "binary", (), binary_macs=1_000_000)
     steps = (*STEPS, second, Step("tiny", "squeeze", "binary", (), binary_macs=100))
     bundle = SimpleNamespace(steps=steps, target="arm64", batch=1)
-    report = profile_bundle(bundle, fake([[1e-6, 3e-6, 2e-6, 0.5e-6, 1e-11]]), "local", repeat=1)
+    report = profile_bundle(bundle, fake([[1e-6, 3e-6, 2e-6, 0.5e-6, 1e-11]]), repeat=1)
     # 3e6 in 3 us and 1e6 in 0.5 us: 4.0001e6 in 3.50001 us together; the tiny one claims 1e13 per second.
     assert report.binary_gmacs_per_s == pytest.approx(4.0001e6 / 3.50001e-6 / 1e9)
     assert report.fastest_gmacs_per_s == pytest.approx(2000)
-    nothing = profile_bundle(SimpleNamespace(steps=STEPS[:1], target="x", batch=1), fake([[1e-6]]), "local", repeat=1)
+    nothing = profile_bundle(SimpleNamespace(steps=STEPS[:1], target="x", batch=1), fake([[1e-6]]), repeat=1)
     assert nothing.binary_gmacs_per_s == nothing.fastest_gmacs_per_s == 0
 
 
 def test_zero_times() -> None:
     """Breaks if a step faster than the clock divides by zero or makes the JSON invalid."""
-    report = profile_bundle(BUNDLE, fake([[0, 0, 0]]), "local", repeat=1)
+    report = profile_bundle(BUNDLE, fake([[0, 0, 0]]), repeat=1)
     assert [kernel.gmacs_per_s for kernel in report.kernels] == [0, 0, 0]
     json.dumps(report.to_dict(), allow_nan=False)
 
 
 def test_emulated_times_are_marked() -> None:
     """Breaks if times of an emulator can be taken for latencies."""
-    report = profile_bundle(BUNDLE, fake([[1, 1, 1]], emulated=True), "qemu", repeat=1).to_dict()
+    report = profile_bundle(BUNDLE, fake([[1, 1, 1]], emulated=True), repeat=1).to_dict()
     assert report["emulated"] is True and "no latencies" in report["warning"]
 
 

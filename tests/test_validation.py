@@ -132,7 +132,7 @@ def test_fixed_batches(count: int, unit: int, size: int, tmp_path_factory: pytes
     reference = open_reference("onnxruntime", folder / "x.onnx")
     assert (reference.batch, reference.classes) == (unit or 1, 3)
     dataset = open_dataset(folder / "x.npy", (3,), 3)
-    comparison = compare(dataset, count, reference.run, lambda images: -images, size)
+    comparison = compare(dataset, count, reference.run, lambda batches: (-images for images in batches), size)
     assert comparison.samples == comparison.agreements == count and comparison.max_error == 0
     filled = fill_batch(dataset_of(count), unit or 1)
     assert len(filled) % (unit or 1) == 0 and len(filled) - count < (unit or 1)

@@ -22,13 +22,29 @@ format_option: Decorator = click.option(
     help="How to print the result.",
 )
 
-device_option: Decorator = click.option(
-    "--device",
-    default="local",
-    show_default=True,
-    metavar="local|qemu",
-    help="Where to run: this machine, or the emulator qemu-aarch64 (right answers, meaningless times).",
-)
+
+def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--device`` and ``--timeout``: where to run, and how long to wait for it."""
+    for option in (
+        click.option(
+            "--timeout",
+            type=click.FloatRange(1, 86400),
+            default=600,
+            show_default=True,
+            metavar="S",
+            help="Seconds that one batch, or one profile, may take on the device.",
+        ),
+        click.option(
+            "--device",
+            default="local",
+            show_default=True,
+            metavar="DEVICE",
+            help="Where to run: local, or qemu (emulated arm64: right answers, meaningless times).",
+        ),
+    ):
+        command = option(command)
+    return command
+
 
 threads_option: Decorator = click.option(
     "--threads",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bnn_deploy.cli.options import FILE, device_option, format_option, print_result, table, threads_option, warn
+from bnn_deploy.cli.options import FILE, device_options, format_option, print_result, table, threads_option, warn
 from bnn_deploy.progress import status_line
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command("profile", short_help="Measure latency and the time of every kernel.")
 @click.argument("bundle", type=FILE)
-@device_option
+@device_options
 @threads_option
 @click.option(
     "--repeat",
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     help="Timed runs, after 3 untimed.",
 )
 @format_option
-def profile_command(bundle: Path, device: str, threads: int, repeat: int, output_format: str) -> None:
+def profile_command(bundle: Path, device: str, timeout: float, threads: int, repeat: int, output_format: str) -> None:
     """Run BUNDLE repeatedly; print its latency and the time of every kernel, slowest first.
 
     A kernel that computes several layers is printed under the first and the last of them; JSON has all names in full.
@@ -41,7 +41,7 @@ def profile_command(bundle: Path, device: str, threads: int, repeat: int, output
 
     with status_line() as progress:
         progress(f"{bundle}: {repeat} runs on {device}")
-        report = profile_bundle(Bundle.open(bundle), get_device(device), device, threads=threads, repeat=repeat)
+        report = profile_bundle(Bundle.open(bundle), get_device(device, timeout), threads=threads, repeat=repeat)
     if report.emulated:
         warn(EMULATION_WARNING)
     print_result(report.to_dict(), output_format, lambda: _text(report))

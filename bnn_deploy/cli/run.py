@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bnn_deploy.cli.options import FILE, device_option, format_option, print_result, threads_option
+from bnn_deploy.cli.options import FILE, device_options, format_option, print_result, threads_option
 from bnn_deploy.progress import status_line
 
 
@@ -21,11 +21,11 @@ from bnn_deploy.progress import status_line
     help="float32 images (N, channels, height, width).",
 )
 @click.option("--output", "output_path", type=FILE, required=True, metavar="y.npy", help="File to write the logits to.")
-@device_option
+@device_options
 @threads_option
 @format_option
 def run_command(
-    bundle: Path, input_path: Path, output_path: Path, device: str, threads: int, output_format: str
+    bundle: Path, input_path: Path, output_path: Path, device: str, timeout: float, threads: int, output_format: str
 ) -> None:
     """Run BUNDLE on the images of x.npy and write its outputs to y.npy."""
     from bnn_deploy.bundle import Bundle
@@ -34,7 +34,7 @@ def run_command(
 
     with status_line() as progress:
         opened = Bundle.open(bundle)
-        chosen = get_device(device)
+        chosen = get_device(device, timeout)
         images = load_images(input_path, opened.inputs[0].shape[1:])
         require_writable(output_path)
         progress(f"{bundle}: {len(images)} images on {device}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_deploy.cli.options import FILE, device_option, format_option, print_result, threads_option, warn
+from bnn_deploy.cli.options import FILE, device_options, format_option, print_result, threads_option, warn
 from bnn_deploy.progress import status_line
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ MOST_LAYERS = 5
     metavar="F",
     help="Exit with 1 when the top-1 agreement is below this part of 1.",
 )
-@device_option
+@device_options
 @threads_option
 @format_option
 @click.pass_context
@@ -59,6 +59,7 @@ def validate_command(
     samples: int | None,
     min_agreement: float,
     device: str,
+    timeout: float,
     threads: int,
     output_format: str,
 ) -> None:
@@ -69,6 +70,7 @@ def validate_command(
     """
     with status_line() as progress:
         from bnn_deploy.bundle import Bundle
+        from bnn_deploy.devices import get_device
         from bnn_deploy.validation import validate
 
         report = validate(
@@ -77,7 +79,7 @@ def validate_command(
             reference=reference,
             data=data,
             samples=samples,
-            device=device,
+            device=get_device(device, timeout),
             threads=threads,
             weights=weights,
             progress=progress,

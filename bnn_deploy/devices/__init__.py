@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bnn_deploy.devices.base import Device, DeviceProfile
-from bnn_deploy.devices.registry import DEVICES, get_device
+from bnn_deploy.devices.base import BoardUse, Device, DeviceProfile, Session
+from bnn_deploy.devices.registry import FORMS, get_device
 
-__all__ = ["DEVICES", "Device", "DeviceProfile", "get_device"]
+__all__ = ["FORMS", "BoardUse", "Device", "DeviceProfile", "Session", "get_device"]

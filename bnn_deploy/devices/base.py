@@ -1,58 +1,162 @@
-"""What every device can do: run a bundle on an array, and time it."""
+"""What every device can do: take a bundle, run it on arrays, time it, and tell what state it is in."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from types import TracebackType
 
 import numpy as np
 
 from bnn_deploy.bundle import Bundle
+from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.errors import InputError
+from bnn_deploy.progress import ReportProgress, quiet
+
+# One batch, copying included. A Raspberry Pi 3 takes seconds for 64 images of the largest model.
+TIMEOUT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """Times of one batch on a device.
+    """Times of one batch on one board.
 
     Attributes:
+        board: name of the board: the device's, or that of one board among a device's several.
         step_seconds: float64 ``(repeat, steps)``, one column per kernel call.
         total_seconds: float64 ``(repeat,)``, the whole run.
         emulated: the times are an emulator's, not a processor's: good for shares at most, never a latency.
+        kernel_set: which of the bundle's kernel sets the board's processor got; "" when the bundle has only one.
+        before: the board's state before the warm-up runs, None if it does not say.
+        after: its state right after the last repeat.
+        peak_memory_bytes: largest resident size of the process that ran the network, None if unknown.
+        copy_bytes_per_second: measured bandwidth of reading memory far larger than the caches, None if not measured.
     """
 
+    board: str
     step_seconds: np.ndarray
     total_seconds: np.ndarray
     emulated: bool
+    kernel_set: str = ""
+    before: SystemState | None = None
+    after: SystemState | None = None
+    peak_memory_bytes: int | None = None
+    copy_bytes_per_second: float | None = None
 
 
-class Device(ABC):
-    """A place where bundles run."""
+@dataclass(frozen=True)
+class BoardUse:
+    """What one board did in a session.
 
-    name: str
+    Attributes:
+        board: its name.
+        images: images whose results it delivered; each image counts on one board only.
+        seconds: wall-clock time that it spent on them, copying included.
+        lost: why the session went on without it, or "".
+    """
+
+    board: str
+    images: int
+    seconds: float
+    lost: str = ""
+
+
+class Session(ABC):
+    """A bundle on a device, ready to run; a context manager that leaves nothing behind on the device but caches."""
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        check_single(bundle)
+        self.bundle = bundle
+        self.threads = threads
 
     @abstractmethod
-    def run(self, bundle: Bundle, array: np.ndarray, threads: int = 1) -> np.ndarray:
-        """Run a network of one input and one output.
+    def run(self, array: np.ndarray) -> np.ndarray:
+        """Run the network.
 
         Args:
-            bundle: what to run.
             array: leading dimension a multiple of the bundle's batch.
-            threads: threads per inference, the caller's included.
+
+        Returns:
+            the outputs of all batches, in order.
 
         Raises:
-            InputError: wrong shape, dtype or number of threads.
+            InputError: wrong shape or dtype.
             BundleError: the device's processor cannot run the bundle, or a kernel failed.
+            DeviceError: the device cannot be reached, or failed.
             ToolError: a program that the device needs is missing or failed.
         """
 
-    @abstractmethod
-    def profile(self, bundle: Bundle, threads: int = 1, *, repeat: int = 20, warmup: int = 3) -> DeviceProfile:
-        """Time one batch of pseudo-random input, ``repeat`` times after ``warmup`` runs that do not count.
+    def run_many(self, arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """``run`` of each array, in their order; a device of several boards shares them out.
 
         Raises:
             as ``run``.
         """
+        return map(self.run, arrays)
+
+    @abstractmethod
+    def profile(self, *, repeat: int = 20, warmup: int = 3) -> list[DeviceProfile]:
+        """Time one batch of pseudo-random input, ``repeat`` times after ``warmup`` runs that do not count.
+
+        Returns:
+            one profile for each board.
+
+        Raises:
+            as ``run``; InputError for repeats outside 1..1000000 and warm-up runs outside 0..1000000.
+        """
+
+    def boards(self) -> tuple[BoardUse, ...]:
+        """What each board did so far; empty for a device that is a single machine."""
+        return ()
+
+    def close(self) -> None:  # noqa: B027 - not every session has something to give back
+        """Give back what the session holds; further calls are an error of the caller."""
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Device(ABC):
+    """A place where bundles run.
+
+    Attributes:
+        name: what the user types after ``--device``.
+    """
+
+    name: str
+
+    @abstractmethod
+    def open(self, bundle: Bundle, threads: int = 1, progress: ReportProgress = quiet) -> Session:
+        """Bring a bundle of one input and one output to the device.
+
+        Args:
+            bundle: what to run.
+            threads: threads per inference, the caller's included.
+            progress: told what is being copied.
+
+        Raises:
+            as ``Session.run``.
+        """
+
+    @abstractmethod
+    def system_states(self) -> list[SystemState]:
+        """The state of each board right now; needs no bundle.
+
+        Raises:
+            DeviceError: the device cannot be reached, or failed.
+            ToolError: a program that the device needs is missing or failed.
+        """
+
+    def run(self, bundle: Bundle, array: np.ndarray, threads: int = 1) -> np.ndarray:
+        """Open a session for one ``Session.run``."""
+        with self.open(bundle, threads) as session:
+            return session.run(array)
 
 
 def check_single(bundle: Bundle) -> None:

@@ -1,34 +1,54 @@
-"""This machine, in this process."""
+"""This machine."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
 from bnn_deploy.bundle import Bundle
-from bnn_deploy.devices.base import Device, DeviceProfile, check_single, profile_input
+from bnn_deploy.devices.base import TIMEOUT_SECONDS, Device, Session
+from bnn_deploy.devices.runner_process import RunnerProcessSession
+from bnn_deploy.devices.system_state import SystemState
+from bnn_deploy.progress import ReportProgress, quiet
 from bnn_deploy.runtime.loader import Model
+from bnn_deploy.runtime.processor import check_processor
 
 
 class LocalDevice(Device):
-    """Runs the bundle's shared library through ctypes."""
+    """Runs the bundle's shared library in this process, and profiles its runner in a process of its own."""
 
     name = "local"
 
-    def run(self, bundle: Bundle, array: np.ndarray, threads: int = 1) -> np.ndarray:
-        """See ``Device.run``."""
-        check_single(bundle)
-        model = Model(bundle, threads=threads)
-        try:
-            return np.asarray(model(array))
-        finally:
-            model.close()
+    def __init__(self, timeout: float = TIMEOUT_SECONDS) -> None:
+        self.timeout = timeout
 
-    def profile(self, bundle: Bundle, threads: int = 1, *, repeat: int = 20, warmup: int = 3) -> DeviceProfile:
-        """See ``Device.profile``."""
-        array = profile_input(bundle, repeat=repeat, warmup=warmup)
-        model = Model(bundle, threads=threads)
-        try:
-            step_seconds, total_seconds = model.profile(array, repeat=repeat, warmup=warmup)
-        finally:
-            model.close()
-        return DeviceProfile(step_seconds, total_seconds, emulated=False)
+    def open(self, bundle: Bundle, threads: int = 1, progress: ReportProgress = quiet) -> Session:
+        """See ``Device.open``."""
+        return _LocalSession(bundle, threads, self.timeout)
+
+    def system_states(self) -> list[SystemState]:
+        """See ``Device.system_states``."""
+        return []
+
+
+class _LocalSession(RunnerProcessSession):
+    board = "local"
+    emulated = False
+
+    def __init__(self, bundle: Bundle, threads: int, timeout: float) -> None:
+        super().__init__(bundle, threads, timeout)
+        check_processor(bundle)
+        self._model: Model | None = None
+
+    def command(self, folder: Path) -> list[str]:
+        return [str(self.bundle.runner)]
+
+    def run(self, array: np.ndarray) -> np.ndarray:
+        if self._model is None:
+            self._model = Model(self.bundle, threads=self.threads)
+        return np.asarray(self._model(array))
+
+    def close(self) -> None:
+        if self._model is not None:
+            self._model.close()

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import signal
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bnn_deploy.bundle import Bundle
-from bnn_deploy.devices.base import Device, DeviceProfile, check_single, profile_input
+from bnn_deploy.devices.base import TIMEOUT_SECONDS, Device, Session
+from bnn_deploy.devices.runner_process import RunnerProcessSession
+from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.errors import BundleError, ToolError
-from bnn_deploy.runtime.arrays import check_threads, checked_arrays
+from bnn_deploy.progress import ReportProgress, quiet
 
 PROGRAMS = ("qemu-aarch64", "qemu-aarch64-static")
 
@@ -25,32 +22,34 @@ class QemuDevice(Device):
 
     name = "qemu"
 
-    def run(self, bundle: Bundle, array: np.ndarray, threads: int = 1) -> np.ndarray:
-        """See ``Device.run``."""
-        check_single(bundle)
-        check_threads(threads)
-        checked, batches = checked_arrays([array], bundle.inputs)
-        expected = bundle.outputs[0]
-        with tempfile.TemporaryDirectory(prefix="bnn-deploy-qemu-") as folder:
-            np.save(Path(folder) / "input.npy", checked[0])
-            arguments = ["--input", "input.npy", "--output", "output.npy", "--threads", str(threads)]
-            _run_emulated(bundle, arguments, Path(folder))
-            result = np.load(Path(folder) / "output.npy", allow_pickle=False)
-        if result.dtype != expected.dtype or result.shape != (batches * expected.shape[0], *expected.shape[1:]):
-            raise ToolError(f"The runner of {bundle.path} gave {result.dtype} of shape {result.shape}, not {expected}.")
-        return result
+    def __init__(self, timeout: float = TIMEOUT_SECONDS) -> None:
+        self.timeout = timeout
 
-    def profile(self, bundle: Bundle, threads: int = 1, *, repeat: int = 20, warmup: int = 3) -> DeviceProfile:
-        """See ``Device.profile``; the result is marked as emulated."""
-        check_threads(threads)
-        array = profile_input(bundle, repeat=repeat, warmup=warmup)
-        with tempfile.TemporaryDirectory(prefix="bnn-deploy-qemu-") as folder:
-            np.save(Path(folder) / "input.npy", array)
-            arguments = ["--input", "input.npy", "--profile", "profile.json", "--threads", str(threads)]
-            _run_emulated(bundle, [*arguments, "--repeat", str(repeat), "--warmup", str(warmup)], Path(folder))
-            report = json.loads((Path(folder) / "profile.json").read_text(encoding="utf-8"))
-        step_seconds = np.asarray(report["step_seconds"], dtype=np.float64)
-        return DeviceProfile(step_seconds, np.asarray(report["total_seconds"], dtype=np.float64), emulated=True)
+    def open(self, bundle: Bundle, threads: int = 1, progress: ReportProgress = quiet) -> Session:
+        """See ``Device.open``."""
+        return _QemuSession(bundle, threads, self.timeout)
+
+    def system_states(self) -> list[SystemState]:
+        """See ``Device.system_states``."""
+        return []
+
+
+class _QemuSession(RunnerProcessSession):
+    board = "qemu"
+    emulated = True
+
+    def __init__(self, bundle: Bundle, threads: int, timeout: float) -> None:
+        super().__init__(bundle, threads, timeout)
+        if bundle.architecture != "arm64":
+            raise BundleError(
+                f"The device qemu emulates arm64, and the bundle {bundle.path} is for {bundle.architecture} "
+                f"(target {bundle.target}); run it with `--device local`, or compile it for an arm64 target."
+            )
+        self._qemu = find_qemu()
+        self._core = emulated_core(self._qemu, bundle.manifest["processor"])
+
+    def command(self, folder: Path) -> list[str]:
+        return [self._qemu, "-cpu", self._core, "-L", str(folder), str(self.bundle.runner)]
 
 
 def find_qemu() -> str:
@@ -83,27 +82,3 @@ def emulated_core(qemu: str, processor: dict[str, Any]) -> str:
         return "max"
     result = subprocess.run([qemu, "-cpu", "help"], capture_output=True, text=True, errors="replace")
     return wanted if wanted in result.stdout.split() else "max"
-
-
-def _run_emulated(bundle: Bundle, arguments: list[str], folder: Path) -> None:
-    if bundle.architecture != "arm64":
-        raise BundleError(
-            f"The device qemu emulates arm64, and the bundle {bundle.path} is for {bundle.architecture} "
-            f"(target {bundle.target}); run it with `--device local`, or compile it for an arm64 target."
-        )
-    qemu = find_qemu()
-    system_root = folder / "empty"
-    system_root.mkdir()
-    core = emulated_core(qemu, bundle.manifest["processor"])
-    command = [qemu, "-cpu", core, "-L", str(system_root), str(bundle.runner), *arguments]
-    result = subprocess.run(
-        command, cwd=folder, env={}, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
-    )
-    if result.returncode == 0:
-        return
-    lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
-    if result.returncode < 0:
-        reason = f"was stopped by {signal.Signals(-result.returncode).name}"
-    else:
-        reason = f"failed: {lines[-1] if lines else f'exit status {result.returncode}'}"
-    raise ToolError(f"The runner of {bundle.path}, emulating {core}, {reason}")

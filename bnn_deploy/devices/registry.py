@@ -1,21 +1,34 @@
-"""The devices by name."""
+"""The devices by what the user types after ``--device``."""
 
 from __future__ import annotations
 
-from bnn_deploy.devices.base import Device
+from collections.abc import Callable
+
+from bnn_deploy.devices.base import TIMEOUT_SECONDS, Device
 from bnn_deploy.devices.local import LocalDevice
 from bnn_deploy.devices.qemu import QemuDevice
 from bnn_deploy.errors import InputError
 
-DEVICES: dict[str, type[Device]] = {device.name: device for device in (LocalDevice, QemuDevice)}
+# A name, or the scheme of an address: local, qemu, ssh://…
+DEVICES: dict[str, Callable[[float], Device]] = {"local": LocalDevice, "qemu": QemuDevice}
+ADDRESSED: dict[str, Callable[[str, float], Device]] = {}
+
+FORMS = ("local", "qemu")
 
 
-def get_device(name: str) -> Device:
-    """The device of a name.
+def get_device(name: str, timeout: float = TIMEOUT_SECONDS) -> Device:
+    """The device of a name or an address.
+
+    Args:
+        name: one of ``FORMS``.
+        timeout: seconds that one batch, or one profile, may take there.
 
     Raises:
-        InputError: there is none; lists the names.
+        InputError: there is no such device, or the address is malformed; lists the forms.
     """
-    if name not in DEVICES:
-        raise InputError(f"There is no device {name!r}; the devices are {', '.join(DEVICES)}.")
-    return DEVICES[name]()
+    scheme = name.partition("://")[0]
+    if name in DEVICES:
+        return DEVICES[name](timeout)
+    if "://" in name and scheme in ADDRESSED:
+        return ADDRESSED[scheme](name, timeout)
+    raise InputError(f"There is no device {name!r}; the devices are {', '.join(FORMS)}.")

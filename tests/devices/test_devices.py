@@ -41,7 +41,7 @@ def test_qemu_equals_numpy(device_arm_bundle: Bundle, threads: int) -> None:
 def test_qemu_profile_is_marked_as_emulated(device_arm_bundle: Bundle) -> None:
     """An emulator's time could be taken for a latency, or columns do not match the steps."""
     needs_qemu()
-    profile = get_device("qemu").profile(device_arm_bundle, threads=2, repeat=3, warmup=1)
+    profile = get_device("qemu").open(device_arm_bundle, threads=2).profile(repeat=3, warmup=1)[0]
     assert profile.emulated
     assert profile.step_seconds.shape == (3, len(device_arm_bundle.steps))
     assert profile.total_seconds.shape == (3,)
@@ -50,7 +50,7 @@ def test_qemu_profile_is_marked_as_emulated(device_arm_bundle: Bundle) -> None:
 
 def test_local_profile_adds_up(device_host_bundle: Bundle) -> None:
     """Step times are not parts of the whole, so a profile would mislead."""
-    profile = get_device("local").profile(device_host_bundle, threads=2, repeat=4, warmup=0)
+    profile = get_device("local").open(device_host_bundle, threads=2).profile(repeat=4, warmup=0)[0]
     assert not profile.emulated
     assert profile.step_seconds.shape == (4, len(device_host_bundle.steps)) and (profile.step_seconds > 0).all()
     assert (profile.step_seconds.sum(axis=1) <= profile.total_seconds).all()
@@ -74,7 +74,7 @@ def test_wrong_input_is_refused_before_running(device_arm_bundle: Bundle) -> Non
     with pytest.raises(InputError, match="threads"):
         get_device("qemu").run(device_arm_bundle, toy_input(), threads=0)
     with pytest.raises(InputError, match="repeats"):
-        get_device("qemu").profile(device_arm_bundle, repeat=0)
+        get_device("qemu").open(device_arm_bundle).profile(repeat=0)
 
 
 @pytest.mark.qemu
