@@ -41,8 +41,13 @@ class SystemState:
         temperatures: degrees Celsius by the name of the thermal zone.
         throttled: the bits of the Raspberry Pi's ``vcgencmd get_throttled``.
         power_mode: of Jetson's ``nvpmodel -q``, such as "MAXN".
+        jetson_linux: NVIDIA's L4T release, such as "R36.4.3", from /etc/nv_tegra_release.
+        cuda_version: of the CUDA toolkit under /usr/local/cuda, such as "12.6.68".
+        userland_bits: 32 or 64, of the programs that are installed there (the ELF class of /bin/sh).
+        glibc: version of the C library that is installed there, such as "2.36".
         load_average: runnable processes over the last minute.
         memory_total_bytes, memory_available_bytes: MemTotal and MemAvailable of /proc/meminfo.
+        disk_available_bytes: free space where the probe ran.
         emulated: it is a program under qemu's user mode that looks.
     """
 
@@ -55,7 +60,12 @@ class SystemState:
     temperatures: dict[str, float] | None = None
     throttled: int | None = None
     power_mode: str | None = None
+    jetson_linux: str | None = None
+    cuda_version: str | None = None
+    userland_bits: int | None = None
+    glibc: str | None = None
     load_average: float | None = None
     memory_total_bytes: int | None = None
     memory_available_bytes: int | None = None
+    disk_available_bytes: int | None = None
     emulated: bool = False
