@@ -11,6 +11,7 @@ from bnn_deploy.cli.options import FILE, device_options, format_option, print_re
 from bnn_deploy.progress import status_line
 
 if TYPE_CHECKING:
+    from bnn_deploy.devices import BoardUse
     from bnn_deploy.validation import ValidationReport
 
 # Names in one line of text; the JSON has all.
@@ -104,11 +105,17 @@ def _text(report: ValidationReport, min_agreement: float) -> str:
         lines.append(f"logit error      max {report.max_abs_error:.3g}, mean {report.mean_abs_error:.3g}")
     if report.reference_top1 is not None and report.bundle_top1 is not None:
         lines.append(f"top-1 accuracy   reference {report.reference_top1:.2%}, bundle {report.bundle_top1:.2%}")
+    lines += [f"board            {_board(use)}" for use in report.boards]
     if report.zero_activations is not None:
         lines.append(f"sign(0)          {_zeros(report.zero_activations)}")
     verdict = "passed" if report.top1_agreement >= min_agreement else "FAILED"
     lines.append(f"{verdict}: at least {min_agreement:.4%} agreement was asked for")
     return "\n".join(lines)
+
+
+def _board(use: BoardUse) -> str:
+    text = f"{use.board}: {use.images} images in {use.seconds:.1f} s"
+    return f"{text}, lost: {use.lost}" if use.lost else text
 
 
 def _zeros(counted: dict[str, Any]) -> str:
