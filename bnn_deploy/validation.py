@@ -16,14 +16,12 @@ from bnn_deploy.datasets import Batch, Dataset, open_dataset
 from bnn_deploy.errors import BundleError, DeviceError, InputError
 from bnn_deploy.import_report import ActivationReport
 from bnn_deploy.progress import ReportProgress, quiet
+from bnn_deploy.runtime.arrays import batch_size
 
 if TYPE_CHECKING:
     from bnn_deploy.bundle import Bundle
     from bnn_deploy.devices.base import BoardUse, Device
 
-# One batch: enough to keep call overhead small, little enough that the reference's activations stay in memory.
-BATCH_SAMPLES = 64
-BATCH_BYTES = 4 * 2**20
 NORMAL_QUANTILE_95 = 1.959964  # two-sided 95% interval
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -231,12 +229,6 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     spread = z * sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
-
-
-def batch_size(image_shape: tuple[int, ...], unit: int) -> int:
-    """Images per batch: a multiple of ``unit``, at most 64 images and 4 MiB unless one ``unit`` is more."""
-    wanted = min(BATCH_SAMPLES, BATCH_BYTES // (4 * prod(image_shape)))
-    return max(1, wanted // unit) * unit
 
 
 def _logits(output: np.ndarray) -> np.ndarray:

@@ -20,7 +20,8 @@ from bnn_deploy.errors import InputError, ModelFileError
 from bnn_deploy.models.calibration import calibration_inputs
 from bnn_deploy.recipe import build, parameters_sha256, rebuild
 from bnn_deploy.references import fill_batch, open_reference
-from bnn_deploy.validation import Comparison, ValidationReport, batch_size, compare, validate, wilson_interval
+from bnn_deploy.runtime.arrays import batch_size
+from bnn_deploy.validation import Comparison, ValidationReport, compare, validate, wilson_interval
 
 Invoke = Callable[..., Result]
 

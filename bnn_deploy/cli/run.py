@@ -37,8 +37,7 @@ def run_command(
         chosen = get_device(device, timeout)
         images = load_images(input_path, opened.inputs[0].shape[1:])
         require_writable(output_path)
-        progress(f"{bundle}: {len(images)} images on {device}")
-        output = chosen.run(opened, images, threads=threads)
+        output = chosen.run(opened, images, threads, progress)
         save_array(output_path, output)
     result = {"output": str(output_path), "shape": list(output.shape), "dtype": str(output.dtype), "device": device}
     print_result(result, output_format, lambda: f"{output_path}: {output.dtype} {tuple(output.shape)}")

@@ -13,6 +13,7 @@ from bnn_deploy.bundle import Bundle
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.errors import InputError
 from bnn_deploy.progress import ReportProgress, quiet
+from bnn_deploy.runtime.arrays import batch_size, checked_arrays
 
 # One batch, copying included. A Raspberry Pi 3 takes seconds for 64 images of the largest model.
 TIMEOUT_SECONDS = 600.0
@@ -153,10 +154,28 @@ class Device(ABC):
             ToolError: a program that the device needs is missing or failed.
         """
 
-    def run(self, bundle: Bundle, array: np.ndarray, threads: int = 1) -> np.ndarray:
-        """Open a session for one ``Session.run``."""
-        with self.open(bundle, threads) as session:
-            return session.run(array)
+    def run(self, bundle: Bundle, array: np.ndarray, threads: int = 1, progress: ReportProgress = quiet) -> np.ndarray:
+        """Run a network on any number of batches, a few at a time.
+
+        Args:
+            array: leading dimension a multiple of the bundle's batch.
+
+        Returns:
+            the outputs of all batches, in order.
+
+        Raises:
+            as ``Session.run``.
+        """
+        check_single(bundle)
+        checked, _ = checked_arrays([array], bundle.inputs)
+        size = batch_size(bundle.inputs[0].shape[1:], bundle.batch)
+        results = []
+        with self.open(bundle, threads, progress) as session:
+            pieces = (checked[0][start : start + size] for start in range(0, len(array), size))
+            for result in session.run_many(pieces):
+                results.append(result)
+                progress(f"{self.name}: {min(len(results) * size, len(array))} of {len(array)} images")
+        return np.concatenate(results)
 
 
 def check_single(bundle: Bundle) -> None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
 from bnn_deploy.errors import InputError
 from bnn_deploy.plan import TensorSpecification
+
+# One batch: enough to keep call overhead small, little enough that a reference's activations stay in memory, and that a slow
+# board or connection answers before a time-out.
+BATCH_SAMPLES = 64
+BATCH_BYTES = 4 * 2**20
 
 
 def checked_arrays(
@@ -51,3 +57,9 @@ def check_threads(threads: int) -> None:
     """Raises InputError unless ``threads`` is a whole number from 1 to 256 (BNN_MAX_THREADS of bnn_model.h)."""
     if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or not 1 <= threads <= 256:
         raise InputError(f"The number of threads must be a whole number from 1 to 256, found {threads!r}.")
+
+
+def batch_size(image_shape: tuple[int, ...], unit: int) -> int:
+    """Images per batch: a multiple of ``unit``, at most 64 images and 4 MiB unless one ``unit`` is more."""
+    wanted = min(BATCH_SAMPLES, BATCH_BYTES // (4 * prod(image_shape)))
+    return max(1, wanted // unit) * unit
