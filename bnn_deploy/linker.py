@@ -25,6 +25,8 @@ from bnn_deploy.plan import ExecutionPlan
 
 RUNTIME_SOURCES = Path(__file__).parent / "runtime"
 MODEL_SOURCES = ("executor.c", "thread_pool.c")
+# Only in model.so, and so compiled for its C library.
+LIBRARY_SOURCES = ("tvm_functions.c", "profile_report.c")
 RUNNER_SOURCES = ("runner.c", "npy.c", "output_file.c", "profile_report.c")
 PROCESSORS = {"x86_64": "x86_64", "arm64": "aarch64"}
 COMPILE_OPTIONS = (
@@ -73,7 +75,7 @@ def link_model(
         (work / "weights.S").write_text(WEIGHTS_ASSEMBLY, encoding="utf-8")
         (work / "weights.bin").write_bytes(plan.weights)
         (work / "exports.map").write_text(
-            f"{{ global: {' '.join(f'{name};' for name in api_symbols())} local: *; }};\n"
+            f"{{ global: {' '.join(f'{name};' for name in (*api_symbols(), *tvm_symbols()))} local: *; }};\n"
         )
         shutil.copyfile(kernels_object, work / "kernels.o")
         for path in (*RUNTIME_SOURCES.glob("*.c"), *RUNTIME_SOURCES.glob("*.h")):
@@ -89,6 +91,10 @@ def link_model(
             if source not in RUNNER_SOURCES:
                 objects.append(command[-1])
         _zig(work, "ar", "rcsD", "libmodel.a", *objects)
+        for source in LIBRARY_SOURCES:
+            command = ("cc", "-target", glibc, *COMPILE_OPTIONS, "-c", source, "-o", f"library_{source[:-2]}.o")
+            cache.get(_runtime_key(command), work / command[-1], partial(_zig, work, *command))
+            objects.append(command[-1])
         _zig(
             work,
             *("cc", "-target", glibc, "-shared", "-s", "-o", "model.so", *objects),
@@ -104,9 +110,15 @@ def link_model(
 
 
 def api_symbols() -> list[str]:
-    """The functions that bnn_model.h declares: all that ``model.so`` exports."""
+    """The functions that bnn_model.h declares."""
     header = (RUNTIME_SOURCES / "bnn_model.h").read_text(encoding="utf-8")
     return re.findall(r"^BNN_API [^(]*?(bnn_\w+)\(", header, flags=re.MULTILINE)
+
+
+def tvm_symbols() -> list[str]:
+    """The functions that TVM's RPC server finds in ``model.so``, the only other ones that it exports."""
+    source = (RUNTIME_SOURCES / "tvm_functions.c").read_text(encoding="utf-8")
+    return [f"__tvm_ffi_{name}" for name in re.findall(r"^TVM_FUNCTION\((\w+)\) {", source, flags=re.MULTILINE)]
 
 
 def _runtime_key(command: tuple[str, ...]) -> str:
