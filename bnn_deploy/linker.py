@@ -24,7 +24,7 @@ from bnn_deploy.object_cache import NO_CACHE, ObjectCache, content_key
 from bnn_deploy.plan import ExecutionPlan
 
 RUNTIME_SOURCES = Path(__file__).parent / "runtime"
-MODEL_SOURCES = ("executor.c", "thread_pool.c")
+MODEL_SOURCES = ("executor.c", "kernel_set.c", "thread_pool.c")
 # Only in model.so, and so compiled for its C library.
 LIBRARY_SOURCES = ("tvm_functions.c", "profile_report.c")
 RUNNER_SOURCES = ("runner.c", "npy.c", "output_file.c", "profile_report.c")

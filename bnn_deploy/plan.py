@@ -62,6 +62,8 @@ class Step:
         arguments: in the kernel's order, inputs first, then outputs, then scratch.
         binary_macs: multiply-accumulates on bits, all blocks together.
         takes_block: the kernel has a last parameter ``int32_t``: the index of the block.
+        bytes: size of all buffers that the call reads and writes (inputs, constants, outputs), each counted once, all blocks
+            together; scratch memory is not counted. 0 if unknown.
     """
 
     kernel: str
@@ -70,6 +72,20 @@ class Step:
     arguments: tuple[Argument, ...]
     binary_macs: int = 0
     takes_block: bool = False
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class KernelSetSteps:
+    """The steps of a plan again, with kernels for another kind of core and with its constants.
+
+    Attributes:
+        name: the kernel set's, as in ``Target``.
+        steps: one for one of the plan's layers, kinds and buffers of activations.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,8 @@ class Stage:
 class ExecutionPlan:
     """A whole network: steps in order, constant bytes, and the sizes of the arena and of each thread's workspace.
 
-    ``stages`` covers the steps in order; when it is empty, every step is a stage of one block.
+    ``stages`` covers the steps in order; when it is empty, every step is a stage of one block. ``steps`` are those of the first
+    kernel set, whose name is ``kernel_set``; ``other_sets`` are the further ones, none if that name is "".
     """
 
     steps: tuple[Step, ...]
@@ -94,6 +111,13 @@ class ExecutionPlan:
     arena_bytes: int
     workspace_bytes: int = 0
     stages: tuple[Stage, ...] = ()
+    kernel_set: str = ""
+    other_sets: tuple[KernelSetSteps, ...] = ()
+
+    @property
+    def kernel_sets(self) -> tuple[KernelSetSteps, ...]:
+        """All kernel sets, the one for any core first."""
+        return (KernelSetSteps(self.kernel_set, self.steps), *self.other_sets)
 
     @property
     def schedule(self) -> tuple[Stage, ...]:
@@ -102,15 +126,18 @@ class ExecutionPlan:
 
     def script(self) -> str:
         """One line per stage and step, for ``--dump-ir``."""
-        lines, steps = [], iter(self.steps)
-        for index, stage in enumerate(self.schedule):
-            lines.append(f"stage {index}: {stage.blocks} blocks")
-            for _ in range(stage.step_count):
-                step = next(steps)
-                arguments = ", ".join(
-                    f"{a.space.value}+{a.offset}" + f"~{a.stride}" * bool(a.stride) for a in step.arguments
-                )
-                lines.append(f"    {step.kind:6} {step.kernel}({arguments})  # {step.layer}")
+        lines = []
+        for kernel_set in self.kernel_sets:
+            lines += [f"kernel set {kernel_set.name}"] * bool(kernel_set.name)
+            steps = iter(kernel_set.steps)
+            for index, stage in enumerate(self.schedule):
+                lines.append(f"stage {index}: {stage.blocks} blocks")
+                for _ in range(stage.step_count):
+                    step = next(steps)
+                    arguments = ", ".join(
+                        f"{a.space.value}+{a.offset}" + f"~{a.stride}" * bool(a.stride) for a in step.arguments
+                    )
+                    lines.append(f"    {step.kind:6} {step.kernel}({arguments})  # {step.layer}")
         lines.append(
             f"arena {self.arena_bytes} bytes, workspace {self.workspace_bytes} bytes, weights {len(self.weights)} bytes"
         )

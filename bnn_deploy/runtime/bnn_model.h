@@ -62,6 +62,9 @@ BNN_API const bnn_tensor *bnn_inputs(size_t *count);
 BNN_API const bnn_tensor *bnn_outputs(size_t *count);
 BNN_API const bnn_step *bnn_steps(size_t *count);
 
+/* Name of the kernels that suit this machine's processor, for a network compiled with several sets of them; otherwise "". */
+BNN_API const char *bnn_kernel_set(void);
+
 /* Bytes that bnn_create allocates: the arena of intermediate results, a workspace for each thread, and room to realign
  * inputs and outputs. 0 for a thread count outside 1..BNN_MAX_THREADS. */
 BNN_API size_t bnn_memory_bytes(int threads);

@@ -10,6 +10,7 @@ enum { ALIGNMENT = 64 };
 
 struct bnn_model {
     bnn_pool pool;
+    const bnn_kernels *kernels;
     atomic_flag busy;
     atomic_ptrdiff_t failed_step;
     unsigned char *arena;
@@ -62,8 +63,10 @@ const bnn_tensor *bnn_outputs(size_t *count) {
 
 const bnn_step *bnn_steps(size_t *count) {
     *count = bnn_network.step_count;
-    return bnn_network.steps;
+    return bnn_chosen_kernels()->steps;
 }
+
+const char *bnn_kernel_set(void) { return bnn_chosen_kernels()->name; }
 
 static unsigned char *place(unsigned char **places, const bnn_tensor *tensors, size_t count, unsigned char *next) {
     for (size_t i = 0; i < count; i++) {
@@ -90,6 +93,7 @@ bnn_status bnn_create(int threads, bnn_model **result) {
         return BNN_ERROR_MEMORY;
     }
     bnn_model *model = (bnn_model *)(void *)memory;
+    model->kernels = bnn_chosen_kernels();
     model->thread_memory = thread_memory;
     unsigned char **pointers = (unsigned char **)(void *)(memory + round_up(sizeof *model));
     model->inputs = pointers;
@@ -163,7 +167,7 @@ static int run_block(int block, bnn_parallel_environment *environment, void *clo
     double *step_seconds = seconds_of(model, thread);
     double before = run->timed ? seconds() : 0;
     for (size_t i = run->first_step; i < run->first_step + run->stage->step_count; i++) {
-        if (bnn_network.calls[i](&memory, block) != 0) {
+        if (model->kernels->calls[i](&memory, block) != 0) {
             atomic_store(&model->failed_step, (ptrdiff_t)i);
             return -1;
         }
