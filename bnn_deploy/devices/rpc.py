@@ -1,0 +1,69 @@
+"""``rpc://host:port``: one board that runs TVM's own RPC server."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bnn_deploy.bundle import Bundle
+from bnn_deploy.devices.base import Device, DeviceProfile, Session
+from bnn_deploy.devices.rpc_address import parse_rpc_address
+from bnn_deploy.devices.rpc_board import RpcBoard
+from bnn_deploy.devices.system_state import SystemState
+from bnn_deploy.progress import ReportProgress, quiet
+from bnn_deploy.runtime.arrays import check_threads
+
+
+class RpcDevice(Device):
+    """A board behind a TVM RPC server.
+
+    Args:
+        name: ``rpc://host:port``, perhaps with ``?insecure``.
+        timeout: seconds that one batch, one profile or one upload may take.
+
+    Raises:
+        InputError: the address is malformed, or leads to another machine without ``?insecure``.
+    """
+
+    def __init__(self, name: str, timeout: float) -> None:
+        self.name = name
+        self.timeout = timeout
+        self.address = parse_rpc_address(name)
+
+    def open(self, bundle: Bundle, threads: int = 1, progress: ReportProgress = quiet) -> Session:
+        """See ``Device.open``."""
+        return RpcSession(bundle, threads, self._board(), progress)
+
+    def system_states(self) -> list[SystemState]:
+        """See ``Device.system_states``."""
+        return []
+
+    def _board(self) -> RpcBoard:
+        return RpcBoard(self.address.host, self.address.port, "", self.timeout)
+
+
+class RpcSession(Session):
+    """A bundle on one board; the board's server drops what was uploaded when the session ends."""
+
+    def __init__(self, bundle: Bundle, threads: int, board: RpcBoard, progress: ReportProgress) -> None:
+        self._board = board
+        try:
+            super().__init__(bundle, threads)
+            check_threads(threads)
+            board.connect()
+            progress(f"copying {bundle.library.stat().st_size} bytes to {board.name}")
+            board.load(bundle, threads)
+        except BaseException:
+            board.close()
+            raise
+
+    def run(self, array: np.ndarray) -> np.ndarray:
+        """See ``Session.run``."""
+        return self._board.run(array)
+
+    def profile(self, *, repeat: int = 20, warmup: int = 3) -> list[DeviceProfile]:
+        """See ``Session.profile``."""
+        return [self._board.profile(repeat, warmup)]
+
+    def close(self) -> None:
+        """See ``Session.close``."""
+        self._board.close()

@@ -1,0 +1,238 @@
+"""One board behind a TVM RPC server: a worker process of ours holds TVM's client, and is killed when it does not answer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import socket
+import subprocess
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from bnn_deploy.bundle import Bundle
+from bnn_deploy.devices import rpc_worker
+from bnn_deploy.devices.base import DeviceProfile, profile_input
+from bnn_deploy.devices.rpc_address import place
+from bnn_deploy.devices.rpc_errors import explain
+from bnn_deploy.devices.runner_report import read_profile
+from bnn_deploy.errors import BundleError, DeviceError, InputError
+from bnn_deploy.runtime.arrays import checked_arrays
+
+START_SECONDS = 120.0  # importing TVM, on a busy machine
+CONNECT_SECONDS = 30.0  # a server that serves another client says nothing
+CLOSE_SECONDS = 5.0
+DESCRIPTION_BYTES = 1 << 20
+STATE_BYTES = 1 << 20
+PROFILE_LIMIT_BYTES = 1 << 28
+KERNEL_FAILED = -4  # BNN_ERROR_KERNEL of bnn_model.h, negated
+
+
+class RpcBoard:
+    """A connection to one board. Not for several threads at once, except ``kill``.
+
+    Args:
+        host: address of the server.
+        port: its port.
+        key: what the tracker gave with the board, "" without a tracker.
+        timeout: seconds that one batch, one profile or one upload may take.
+    """
+
+    def __init__(self, host: str, port: int, key: str, timeout: float) -> None:
+        self.name = place(host, port)
+        self.timeout = timeout
+        self._address: dict[str, Any] = {"host": host, "port": port, "key": key}
+        self._bundle: Bundle | None = None
+        self._threads = 1
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                rpc_worker.command(theirs.fileno()),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                pass_fds=(theirs.fileno(),),
+                env=rpc_worker.environment(),
+            )
+        self._connection = Connection(ours.detach())
+
+    def connect(self) -> None:
+        """Connect to the server.
+
+        Raises:
+            DeviceError: nothing listens there, it is no TVM RPC server, it serves somebody else, or its TVM is another one.
+        """
+        self._ask("start", START_SECONDS)
+        self._ask("connect", min(self.timeout, CONNECT_SECONDS), **self._address)
+
+    def load(self, bundle: Bundle, threads: int) -> None:
+        """Upload a bundle's library and prepare its network.
+
+        Raises:
+            BundleError: the board cannot load the library, or lacks instructions that it needs.
+            DeviceError: the board failed or went away.
+        """
+        self._bundle, self._threads = bundle, threads
+        self.load_library(bundle.library, bundle)
+        self._check_description(bundle)
+        self._check_status(self._ask("create", self.timeout, threads=threads)[0])
+
+    def load_library(self, path: Path, bundle: Bundle | None = None) -> None:
+        """Upload a library under a name that tells its content."""
+        digest = bundle.manifest["files"]["model.so"]["sha256"][:32] if bundle is not None else path.stem
+        self._ask("load", self.timeout, path=str(path.resolve()), name=f"{digest}.so")
+
+    def text(self, function: str, limit: int) -> str:
+        """What a function of the library writes, at most ``limit`` bytes."""
+        answer, data = self._ask("text", self.timeout, function=function, limit=limit)
+        return self._checked_text(answer, data)
+
+    def run(self, array: np.ndarray) -> np.ndarray:
+        """See ``Session.run``; all batches in one request."""
+        bundle = self._opened()
+        checked, batches = checked_arrays([array], bundle.inputs)
+        expected = bundle.outputs[0]
+        shape = (batches * expected.shape[0], *expected.shape[1:])
+        answer, data = self._ask("run", self.timeout, checked[0], **_arrays(checked[0], shape, expected.dtype))
+        self._check_status(answer)
+        if len(data) != math.prod(shape) * np.dtype(expected.dtype).itemsize:
+            raise DeviceError(
+                f"{self.name}: gave {len(data)} bytes of output, expected {expected.dtype} of shape {shape}."
+            )
+        return np.frombuffer(data, expected.dtype).reshape(shape)
+
+    def profile(self, repeat: int, warmup: int) -> DeviceProfile:
+        """See ``Session.profile``."""
+        bundle = self._opened()
+        array = profile_input(bundle, repeat=repeat, warmup=warmup)
+        limit = _profile_bytes(bundle, repeat)
+        expected = bundle.outputs[0]
+        answer, data = self._ask(
+            "profile",
+            self.timeout,
+            array,
+            threads=self._threads,
+            repeat=repeat,
+            warmup=warmup,
+            limit=limit,
+            **_arrays(array, expected.shape, expected.dtype),
+        )
+        self._check_status(answer)
+        return read_profile(self._checked_text(answer, data), bundle, self.name)
+
+    def close(self) -> None:
+        """Give the server back; a board that does not answer is left to its time-out."""
+        if self._process.poll() is None:
+            with contextlib.suppress(DeviceError):
+                self._ask("close", min(self.timeout, CLOSE_SECONDS))
+        self.kill()
+        self._connection.close()
+        self._errors.close()
+
+    def kill(self) -> None:
+        """End the worker at once; a call under way in another thread fails."""
+        self._process.kill()
+        self._process.wait()
+
+    def _opened(self) -> Bundle:
+        if self._bundle is None:
+            raise RuntimeError("load a bundle first")
+        return self._bundle
+
+    def _ask(
+        self, operation: str, timeout: float, array: np.ndarray | None = None, **arguments: Any
+    ) -> tuple[dict[str, Any], bytes]:
+        """One request and its answer; the worker is dead after any failure but an error that TVM reported."""
+        request = {"operation": operation, "payload": array is not None, **arguments}
+        end = time.monotonic() + timeout
+        try:
+            self._connection.send_bytes(json.dumps(request).encode())
+            if array is not None:
+                self._connection.send_bytes(np.ascontiguousarray(array).data.cast("B"))
+            if not self._connection.poll(max(0.0, end - time.monotonic())):
+                self.kill()
+                raise DeviceError(explain(self.name, operation, "", self._bundle, seconds=timeout))
+            answer = json.loads(self._connection.recv_bytes())
+            data = self._connection.recv_bytes() if answer["payload"] else b""
+        except (EOFError, OSError) as error:
+            self.kill()
+            raise DeviceError(explain(self.name, operation, self._last_words(), self._bundle)) from error
+        if "error" in answer:
+            kind = (
+                BundleError if operation == "load" and "load dynamic shared library" in answer["error"] else DeviceError
+            )
+            raise kind(explain(self.name, operation, answer["error"], self._bundle))
+        return answer, data
+
+    def _last_words(self) -> str:
+        """The last line that a dead worker wrote to its standard error."""
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"the client ended with status {self._process.returncode}"
+
+    def _check_status(self, answer: dict[str, Any]) -> None:
+        status = answer["status"]
+        if status == 0:
+            return
+        bundle = self._opened()
+        if status == KERNEL_FAILED and 0 <= answer.get("step", -1) < len(bundle.steps):
+            step = bundle.steps[answer["step"]]
+            raise BundleError(
+                f"Kernel {step.kernel} of layer {step.layer} reported failure on {self.name} in {bundle.path}."
+            )
+        raise DeviceError(
+            f"{self.name}: the network of {bundle.path} gave the status {-status} of bnn_model.h on {self._threads} "
+            "threads; see whether the board has memory left."
+        )
+
+    def _checked_text(self, answer: dict[str, Any], data: bytes) -> str:
+        self._check_status(answer)
+        if len(data) != answer["length"]:
+            raise DeviceError(
+                f"{self.name}: has a text of {answer['length']} bytes, more than expected; ask for fewer repeats."
+            )
+        return data.decode(errors="replace")
+
+    def _check_description(self, bundle: Bundle) -> None:
+        """The network that the board loaded is the one of the manifest."""
+        text = self.text("bnn_describe", DESCRIPTION_BYTES)
+        expected = {
+            "inputs": [{"dtype": tensor.dtype, "shape": list(tensor.shape)} for tensor in bundle.inputs],
+            "outputs": [{"dtype": tensor.dtype, "shape": list(tensor.shape)} for tensor in bundle.outputs],
+            "steps": len(bundle.steps),
+        }
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        if found != expected:
+            raise DeviceError(
+                f"{self.name}: loaded another network than that of {bundle.path}; restart the server on the board."
+            )
+
+
+def _arrays(array: np.ndarray, shape: tuple[int, ...], dtype: str) -> dict[str, Any]:
+    return {
+        "input_shape": list(array.shape),
+        "input_dtype": str(array.dtype),
+        "output_shape": list(shape),
+        "output_dtype": dtype,
+    }
+
+
+def _profile_bytes(bundle: Bundle, repeat: int) -> int:
+    """Room for the profile's text: 24 bytes for a number, six for each character of a name, and what else it tells."""
+    names = sum(len(step.kernel) + len(step.layer) for step in bundle.steps)
+    needed = 24 * (repeat + 1) * (len(bundle.steps) + 1) + 6 * names + 100 * len(bundle.steps) + 2 * STATE_BYTES
+    if needed > PROFILE_LIMIT_BYTES:
+        raise InputError(
+            f"A profile of {repeat} repeats of {len(bundle.steps)} kernels is more than the {PROFILE_LIMIT_BYTES >> 20} MiB "
+            "that are fetched over RPC; ask for fewer repeats."
+        )
+    return needed
