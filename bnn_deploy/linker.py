@@ -25,10 +25,19 @@ from bnn_deploy.plan import ExecutionPlan
 
 RUNTIME_SOURCES = Path(__file__).parent / "runtime"
 MODEL_SOURCES = ("executor.c", "kernel_set.c", "thread_pool.c")
+SYSTEM_SOURCES = ("system_state.c", "processor_state.c", "userland.c", "emulation.c", "system_files.c", "json_text.c")
+PROFILE_SOURCES = ("profile_measure.c", "profile_report.c", "memory_speed.c", *SYSTEM_SOURCES)
 # Only in model.so, and so compiled for its C library.
-LIBRARY_SOURCES = ("tvm_functions.c", "profile_report.c")
-RUNNER_SOURCES = ("runner.c", "npy.c", "output_file.c", "profile_report.c")
+LIBRARY_SOURCES = ("tvm_functions.c", *PROFILE_SOURCES)
+RUNNER_SOURCES = ("runner.c", "npy.c", "output_file.c", "profile_summary.c", *PROFILE_SOURCES)
+PROBE_SOURCES = ("probe.c", *SYSTEM_SOURCES)
 PROCESSORS = {"x86_64": "x86_64", "arm64": "aarch64"}
+# No bundle is for 32-bit Arm, but a probe tells so of such a board. ARMv6 is a Raspberry Pi 1 or Zero.
+PROBE_TARGETS = {
+    "x86_64": ("-target", "x86_64-linux-musl"),
+    "arm64": ("-target", "aarch64-linux-musl"),
+    "arm": ("-target", "arm-linux-musleabi", "-mcpu=arm1176jz_s"),
+}
 COMPILE_OPTIONS = (
     "-std=c11",
     "-O2",
@@ -107,6 +116,28 @@ def link_model(
             shutil.copyfile(work / name, folder / name)
         for name in ("model.so", "runner"):
             (folder / name).chmod((folder / name).stat().st_mode | 0o111)
+
+
+def link_probe(folder: Path, architecture: str, cache: ObjectCache = NO_CACHE) -> Path:
+    """Write ``probe`` into an existing folder: a static program that prints the state of the system it runs on as JSON.
+
+    Args:
+        folder: where it goes.
+        architecture: one of ``PROBE_TARGETS``: "x86_64", "arm64" or "arm" (32-bit, ARMv6 or newer).
+        cache: keeps the program.
+
+    Raises:
+        ToolError: ziglang is missing or failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="bnn-deploy-link-") as temporary:
+        work = Path(temporary)
+        for path in (*RUNTIME_SOURCES.glob("*.c"), *RUNTIME_SOURCES.glob("*.h")):
+            shutil.copyfile(path, work / path.name)
+        command = ("cc", *PROBE_TARGETS[architecture], *COMPILE_OPTIONS, "-static", "-s", "-o", "probe", *PROBE_SOURCES)
+        cache.get(_runtime_key(command), work / "probe", partial(_zig, work, *command))
+        shutil.copyfile(work / "probe", folder / "probe")
+    (folder / "probe").chmod(0o755)
+    return folder / "probe"
 
 
 def api_symbols() -> list[str]:

@@ -5,23 +5,28 @@
 #include "profile_report.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static const char USAGE[] =
     "usage: runner --input X.npy --output Y.npy [--threads N]\n"
     "       runner --input X.npy --profile PROFILE.json [--repeat N] [--warmup N] [--threads N]\n"
     "       runner --info\n"
+    "       runner --system\n"
     "\n"
     "X.npy is little-endian and C-ordered; its first dimension is any multiple of the network's batch.\n"
-    "The profile times the first batch of X.npy: seconds of every step (kernel call) in every repeat.\n";
+    "The profile times the first batch of X.npy: seconds of every step (kernel call) in every repeat, and the state of\n"
+    "the machine before and after. --system prints that state as JSON.\n";
 
 typedef struct options {
     const char *input, *output, *profile;
-    int threads, repeat, warmup, info;
+    int threads, repeat, warmup, info, system;
 } options;
 
 typedef struct input_file {
@@ -66,6 +71,10 @@ static options parse_options(int count, char **words) {
             chosen.info = 1;
             continue;
         }
+        if (strcmp(option, "--system") == 0) {
+            chosen.system = 1;
+            continue;
+        }
         const char *value = i + 1 < count ? words[i + 1] : NULL;
         static const char *const KNOWN[] = {"--input", "--output", "--profile", "--threads", "--repeat", "--warmup"};
         size_t which = 0;
@@ -99,8 +108,8 @@ static options parse_options(int count, char **words) {
             chosen.warmup = parse_count(option, value, 0, 1000000);
         }
     }
-    if (!chosen.info && (chosen.input == NULL || (chosen.output == NULL && chosen.profile == NULL))) {
-        fail("give --input with --output or --profile, or --info; --help lists the options.");
+    if (!chosen.info && !chosen.system && (chosen.input == NULL || (chosen.output == NULL && chosen.profile == NULL))) {
+        fail("give --input with --output or --profile, or --info, or --system; --help lists the options.");
     }
     return chosen;
 }
@@ -227,37 +236,41 @@ static void infer(bnn_model *model, const input_file *input, const char *path, v
     finish_output(&file);
 }
 
-static void profile(bnn_model *model, const options *chosen, const void *batch, void *result) {
-    size_t steps;
-    (void)bnn_steps(&steps);
-    size_t repeat = (size_t)chosen->repeat;
-    double *totals = calloc(repeat, sizeof *totals);
-    double *seconds = calloc(repeat * steps, sizeof *seconds);
-    if (totals == NULL || seconds == NULL) {
-        fail("no memory for the times of %zu repeats of %zu steps.", repeat, steps);
-    }
-    const void *const inputs[] = {batch};
-    void *const outputs[] = {result};
+static void profile(profile_report *report, bnn_model *model, const char *path, const void *batch, void *result) {
     output_file file;
-    open_output(&file, chosen->profile);
-    for (int i = 0; i < chosen->warmup; i++) {
-        check(bnn_run(model, inputs, outputs), model);
-    }
-    for (size_t i = 0; i < repeat; i++) {
-        check(bnn_run_timed(model, inputs, outputs, seconds + i * steps, &totals[i]), model);
-    }
-    const profile_report report = {chosen->threads, chosen->warmup, repeat, totals, seconds};
-    profile_report_write(file.stream, &report);
+    open_output(&file, path);
+    check(profile_measure(report, model, batch, result), model);
+    profile_report_write(file.stream, report);
     finish_output(&file);
-    free(totals);
-    free(seconds);
+}
+
+/* So that no file which is opened later gets a number that stands for standard input, output or error. */
+static void occupy_standard_streams(void) {
+    int descriptor = open("/dev/null", O_RDWR);
+    while (descriptor >= 0 && descriptor <= 2) {
+        descriptor = open("/dev/null", O_RDWR);
+    }
+    if (descriptor > 2) {
+        close(descriptor);
+    }
+}
+
+static void print_system(void) {
+    static system_state state;
+    system_state_read(&state, "");
+    system_state_write(stdout, &state);
+    fputc('\n', stdout);
 }
 
 int main(int count, char **words) {
+    occupy_standard_streams();
     options chosen = parse_options(count, words);
-    if (chosen.info) {
-        print_info();
-        return fflush(stdout) == 0 ? 0 : 2;
+    if (chosen.info || chosen.system) {
+        (chosen.info ? print_info : print_system)();
+        if (fflush(stdout) != 0 || ferror(stdout)) {
+            fail("cannot write to standard output: %s.", strerror(errno));
+        }
+        return 0;
     }
     size_t inputs, outputs;
     const bnn_tensor *input = bnn_inputs(&inputs);
@@ -274,14 +287,22 @@ int main(int count, char **words) {
     if (batch == NULL || result == NULL) {
         fail("no memory for an input of %zu and an output of %zu bytes.", input->bytes, output->bytes);
     }
+    profile_report report = {.threads = chosen.threads, .warmup = chosen.warmup, .repeat = (size_t)chosen.repeat};
     if (chosen.profile != NULL) {
         read_batch(&source, batch, input->bytes);
-        profile(model, &chosen, batch, result);
+        profile(&report, model, chosen.profile, batch, result);
     }
     if (chosen.output != NULL) {
         infer(model, &source, chosen.output, batch, result, input->bytes, output);
     }
+    if (chosen.profile != NULL) {
+        /* For people: whether anybody listens makes no difference. */
+        signal(SIGPIPE, SIG_IGN);
+        profile_summary_write(stdout, &report);
+        (void)fflush(stdout);
+    }
     bnn_destroy(model);
+    profile_release(&report);
     free(batch);
     free(result);
     fclose(source.stream);

@@ -205,31 +205,16 @@ TVM_FUNCTION(bnn_run) {
 
 /* The length of the profile, or a status negated. */
 static int64_t profile(bnn_model *model, profile_report *report, bytes input, bytes output, bytes place) {
-    size_t steps;
-    bnn_steps(&steps);
-    double *totals = calloc(report->repeat, sizeof *totals);
-    double *seconds = calloc(report->repeat, steps * sizeof *seconds);
     text_stream text = {NULL, NULL, 0};
-    bnn_status status = totals != NULL && seconds != NULL && open_text(&text) ? BNN_OK : BNN_ERROR_MEMORY;
-    const void *const inputs[] = {input.data};
-    void *const outputs[] = {output.data};
-    for (int i = 0; i < report->warmup && status == BNN_OK; i++) {
-        status = bnn_run(model, inputs, outputs);
-    }
-    for (size_t i = 0; i < report->repeat && status == BNN_OK; i++) {
-        status = bnn_run_timed(model, inputs, outputs, seconds + i * steps, &totals[i]);
-    }
+    bnn_status status = open_text(&text) ? profile_measure(report, model, input.data, output.data) : BNN_ERROR_MEMORY;
     int64_t length = -(int64_t)status;
     if (status == BNN_OK) {
-        report->total_seconds = totals;
-        report->step_seconds = seconds;
         profile_report_write(text.stream, report);
         length = finish_text(&text, place);
     } else if (text.stream != NULL) {
         finish_text(&text, (bytes){NULL, 0});
     }
-    free(totals);
-    free(seconds);
+    profile_release(report);
     return length;
 }
 
@@ -244,6 +229,7 @@ TVM_FUNCTION(bnn_profile) {
         warmup > 1000000) {
         return give(result, -BNN_ERROR_ARGUMENT);
     }
-    profile_report report = {(int)arguments[1].value.integer, (int)warmup, (size_t)repeat, NULL, NULL};
+    profile_report report = {
+        .threads = (int)arguments[1].value.integer, .warmup = (int)warmup, .repeat = (size_t)repeat};
     return give(result, profile(model_of(&arguments[0]), &report, input, output, place));
 }

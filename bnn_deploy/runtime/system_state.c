@@ -1,0 +1,191 @@
+#include "system_state.h"
+
+#include "emulation.h"
+#include "json_text.h"
+#include "system_files.h"
+#include "userland.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <sys/utsname.h>
+
+static void read_uname(system_state *state) {
+    struct utsname names;
+    if (uname(&names) == 0) {
+        snprintf(state->host, sizeof state->host, "%s", names.nodename);
+        snprintf(state->machine, sizeof state->machine, "%s", names.machine);
+        snprintf(state->kernel, sizeof state->kernel, "%s %s", names.sysname, names.release);
+    }
+}
+
+static int known_zone(const system_state *state, const char *zone) {
+    for (size_t i = 0; i < state->temperature_count; i++) {
+        if (strcmp(state->temperatures[i].zone, zone) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Thousandths of a degree Celsius. A sensor that is switched off gives an error or an absurd number. */
+static void read_temperatures(system_state *state, const char *root) {
+    for (int i = 0; i < MAX_TEMPERATURES; i++) {
+        temperature *next = &state->temperatures[state->temperature_count];
+        char path[128], text[32], type[40];
+        snprintf(path, sizeof path, "/sys/class/thermal/thermal_zone%d/temp", i);
+        char *end = text;
+        long thousandths = system_text(root, path, text, sizeof text) ? strtol(text, &end, 10) : 0;
+        if (end == text || thousandths < -100000 || thousandths > 250000) {
+            continue;
+        }
+        snprintf(path, sizeof path, "/sys/class/thermal/thermal_zone%d/type", i);
+        if (!system_text(root, path, type, sizeof type)) {
+            snprintf(next->zone, sizeof next->zone, "thermal_zone%d", i);
+        } else if (known_zone(state, type)) {
+            snprintf(next->zone, sizeof next->zone, "%s %d", type, i);
+        } else {
+            snprintf(next->zone, sizeof next->zone, "%s", type);
+        }
+        next->celsius = (double)thousandths / 1000;
+        state->temperature_count++;
+    }
+}
+
+/* "throttled=0x50005" */
+static int64_t read_throttled(const char *root) {
+    char text[64];
+    const char *value = system_command(root, "vcgencmd", "get_throttled", text, sizeof text) ? strchr(text, '=') : NULL;
+    return value == NULL ? -1 : parse_number(value + 1);
+}
+
+/* "NV Power Mode: MAXN", and the mode's number in the next line. */
+static void read_power_mode(system_state *state, const char *root) {
+    static const char TITLE[] = "NV Power Mode:";
+    char text[1024];
+    const char *at = system_command(root, "nvpmodel", "-q", text, sizeof text) ? strstr(text, TITLE) : NULL;
+    if (at != NULL) {
+        at += strlen(TITLE);
+        at += strspn(at, " \t");
+        snprintf(state->power_mode, sizeof state->power_mode, "%.*s", (int)strcspn(at, "\r\n"), at);
+    }
+}
+
+static void read_memory(system_state *state, const char *root) {
+    char line[160];
+    FILE *stream = system_open(root, "/proc/meminfo");
+    while (stream != NULL && fgets(line, sizeof line, stream) != NULL) {
+        char *colon = strchr(line, ':');
+        int64_t kilobytes = colon == NULL ? -1 : parse_number(colon + 1);
+        if (kilobytes < 0 || kilobytes > INT64_MAX / 1024) {
+            continue;
+        }
+        *colon = '\0';
+        if (strcmp(line, "MemTotal") == 0) {
+            state->memory_total_bytes = kilobytes * 1024;
+        } else if (strcmp(line, "MemAvailable") == 0) {
+            state->memory_available_bytes = kilobytes * 1024;
+        }
+    }
+    if (stream != NULL) {
+        fclose(stream);
+    }
+}
+
+static double read_load(const char *root) {
+    char text[64], *end;
+    double load = system_text(root, "/proc/loadavg", text, sizeof text) ? strtod(text, &end) : -1;
+    return load >= 0 && load < 1e6 ? load : -1;
+}
+
+static int64_t free_disk(void) {
+    struct statvfs status;
+    int64_t bytes;
+    return statvfs(".", &status) == 0 && !__builtin_mul_overflow(status.f_bavail, status.f_frsize, &bytes) ? bytes : -1;
+}
+
+void system_state_read(system_state *state, const char *root) {
+    memset(state, 0, sizeof *state);
+    state->processor_count = processor_states(root, state->processors, state->cpu_flags);
+    read_temperatures(state, root);
+    state->load_average = read_load(root);
+    read_uname(state);
+    state->memory_total_bytes = state->memory_available_bytes = -1;
+    read_memory(state, root);
+    state->disk_available_bytes = free_disk();
+    state->emulated = running_under_emulation();
+    if (!system_text(root, "/proc/device-tree/model", state->board, sizeof state->board)) {
+        system_text(root, "/sys/firmware/devicetree/base/model", state->board, sizeof state->board);
+    }
+    state->userland_bits = userland_bits(root);
+    userland_glibc(root, state->glibc, sizeof state->glibc);
+    userland_jetson_linux(root, state->jetson_linux, sizeof state->jetson_linux);
+    userland_cuda(root, state->cuda_version, sizeof state->cuda_version);
+    /* Programs last: starting them takes time and warms the processor. */
+    state->throttled = read_throttled(root);
+    read_power_mode(state, root);
+}
+
+static void write_processors(FILE *stream, const system_state *state) {
+    fputs(",\n  \"cpus\": [", stream);
+    for (size_t i = 0; i < state->processor_count; i++) {
+        const processor_state *processor = &state->processors[i];
+        fprintf(stream, "%s\n   {\"cpu\": %d, \"implementer\": ", i == 0 ? "" : ",", processor->number);
+        json_integer(stream, processor->implementer);
+        fputs(", \"part\": ", stream);
+        json_integer(stream, processor->part);
+        fputs(", \"khz\": ", stream);
+        json_integer(stream, processor->khz);
+        fputs(", \"minimum_khz\": ", stream);
+        json_integer(stream, processor->minimum_khz);
+        fputs(", \"maximum_khz\": ", stream);
+        json_integer(stream, processor->maximum_khz);
+        fputs(", \"governor\": ", stream);
+        json_foreign_text(stream, processor->governor);
+        fputc('}', stream);
+    }
+    fputc(']', stream);
+}
+
+static void write_temperatures(FILE *stream, const system_state *state) {
+    fputs(",\n  \"temperatures\": {", stream);
+    for (size_t i = 0; i < state->temperature_count; i++) {
+        fputs(i == 0 ? "" : ", ", stream);
+        json_foreign_text(stream, state->temperatures[i].zone);
+        fprintf(stream, ": %.3f", state->temperatures[i].celsius);
+    }
+    fputc('}', stream);
+}
+
+static void write_text(FILE *stream, const char *key, const char *text) {
+    fprintf(stream, ",\n  \"%s\": ", key);
+    json_foreign_text(stream, text);
+}
+
+static void write_integer(FILE *stream, const char *key, int64_t number) {
+    fprintf(stream, ",\n  \"%s\": ", key);
+    json_integer(stream, number);
+}
+
+void system_state_write(FILE *stream, const system_state *state) {
+    fputs("{\"host\": ", stream);
+    json_foreign_text(stream, state->host);
+    write_text(stream, "board", state->board);
+    write_text(stream, "machine", state->machine);
+    write_text(stream, "kernel", state->kernel);
+    write_processors(stream, state);
+    write_text(stream, "cpu_flags", state->cpu_flags);
+    write_temperatures(stream, state);
+    write_integer(stream, "throttled", state->throttled);
+    write_text(stream, "power_mode", state->power_mode);
+    write_text(stream, "jetson_linux", state->jetson_linux);
+    write_text(stream, "cuda_version", state->cuda_version);
+    write_integer(stream, "userland_bits", state->userland_bits);
+    write_text(stream, "glibc", state->glibc);
+    fputs(",\n  \"load_average\": ", stream);
+    json_number(stream, state->load_average);
+    write_integer(stream, "memory_total_bytes", state->memory_total_bytes);
+    write_integer(stream, "memory_available_bytes", state->memory_available_bytes);
+    write_integer(stream, "disk_available_bytes", state->disk_available_bytes);
+    fprintf(stream, ",\n  \"emulated\": %s}", state->emulated ? "true" : "false");
+}
