@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from bnn_deploy.cli.layer_names import cut, printable, short_layers
 from bnn_deploy.cli.options import FILE, device_options, format_option, print_result, table, threads_option, warn
 from bnn_deploy.progress import status_line
 
 if TYPE_CHECKING:
-    from bnn_deploy.profiling import ProfileReport
+    from bnn_deploy.profiling import BoardReport, ProfileReport, Spread
 
 
 @click.command("profile", short_help="Measure latency and the time of every kernel.")
@@ -24,73 +26,142 @@ if TYPE_CHECKING:
     default=20,
     show_default=True,
     metavar="N",
-    help="Timed runs, after 3 untimed.",
+    help="Timed runs; comparing needs 6 or more.",
 )
+@click.option(
+    "--warmup",
+    type=click.IntRange(0, 100000),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Runs before them that do not count.",
+)
+@click.option("--trace", type=FILE, metavar="X.json", help="Write a time line for chrome://tracing and Perfetto.")
+@click.option("--csv", type=FILE, metavar="X.csv", help="Write the kernels as a table.")
 @format_option
-def profile_command(bundle: Path, device: str, timeout: float, threads: int, repeat: int, output_format: str) -> None:
+def profile_command(
+    bundle: Path,
+    device: str,
+    timeout: float,
+    threads: int,
+    repeat: int,
+    warmup: int,
+    trace: Path | None,
+    csv: Path | None,
+    output_format: str,
+) -> None:
     """Run BUNDLE repeatedly; print its latency and the time of every kernel, slowest first.
 
     A kernel that computes several layers is printed under the first and the last of them; JSON has all names in full.
     Kernels that run block of rows by block of rows share the time of their stage, as their own times are.
 
+    --format json prints what 'bnn-deploy compare' reads, next to whatever files are asked for.
+
     Times under --device qemu are those of an emulator: JSON says "emulated": true, and they are no latencies.
     """
-    from bnn_deploy.bundle import Bundle
-    from bnn_deploy.devices import get_device
-    from bnn_deploy.profiling import EMULATION_WARNING, profile_bundle
-
     with status_line() as progress:
-        progress(f"{bundle}: {repeat} runs on {device}")
-        report = profile_bundle(Bundle.open(bundle), get_device(device, timeout), threads=threads, repeat=repeat)
-    if report.emulated:
-        warn(EMULATION_WARNING)
-    print_result(report.to_dict(), output_format, lambda: _text(report))
+        from bnn_deploy.bundle import Bundle
+        from bnn_deploy.devices import get_device
+        from bnn_deploy.profiling import profile_bundle
+        from bnn_deploy.report.files import check_outputs, write_files
+
+        check_outputs([path for path in (trace, csv) if path is not None])
+        measured = profile_bundle(
+            Bundle.open(bundle),
+            get_device(device, timeout),
+            threads=threads,
+            repeat=repeat,
+            warmup=warmup,
+            progress=progress,
+        )
+        contents = {}
+        if trace is not None:
+            from bnn_deploy.report.chrome_trace import chrome_trace
+
+            contents[trace] = chrome_trace(measured)
+        if csv is not None:
+            from bnn_deploy.report.csv_table import csv_table
+
+            contents[csv] = csv_table(measured)
+        write_files(contents)
+    for board in measured.boards:
+        for remark in board.warnings:
+            warn(f"{board.board}: {remark.text}" if len(measured.boards) > 1 else remark.text)
+    print_result(measured.to_dict(), output_format, lambda: _text(measured))
 
 
 def _text(report: ProfileReport) -> str:
-    total = sum(kernel.us for kernel in report.kernels) or 1.0
+    what = f"({report.repeat} x batch {report.batch}, threads: {report.threads}, {report.target} on {report.device})"
+    if len(report.boards) == 1:
+        (board,) = report.boards
+        return "\n".join([_kernels(report.boards), "", f"{_latency(board)} {what}", *_summary(board)])
     rows = [
-        (
-            _layers(kernel.layer),
-            kernel.kind,
-            _cut(kernel.name.removeprefix("bnn_kernel_"), 30),
-            f"{kernel.us:.1f}",
-            f"{100 * kernel.us / total:.1f}%",
-            f"{kernel.bmacs / 1e6:.3f}" if kernel.bmacs else "-",
-            f"{kernel.gmacs_per_s:.1f}" if kernel.bmacs else "-",
-        )
-        for kernel in sorted(report.kernels, key=lambda kernel: kernel.us, reverse=True)
+        (board.board, *_cells(board.latency_ms, 3), str(len(board.warnings)) if board.warnings else "-")
+        for board in report.boards
     ]
-    what = "emulated time, not a latency" if report.emulated else "latency"
-    times = report.latency_ms
-    shares = ", ".join(f"{kind} {100 * share:.0f}%" for kind, share in report.share_by_kind.items())
-    return "\n".join(
-        [
-            table(("layer", "kind", "kernel", "us", "share", "Mbmacs", "Gbmacs/s"), rows, left=3),
-            "",
-            f"{what}: median {times.median:.3f} ms, min {times.min:.3f}, 90th percentile {times.p90:.3f} "
-            f"({report.repeat} x batch {report.batch}, threads: {report.threads}, {report.target} on {report.device})",
-            f"kernel time: {shares}",
-            *_binary_summary(report),
-        ]
+    emulated = "emulated times, no latencies " if any(board.emulated for board in report.boards) else ""
+    lines = [_kernels(report.boards), "", f"{emulated}{what}"]
+    lines.append(table(("board", "ms", "±", "min", "90%", "warnings"), rows))
+    return "\n".join(lines)
+
+
+def _kernels(boards: Sequence[BoardReport]) -> str:
+    """Slowest first; of several boards, the times of the one in the middle."""
+    from statistics import median
+
+    rows = []
+    for calls in zip(*(board.kernels for board in boards), strict=True):
+        us = median(call.us.median for call in calls)
+        share = median(call.share for call in calls)
+        first = calls[0]
+        spread = max(call.us.relative_range for call in calls)
+        rate = first.bmacs / us * 1e-3 if us else 0.0
+        cells = (
+            short_layers(first.layer),
+            first.kind,
+            cut(printable(first.name).removeprefix("bnn_kernel_"), 30),
+            f"{us:.1f}",
+            f"{100 * spread:.0f}%",
+            f"{100 * share:.1f}%",
+            f"{first.bmacs / 1e6:.3f}" if first.bmacs else "-",
+            f"{rate:.1f}" if first.bmacs else "-",
+        )
+        rows.append((us, cells))
+    rows.sort(key=lambda row: row[0], reverse=True)
+    return table(
+        ("layer", "kind", "kernel", "us", "spread", "share", "Mbmacs", "Gbmacs/s"), [cells for _, cells in rows], left=3
     )
 
 
-def _binary_summary(report: ProfileReport) -> list[str]:
-    if not report.binary_gmacs_per_s:
-        return []
-    part = 100 * report.binary_gmacs_per_s / report.fastest_gmacs_per_s
-    return [
-        f"binary kernels: {report.binary_gmacs_per_s:.0f} Gbmacs/s together, {part:.0f}% of the fastest one's "
-        f"{report.fastest_gmacs_per_s:.0f}"
-    ]
+def _latency(board: BoardReport) -> str:
+    times = board.latency_ms
+    what = "emulated time, not a latency" if board.emulated else "latency"
+    interval = "" if times.interval is None else f" (95%: {times.interval[0]:.3f} to {times.interval[1]:.3f})"
+    return (
+        f"{what}: median {times.median:.3f} ms{interval}, min {times.min:.3f}, 90th percentile {times.p90:.3f}, "
+        f"spread {100 * times.relative_range:.0f}%"
+    )
 
 
-def _layers(names: str) -> str:
-    first, *rest = names.split(" + ")
-    return _cut(first, 40) if not rest else f"{_cut(first, 30)} … {_cut(rest[-1], 30)} ({1 + len(rest)})"
+def _cells(times: Spread, digits: int) -> tuple[str, ...]:
+    return (
+        f"{times.median:.{digits}f}",
+        f"{100 * times.relative_range:.0f}%",
+        f"{times.min:.{digits}f}",
+        f"{times.p90:.{digits}f}",
+    )
 
 
-def _cut(text: str, width: int) -> str:
-    # The end of a module path tells more than its beginning.
-    return text if len(text) <= width else "…" + text[1 - width :]
+def _summary(board: BoardReport) -> list[str]:
+    shares = ", ".join(f"{kind} {100 * share:.0f}%" for kind, share in board.share_by_kind.items())
+    lines = [f"kernel time: {shares}"]
+    if board.binary_gmacs_per_s:
+        part = 100 * board.binary_gmacs_per_s / board.fastest_gmacs_per_s
+        line = (
+            f"binary kernels: {board.binary_gmacs_per_s:.0f} Gbmacs/s together, {part:.0f}% of the fastest one's "
+            f"{board.fastest_gmacs_per_s:.0f}"
+        )
+        if board.processor_gmacs_per_s:
+            line += f"; the processor's limit is {board.processor_gmacs_per_s:.0f}"
+        lines.append(line)
+    return lines

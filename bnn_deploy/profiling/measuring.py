@@ -1,0 +1,123 @@
+"""Where the time of one inference goes: latency, and microseconds and binary GMAC/s of every kernel, board by board."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bnn_deploy import __version__
+from bnn_deploy.devices.base import DeviceProfile
+from bnn_deploy.plan import Step
+from bnn_deploy.profiling.model import KINDS, BoardReport, KernelTime, ProfileReport
+from bnn_deploy.profiling.processor_limit import processor_limit
+from bnn_deploy.profiling.remarks import remarks
+from bnn_deploy.profiling.spread import spread_of
+from bnn_deploy.progress import ReportProgress, quiet
+
+if TYPE_CHECKING:
+    from bnn_deploy.bundle import Bundle
+    from bnn_deploy.devices.base import Device
+
+
+def profile_bundle(
+    bundle: Bundle,
+    device: Device,
+    *,
+    threads: int = 1,
+    repeat: int = 20,
+    warmup: int = 3,
+    progress: ReportProgress = quiet,
+) -> ProfileReport:
+    """Run ``bundle`` ``repeat`` times on every board of ``device`` after ``warmup`` untimed runs, and summarise the times.
+
+    Raises:
+        BnnDeployError: whatever the device says when the bundle cannot run there.
+    """
+    with device.open(bundle, threads, progress) as session:
+        progress(f"{bundle.path.name}: {warmup} + {repeat} runs on {device.name}")
+        profiles = session.profile(repeat=repeat, warmup=warmup)
+    return summarise(bundle, profiles, device=device.name, threads=threads, repeat=repeat, warmup=warmup)
+
+
+def summarise(
+    bundle: Bundle, profiles: Sequence[DeviceProfile], *, device: str, threads: int, repeat: int, warmup: int
+) -> ProfileReport:
+    """The report on what the boards of a device measured.
+
+    Args:
+        bundle: what ran.
+        profiles: of each board, ``step_seconds`` with one column for each step of ``bundle``.
+        device: as the user named it.
+        threads, repeat, warmup: as it was measured.
+    """
+    model = bundle.manifest.get("model", {})
+    return ProfileReport(
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        version=__version__,
+        model=model.get("bnn_deploy.model", ""),
+        model_sha256=model.get("onnx_sha256", ""),
+        input_shape=bundle.inputs[0].shape,
+        target=bundle.target,
+        architecture=bundle.architecture,
+        device=device,
+        threads=threads,
+        warmup=warmup,
+        repeat=repeat,
+        boards=tuple(_board(bundle, profile, threads) for profile in profiles),
+    )
+
+
+def _board(bundle: Bundle, times: DeviceProfile, threads: int) -> BoardReport:
+    steps = bundle.steps_of(times.kernel_set) if hasattr(bundle, "steps_of") else bundle.steps
+    kernels = _kernels(steps, times.step_seconds)
+    latency = spread_of(times.total_seconds * 1e3)
+    return BoardReport(
+        board=times.board,
+        emulated=times.emulated,
+        kernel_set=times.kernel_set,
+        latency_ms=latency,
+        kernels=kernels,
+        share_by_kind={kind: sum(k.share for k in kernels if k.kind == kind) for kind in KINDS},
+        binary_gmacs_per_s=_binary_rate(kernels),
+        fastest_gmacs_per_s=_fastest_rate(kernels),
+        processor_gmacs_per_s=processor_limit(bundle.manifest.get("processor", {}), times, threads),
+        copy_bytes_per_second=times.copy_bytes_per_second,
+        peak_memory_bytes=times.peak_memory_bytes,
+        before=times.before,
+        after=times.after,
+        warnings=remarks(times, latency, threads),
+    )
+
+
+def _kernels(steps: Sequence[Step], step_seconds: np.ndarray) -> tuple[KernelTime, ...]:
+    spreads = [spread_of(column * 1e6) for column in step_seconds.T]
+    total = sum(spread.median for spread in spreads)
+    return tuple(
+        KernelTime(
+            name=step.kernel,
+            layer=step.layer,
+            kind=step.kind,
+            us=us,
+            share=us.median / total if total > 0 else 0.0,
+            # Bundles of older versions do not say it.
+            bytes=getattr(step, "bytes", 0),
+            bmacs=step.binary_macs,
+            # MACs per microsecond are 1e6 per second. A step faster than the clock's resolution has no known rate.
+            gmacs_per_s=step.binary_macs / us.median * 1e-3 if us.median > 0 else 0.0,
+        )
+        for step, us in zip(steps, spreads, strict=True)
+    )
+
+
+def _binary_rate(kernels: Sequence[KernelTime]) -> float:
+    us = sum(kernel.us.median for kernel in kernels if kernel.bmacs)
+    return sum(kernel.bmacs for kernel in kernels) / us * 1e-3 if us > 0 else 0.0
+
+
+def _fastest_rate(kernels: Sequence[KernelTime]) -> float:
+    all_macs = sum(kernel.bmacs for kernel in kernels)
+    # The time of tiny kernels is mostly that of reading the clock.
+    return max((k.gmacs_per_s for k in kernels if k.bmacs and 1000 * k.bmacs >= all_macs), default=0.0)
