@@ -8,13 +8,14 @@ from bnn_deploy.devices.base import TIMEOUT_SECONDS, Device
 from bnn_deploy.devices.local import LocalDevice
 from bnn_deploy.devices.qemu import QemuDevice
 from bnn_deploy.devices.rpc import RpcDevice
+from bnn_deploy.devices.tracker import TrackerDevice
 from bnn_deploy.errors import InputError
 
 # A name, or the scheme of an address: local, qemu, ssh://…
 DEVICES: dict[str, Callable[[float], Device]] = {"local": LocalDevice, "qemu": QemuDevice}
-ADDRESSED: dict[str, Callable[[str, float], Device]] = {"rpc": RpcDevice}
+ADDRESSED: dict[str, Callable[[str, float], Device]] = {"rpc": RpcDevice, "tracker": TrackerDevice}
 
-FORMS = ("local", "qemu", "rpc://HOST:PORT")
+FORMS = ("local", "qemu", "rpc://HOST:PORT", "tracker://HOST:PORT/KEY")
 
 
 def get_device(name: str, timeout: float = TIMEOUT_SECONDS) -> Device:

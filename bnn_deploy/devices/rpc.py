@@ -6,8 +6,9 @@ import numpy as np
 
 from bnn_deploy.bundle import Bundle
 from bnn_deploy.devices.base import Device, DeviceProfile, Session
-from bnn_deploy.devices.rpc_address import parse_rpc_address
+from bnn_deploy.devices.rpc_address import RpcAddress, parse_rpc_address
 from bnn_deploy.devices.rpc_board import RpcBoard
+from bnn_deploy.devices.rpc_probe import board_state
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.progress import ReportProgress, quiet
 from bnn_deploy.runtime.arrays import check_threads
@@ -31,29 +32,35 @@ class RpcDevice(Device):
 
     def open(self, bundle: Bundle, threads: int = 1, progress: ReportProgress = quiet) -> Session:
         """See ``Device.open``."""
-        return RpcSession(bundle, threads, self._board(), progress)
+        return RpcSession(bundle, threads, self.address, self.timeout, progress)
 
     def system_states(self) -> list[SystemState]:
         """See ``Device.system_states``."""
-        return []
-
-    def _board(self) -> RpcBoard:
-        return RpcBoard(self.address.host, self.address.port, "", self.timeout)
+        board = RpcBoard(self.timeout)
+        try:
+            board.start()
+            board.connect(self.address.host, self.address.port, "")
+            return [board_state(board)]
+        finally:
+            board.close()
 
 
 class RpcSession(Session):
     """A bundle on one board; the board's server drops what was uploaded when the session ends."""
 
-    def __init__(self, bundle: Bundle, threads: int, board: RpcBoard, progress: ReportProgress) -> None:
-        self._board = board
+    def __init__(
+        self, bundle: Bundle, threads: int, address: RpcAddress, timeout: float, progress: ReportProgress
+    ) -> None:
+        super().__init__(bundle, threads)
+        check_threads(threads)
+        self._board = RpcBoard(timeout)
         try:
-            super().__init__(bundle, threads)
-            check_threads(threads)
-            board.connect()
-            progress(f"copying {bundle.library.stat().st_size} bytes to {board.name}")
-            board.load(bundle, threads)
+            self._board.start()
+            self._board.connect(address.host, address.port, address.key)
+            progress(f"copying {bundle.library.stat().st_size} bytes to {self._board.name}")
+            self._board.load(bundle, threads)
         except BaseException:
-            board.close()
+            self._board.close()
             raise
 
     def run(self, array: np.ndarray) -> np.ndarray:

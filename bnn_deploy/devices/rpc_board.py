@@ -8,7 +8,7 @@ import math
 import socket
 import subprocess
 import tempfile
-import time
+import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +21,7 @@ from bnn_deploy.devices.base import DeviceProfile, profile_input
 from bnn_deploy.devices.rpc_address import place
 from bnn_deploy.devices.rpc_errors import explain
 from bnn_deploy.devices.runner_report import read_profile
+from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.errors import BundleError, DeviceError, InputError
 from bnn_deploy.runtime.arrays import checked_arrays
 
@@ -34,19 +35,19 @@ KERNEL_FAILED = -4  # BNN_ERROR_KERNEL of bnn_model.h, negated
 
 
 class RpcBoard:
-    """A connection to one board. Not for several threads at once, except ``kill``.
+    """A connection to one board. Not for several threads at once, except ``kill`` and ``close``.
 
     Args:
-        host: address of the server.
-        port: its port.
-        key: what the tracker gave with the board, "" without a tracker.
         timeout: seconds that one batch, one profile or one upload may take.
+
+    Attributes:
+        name: address of the server, once it is known.
     """
 
-    def __init__(self, host: str, port: int, key: str, timeout: float) -> None:
-        self.name = place(host, port)
+    def __init__(self, timeout: float) -> None:
+        self.name = "the board"
         self.timeout = timeout
-        self._address: dict[str, Any] = {"host": host, "port": port, "key": key}
+        self._asking = threading.Lock()
         self._bundle: Bundle | None = None
         self._threads = 1
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
@@ -62,14 +63,27 @@ class RpcBoard:
             )
         self._connection = Connection(ours.detach())
 
-    def connect(self) -> None:
-        """Connect to the server.
+    def start(self) -> None:
+        """Let the worker get ready, which takes seconds.
+
+        Raises:
+            DeviceError: TVM is not as this program knows it.
+        """
+        self._ask("start", START_SECONDS)
+
+    def connect(self, host: str, port: int, key: str) -> None:
+        """Connect to a server.
+
+        Args:
+            host: its address.
+            port: its port.
+            key: what the tracker gave with the board, "" without a tracker.
 
         Raises:
             DeviceError: nothing listens there, it is no TVM RPC server, it serves somebody else, or its TVM is another one.
         """
-        self._ask("start", START_SECONDS)
-        self._ask("connect", min(self.timeout, CONNECT_SECONDS), **self._address)
+        self.name = place(host, port)
+        self._ask("connect", min(self.timeout, CONNECT_SECONDS), host=host, port=port, key=key)
 
     def load(self, bundle: Bundle, threads: int) -> None:
         """Upload a bundle's library and prepare its network.
@@ -79,19 +93,27 @@ class RpcBoard:
             DeviceError: the board failed or went away.
         """
         self._bundle, self._threads = bundle, threads
-        self.load_library(bundle.library, bundle)
+        self.load_library(bundle.library, bundle.manifest["files"]["model.so"]["sha256"][:32])
         self._check_description(bundle)
+        self._check_processor(bundle)
         self._check_status(self._ask("create", self.timeout, threads=threads)[0])
 
-    def load_library(self, path: Path, bundle: Bundle | None = None) -> None:
-        """Upload a library under a name that tells its content."""
-        digest = bundle.manifest["files"]["model.so"]["sha256"][:32] if bundle is not None else path.stem
-        self._ask("load", self.timeout, path=str(path.resolve()), name=f"{digest}.so")
+    def load_library(self, path: Path, name: str) -> None:
+        """Upload and load a library; the server forgets it when the connection ends.
 
-    def text(self, function: str, limit: int) -> str:
-        """What a function of the library writes, at most ``limit`` bytes."""
-        answer, data = self._ask("text", self.timeout, function=function, limit=limit)
-        return self._checked_text(answer, data)
+        Raises:
+            BundleError: the board cannot load it.
+            DeviceError: the board failed or went away.
+        """
+        self._ask("load", self.timeout, path=str(path.resolve()), name=f"{name}.so")
+
+    def state(self) -> SystemState:
+        """The board's state right now, by the library that it loaded.
+
+        Raises:
+            DeviceError: the board failed, went away, or told nonsense.
+        """
+        return SystemState.from_json(self._text("bnn_system_state", STATE_BYTES), f"the state of {self.name}")
 
     def run(self, array: np.ndarray) -> np.ndarray:
         """See ``Session.run``; all batches in one request."""
@@ -127,13 +149,16 @@ class RpcBoard:
         return read_profile(self._checked_text(answer, data), bundle, self.name)
 
     def close(self) -> None:
-        """Give the server back; a board that does not answer is left to its time-out."""
-        if self._process.poll() is None:
-            with contextlib.suppress(DeviceError):
-                self._ask("close", min(self.timeout, CLOSE_SECONDS))
+        """Give the server back; after a call that was interrupted, just hang up."""
+        if self._asking.acquire(blocking=False):
+            self._asking.release()
+            if self._process.poll() is None:
+                with contextlib.suppress(DeviceError):
+                    self._ask("close", min(self.timeout, CLOSE_SECONDS))
+            self.kill()
+            self._connection.close()
+            self._errors.close()
         self.kill()
-        self._connection.close()
-        self._errors.close()
 
     def kill(self) -> None:
         """End the worker at once; a call under way in another thread fails."""
@@ -149,26 +174,30 @@ class RpcBoard:
         self, operation: str, timeout: float, array: np.ndarray | None = None, **arguments: Any
     ) -> tuple[dict[str, Any], bytes]:
         """One request and its answer; the worker is dead after any failure but an error that TVM reported."""
+        with self._asking:
+            answer, data = self._exchange(operation, timeout, array, arguments)
+        if "error" in answer:
+            load_failed = operation == "load" and "load dynamic shared library" in answer["error"]
+            kind = BundleError if load_failed else DeviceError
+            raise kind(explain(self.name, operation, answer["error"], self._bundle))
+        return answer, data
+
+    def _exchange(
+        self, operation: str, timeout: float, array: np.ndarray | None, arguments: dict[str, Any]
+    ) -> tuple[dict[str, Any], bytes]:
         request = {"operation": operation, "payload": array is not None, **arguments}
-        end = time.monotonic() + timeout
         try:
             self._connection.send_bytes(json.dumps(request).encode())
             if array is not None:
                 self._connection.send_bytes(np.ascontiguousarray(array).data.cast("B"))
-            if not self._connection.poll(max(0.0, end - time.monotonic())):
+            if not self._connection.poll(timeout):
                 self.kill()
                 raise DeviceError(explain(self.name, operation, "", self._bundle, seconds=timeout))
             answer = json.loads(self._connection.recv_bytes())
-            data = self._connection.recv_bytes() if answer["payload"] else b""
+            return answer, self._connection.recv_bytes() if answer["payload"] else b""
         except (EOFError, OSError) as error:
             self.kill()
             raise DeviceError(explain(self.name, operation, self._last_words(), self._bundle)) from error
-        if "error" in answer:
-            kind = (
-                BundleError if operation == "load" and "load dynamic shared library" in answer["error"] else DeviceError
-            )
-            raise kind(explain(self.name, operation, answer["error"], self._bundle))
-        return answer, data
 
     def _last_words(self) -> str:
         """The last line that a dead worker wrote to its standard error."""
@@ -191,6 +220,9 @@ class RpcBoard:
             "threads; see whether the board has memory left."
         )
 
+    def _text(self, function: str, limit: int) -> str:
+        return self._checked_text(*self._ask("text", self.timeout, function=function, limit=limit))
+
     def _checked_text(self, answer: dict[str, Any], data: bytes) -> str:
         self._check_status(answer)
         if len(data) != answer["length"]:
@@ -201,7 +233,7 @@ class RpcBoard:
 
     def _check_description(self, bundle: Bundle) -> None:
         """The network that the board loaded is the one of the manifest."""
-        text = self.text("bnn_describe", DESCRIPTION_BYTES)
+        text = self._text("bnn_describe", DESCRIPTION_BYTES)
         expected = {
             "inputs": [{"dtype": tensor.dtype, "shape": list(tensor.shape)} for tensor in bundle.inputs],
             "outputs": [{"dtype": tensor.dtype, "shape": list(tensor.shape)} for tensor in bundle.outputs],
@@ -214,6 +246,16 @@ class RpcBoard:
         if found != expected:
             raise DeviceError(
                 f"{self.name}: loaded another network than that of {bundle.path}; restart the server on the board."
+            )
+
+    def _check_processor(self, bundle: Bundle) -> None:
+        """Without this, a missing instruction would end the server's process, which looks like a lost board."""
+        flags = self.state().cpu_flags
+        missing = sorted(set(bundle.manifest["processor"]["required_cpu_flags"]) - set(flags)) if flags else []
+        if missing:
+            raise BundleError(
+                f"The bundle {bundle.path} is for target {bundle.target}, whose instructions {', '.join(missing)} the "
+                f"processor of {self.name} lacks; compile the model for that board."
             )
 
 

@@ -53,7 +53,7 @@ def _connecting(text: str, seconds: float | None) -> str:
         )
     if "is not TVM RPC server" in text:
         return f"what listens there is no TVM RPC server; give the address of one, started with {START_SERVER}."
-    if "resolve" in text.lower() or "cannot find" in text.lower():
+    if "cannot obtain address" in text:
         return "there is no such host; check the name."
     return f"the connection was lost at once ({_first(text)}); look whether a TVM RPC server runs there, or only the tunnel to it."
 
@@ -61,7 +61,7 @@ def _connecting(text: str, seconds: float | None) -> str:
 def _loading(text: str, bundle: Bundle | None) -> str:
     reason = _first(text.rpartition("Failed to load dynamic shared library")[2])
     if bundle is None:
-        return f"cannot load the probe ({reason})."
+        return f"cannot load the library ({reason})."
     library = (
         f"the library of {bundle.path}, which is for {bundle.architecture} (target {bundle.target}) and glibc 2.17"
     )

@@ -20,15 +20,20 @@ Answer = tuple[dict[str, Any], bytes | memoryview]
 
 
 def command(descriptor: int) -> list[str]:
-    """The command that starts a worker on one end of a socket pair; it finds the modules that this process finds."""
+    """The command that starts a worker on one end of a socket pair; it finds the modules that this process finds.
+
+    TVM would import PyTorch, which takes longer than all else and is of no use here.
+    """
     source = (
-        f"import sys; sys.path[:] = {sys.path!r}\nfrom bnn_deploy.devices.rpc_worker import serve\nserve({descriptor})"
+        f"import sys; sys.path[:] = {sys.path!r}; sys.modules['torch'] = None\n"
+        f"from bnn_deploy.devices.rpc_worker import serve\n"
+        f"serve({descriptor})"
     )
     return [sys.executable, "-c", source]
 
 
 def environment() -> dict[str, str]:
-    """TVM's runtime without its compiler, and without PyTorch, which it would import where it is installed."""
+    """TVM's runtime without its compiler."""
     return {**os.environ, "TVM_USE_RUNTIME_LIB": "1", "TVM_FFI_DISABLE_TORCH_C_DLPACK": "1"}
 
 
