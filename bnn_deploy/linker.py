@@ -28,9 +28,10 @@ MODEL_SOURCES = ("executor.c", "kernel_set.c", "thread_pool.c")
 SYSTEM_SOURCES = ("system_state.c", "processor_state.c", "userland.c", "emulation.c", "system_files.c", "json_text.c")
 PROFILE_SOURCES = ("profile_measure.c", "profile_report.c", "memory_speed.c", *SYSTEM_SOURCES)
 # Only in model.so, and so compiled for its C library.
-LIBRARY_SOURCES = ("tvm_functions.c", *PROFILE_SOURCES)
+LIBRARY_SOURCES = ("tvm_functions.c", "tvm_system.c", "tvm_call.c", *PROFILE_SOURCES)
 RUNNER_SOURCES = ("runner.c", "npy.c", "output_file.c", "profile_summary.c", *PROFILE_SOURCES)
 PROBE_SOURCES = ("probe.c", *SYSTEM_SOURCES)
+PROBE_LIBRARY_SOURCES = ("tvm_system.c", "tvm_call.c", *SYSTEM_SOURCES)
 PROCESSORS = {"x86_64": "x86_64", "arm64": "aarch64"}
 # No bundle is for 32-bit Arm, but a probe tells so of such a board. ARMv6 is a Raspberry Pi 1 or Zero.
 PROBE_TARGETS = {
@@ -83,9 +84,7 @@ def link_model(
         (work / "plan.c").write_text(generate_plan_source(plan), encoding="utf-8")
         (work / "weights.S").write_text(WEIGHTS_ASSEMBLY, encoding="utf-8")
         (work / "weights.bin").write_bytes(plan.weights)
-        (work / "exports.map").write_text(
-            f"{{ global: {' '.join(f'{name};' for name in (*api_symbols(), *tvm_symbols()))} local: *; }};\n"
-        )
+        (work / "exports.map").write_text(_exports([*api_symbols(), *tvm_symbols()]))
         shutil.copyfile(kernels_object, work / "kernels.o")
         for path in (*RUNTIME_SOURCES.glob("*.c"), *RUNTIME_SOURCES.glob("*.h")):
             shutil.copyfile(path, work / path.name)
@@ -140,6 +139,32 @@ def link_probe(folder: Path, architecture: str, cache: ObjectCache = NO_CACHE) -
     return folder / "probe"
 
 
+def link_probe_library(folder: Path, architecture: str, cache: ObjectCache = NO_CACHE) -> Path:
+    """Write ``probe.so`` into an existing folder: what ``link_probe`` does, as a function for TVM's RPC server.
+
+    Args:
+        folder: where it goes.
+        architecture: "x86_64" or "arm64".
+        cache: keeps the library.
+
+    Raises:
+        ToolError: ziglang is missing or failed.
+    """
+    glibc = f"{PROCESSORS[architecture]}-linux-gnu.2.17"
+    with tempfile.TemporaryDirectory(prefix="bnn-deploy-link-") as temporary:
+        work = Path(temporary)
+        for path in (*RUNTIME_SOURCES.glob("*.c"), *RUNTIME_SOURCES.glob("*.h")):
+            shutil.copyfile(path, work / path.name)
+        (work / "exports.map").write_text(_exports(["__tvm_ffi_bnn_system_state"]))
+        command = (
+            *("cc", "-target", glibc, *COMPILE_OPTIONS, "-shared", "-s", "-o", "probe.so", *PROBE_LIBRARY_SOURCES),
+            *("-Wl,-soname,probe.so", "-Wl,--version-script=exports.map", "-Wl,-z,defs"),
+        )
+        cache.get(_runtime_key(command), work / "probe.so", partial(_zig, work, *command))
+        shutil.copyfile(work / "probe.so", folder / "probe.so")
+    return folder / "probe.so"
+
+
 def api_symbols() -> list[str]:
     """The functions that bnn_model.h declares."""
     header = (RUNTIME_SOURCES / "bnn_model.h").read_text(encoding="utf-8")
@@ -148,8 +173,13 @@ def api_symbols() -> list[str]:
 
 def tvm_symbols() -> list[str]:
     """The functions that TVM's RPC server finds in ``model.so``, the only other ones that it exports."""
-    source = (RUNTIME_SOURCES / "tvm_functions.c").read_text(encoding="utf-8")
-    return [f"__tvm_ffi_{name}" for name in re.findall(r"^TVM_FUNCTION\((\w+)\) {", source, flags=re.MULTILINE)]
+    sources = [(RUNTIME_SOURCES / name).read_text(encoding="utf-8") for name in ("tvm_functions.c", "tvm_system.c")]
+    names = re.findall(r"^TVM_FUNCTION\((\w+)\) {", "\n".join(sources), flags=re.MULTILINE)
+    return [f"__tvm_ffi_{name}" for name in names]
+
+
+def _exports(symbols: list[str]) -> str:
+    return f"{{ global: {' '.join(f'{name};' for name in symbols)} local: *; }};\n"
 
 
 def _runtime_key(command: tuple[str, ...]) -> str:
