@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import numpy as np
 
 from bnn_deploy.bundle import Bundle
 from bnn_deploy.devices.base import TIMEOUT_SECONDS, Device, Session
+from bnn_deploy.devices.probe import probe_program, run_probe
 from bnn_deploy.devices.runner_process import RunnerProcessSession
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.progress import ReportProgress, quiet
@@ -29,7 +31,7 @@ class LocalDevice(Device):
 
     def system_states(self) -> list[SystemState]:
         """See ``Device.system_states``."""
-        return []
+        return [run_probe([str(probe_program(platform.machine()))], self.name)]
 
 
 class _LocalSession(RunnerProcessSession):

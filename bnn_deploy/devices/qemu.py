@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from bnn_deploy.bundle import Bundle
 from bnn_deploy.devices.base import TIMEOUT_SECONDS, Device, Session
+from bnn_deploy.devices.probe import probe_program, run_probe
 from bnn_deploy.devices.runner_process import RunnerProcessSession
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.errors import BundleError, ToolError
@@ -31,7 +33,8 @@ class QemuDevice(Device):
 
     def system_states(self) -> list[SystemState]:
         """See ``Device.system_states``."""
-        return []
+        with tempfile.TemporaryDirectory(prefix="bnn-deploy-run-") as empty:
+            return [run_probe([find_qemu(), "-L", empty, str(probe_program("aarch64"))], self.name)]
 
 
 class _QemuSession(RunnerProcessSession):

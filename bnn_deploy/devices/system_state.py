@@ -6,7 +6,20 @@ that, as untrusted text from another machine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bnn_deploy.devices.arm_cores import ArmCore, arm_core
+from bnn_deploy.devices.json_fields import JsonFields
+
+__all__ = ["ArmCore", "Processor", "SystemState", "arm_core", "throttling_text"]
+
+MOST_PROCESSORS, MOST_TEMPERATURES = 4096, 256
+ADVICE = "compile the bundle again with this bnn-deploy, and see whether the board is in order"
+
+# https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
+THROTTLING = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+SINCE_BOOT = 16
 
 
 @dataclass(frozen=True)
@@ -25,6 +38,22 @@ class Processor:
     minimum_khz: int | None = None
     maximum_khz: int | None = None
     governor: str | None = None
+
+    @classmethod
+    def from_fields(cls, fields: JsonFields) -> Processor:
+        """One entry of ``cpus``.
+
+        Raises:
+            DeviceError: a field is not what it should be.
+        """
+        return cls(
+            implementer=fields.whole("implementer", largest=0xFF),
+            part=fields.whole("part", largest=0xFFF),
+            khz=fields.whole("khz"),
+            minimum_khz=fields.whole("minimum_khz"),
+            maximum_khz=fields.whole("maximum_khz"),
+            governor=fields.text("governor"),
+        )
 
 
 @dataclass(frozen=True)
@@ -69,3 +98,69 @@ class SystemState:
     memory_available_bytes: int | None = None
     disk_available_bytes: int | None = None
     emulated: bool = False
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "the state of the board") -> SystemState:
+        """The state that a runner or a probe wrote.
+
+        Args:
+            value: the text of the JSON, or what was parsed of it; fields that are not known are passed over.
+            where: how errors name it.
+
+        Raises:
+            DeviceError: it is no such state; says which field is what instead of what.
+        """
+        fields = JsonFields.parse(value, where, ADVICE) if isinstance(value, str) else JsonFields(value, where, ADVICE)
+        temperatures = fields.inner("temperatures")
+        zones = temperatures.names()
+        if len(zones) > MOST_TEMPERATURES or not all(zone.isprintable() and len(zone) <= 80 for zone in zones):
+            raise fields.fail("temperatures", f"at most {MOST_TEMPERATURES} zones of printable names")
+        celsius = {zone: temperatures.number(zone, -273.15, 1000.0) for zone in zones}
+        userland_bits = fields.whole("userland_bits")
+        if userland_bits not in (None, 32, 64):
+            raise fields.fail("userland_bits", "32, 64, or null")
+        return cls(
+            host=fields.text("host") or "",
+            board=fields.text("board"),
+            machine=fields.text("machine") or "",
+            kernel=fields.text("kernel") or "",
+            processors=tuple(map(Processor.from_fields, fields.objects("cpus", MOST_PROCESSORS))),
+            cpu_flags=tuple((fields.text("cpu_flags") or "").split()),
+            temperatures={zone: number for zone, number in celsius.items() if number is not None} or None,
+            throttled=fields.whole("throttled", largest=0xFFFFFFFF),
+            power_mode=fields.text("power_mode"),
+            jetson_linux=fields.text("jetson_linux"),
+            cuda_version=fields.text("cuda_version"),
+            userland_bits=userland_bits,
+            glibc=fields.text("glibc"),
+            load_average=fields.number("load_average"),
+            memory_total_bytes=fields.whole("memory_total_bytes"),
+            memory_available_bytes=fields.whole("memory_available_bytes"),
+            disk_available_bytes=fields.whole("disk_available_bytes"),
+            emulated=fields.truth("emulated"),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; ``from_json`` reads it back."""
+        fields = asdict(self)
+        del fields["processors"]
+        return {
+            **fields,
+            "cpus": [{"cpu": number, **asdict(processor)} for number, processor in enumerate(self.processors)],
+            "cpu_flags": " ".join(self.cpu_flags) or None,
+            "temperatures": self.temperatures or {},
+        }
+
+
+def throttling_text(bits: int) -> str:
+    """The bits of ``vcgencmd get_throttled`` in words, such as "under-voltage now, throttled since boot"; "none" for 0."""
+    words = []
+    for bit, condition in THROTTLING.items():
+        if bits >> bit & 1:
+            words.append(f"{condition} now")
+        elif bits >> (bit + SINCE_BOOT) & 1:
+            words.append(f"{condition} since boot")
+    known = sum(1 << bit | 1 << (bit + SINCE_BOOT) for bit in THROTTLING)
+    if bits & ~known:
+        words.append(f"unknown bits 0x{bits & ~known:x}")
+    return ", ".join(words) or "none"

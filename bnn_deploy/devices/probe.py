@@ -1,0 +1,71 @@
+"""The probe: a static program of 70 kB that tells a machine's state, for when no bundle is at hand."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+from threading import Lock
+
+from bnn_deploy.devices.system_state import SystemState
+from bnn_deploy.errors import DeviceError, ToolError
+from bnn_deploy.linker import PROBE_TARGETS, link_probe
+from bnn_deploy.object_cache import ObjectCache, cache_folder
+from bnn_deploy.runtime.processor import MACHINES
+
+# A probe takes milliseconds, and at most two seconds where a program that it asks hangs.
+PROBE_SECONDS = 30.0
+_lock = Lock()
+
+
+def probe_program(machine: str) -> Path:
+    """The probe for a machine; it exists until this process ends.
+
+    Args:
+        machine: what ``uname -m`` says there: "x86_64", "aarch64", "armv7l" …
+
+    Raises:
+        DeviceError: there is no probe for such machines.
+        ToolError: ziglang, which compiles it, is missing or failed.
+    """
+    name = machine.lower()
+    architecture = MACHINES.get(name, "arm" if name.startswith("arm") and not name.endswith("b") else None)
+    if architecture is None:
+        raise DeviceError(
+            f"The machine is {machine!r}; bnn-deploy knows machines of {', '.join(PROBE_TARGETS)}, use one of them."
+        )
+    # Threads that ask several boards at once share one program.
+    with _lock:
+        return _linked(architecture)
+
+
+@cache
+def _linked(architecture: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="bnn-deploy-probe-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return link_probe(folder, architecture, ObjectCache(cache_folder()))
+
+
+def run_probe(command: list[str], board: str) -> SystemState:
+    """The state that a probe tells which runs as a process of this machine.
+
+    Args:
+        command: the probe, or an emulator and the probe.
+        board: how errors name the machine.
+
+    Raises:
+        ToolError: it failed.
+        DeviceError: it told nonsense.
+    """
+    try:
+        result = subprocess.run(
+            command, env={}, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ToolError(
+            f"The probe of {board} failed: {error}; see whether `bnn-deploy doctor` finds fault."
+        ) from error
+    return SystemState.from_json(result.stdout.decode(errors="replace"), f"the state of {board}")
