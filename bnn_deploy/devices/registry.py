@@ -8,14 +8,15 @@ from bnn_deploy.devices.base import TIMEOUT_SECONDS, Device
 from bnn_deploy.devices.local import LocalDevice
 from bnn_deploy.devices.qemu import QemuDevice
 from bnn_deploy.devices.rpc import RpcDevice
+from bnn_deploy.devices.ssh import SshDevice
 from bnn_deploy.devices.tracker import TrackerDevice
 from bnn_deploy.errors import InputError
 
 # A name, or the scheme of an address: local, qemu, ssh://…
 DEVICES: dict[str, Callable[[float], Device]] = {"local": LocalDevice, "qemu": QemuDevice}
-ADDRESSED: dict[str, Callable[[str, float], Device]] = {"rpc": RpcDevice, "tracker": TrackerDevice}
+ADDRESSED: dict[str, Callable[[str, float], Device]] = {"rpc": RpcDevice, "ssh": SshDevice, "tracker": TrackerDevice}
 
-FORMS = ("local", "qemu", "rpc://HOST:PORT", "tracker://HOST:PORT/KEY")
+FORMS = ("local", "qemu", "rpc://HOST:PORT", "ssh://[USER@]HOST[:PORT]", "tracker://HOST:PORT/KEY")
 
 
 def get_device(name: str, timeout: float = TIMEOUT_SECONDS) -> Device:

@@ -61,7 +61,7 @@ FLAVOURS = {
         "fp asimd evtstrm crc32 cpuid",
         (600_000, 1_500_000, 1_800_000),
         {"proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0"},
-        {"bin/vcgencmd": '[ "$1" = get_throttled ] && echo throttled=0x0'},
+        {"usr/bin/vcgencmd": '[ "$1" = get_throttled ] && echo throttled=0x0'},
     ),
     "raspberry_pi_3": Flavour(
         "pi",
@@ -73,7 +73,7 @@ FLAVOURS = {
         (600_000, 600_000, 1_400_000),
         {"proc/device-tree/model": "Raspberry Pi 3 Model B Plus Rev 1.3\0"},
         # Under-voltage now and before: a weak power supply.
-        {"bin/vcgencmd": '[ "$1" = get_throttled ] && echo throttled=0x50005'},
+        {"usr/bin/vcgencmd": '[ "$1" = get_throttled ] && echo throttled=0x50005'},
     ),
     "jetson_orin": Flavour(
         "nvidia",
