@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,10 +95,36 @@ class Bundle:
         return self.inputs[0].shape[0]
 
     @property
+    def kernel_sets(self) -> tuple[str, ...]:
+        """Names of its kernel sets, the one for any core first; ``("",)`` if there is only one."""
+        return tuple(entry["name"] for entry in self.manifest["processor"].get("kernel_sets", [])) or ("",)
+
+    @property
     def steps(self) -> tuple[Step, ...]:
-        """The kernel calls in order; their ``arguments`` are empty, as only the compiled code needs them."""
+        """The kernel calls in order, with kernels of the first set; ``arguments`` are empty: only compiled code needs them."""
+        return self.steps_of(self.kernel_sets[0])
+
+    def steps_of(self, kernel_set: str) -> tuple[Step, ...]:
+        """The same with the kernels of another set.
+
+        Raises:
+            BundleError: the bundle has no such kernel set.
+        """
+        if kernel_set not in self.kernel_sets:
+            raise BundleError(
+                f"The bundle {self.path} has no kernel set {kernel_set!r}, it has "
+                f"{', '.join(map(repr, self.kernel_sets))}; the answer of its device cannot be right."
+            )
+        index = self.kernel_sets.index(kernel_set)
         return tuple(
-            Step(step["kernel"], step["layer"], step["kind"], (), step["binary_macs"])
+            Step(
+                [step["kernel"], *step.get("kernels", [])][index],
+                step["layer"],
+                step["kind"],
+                (),
+                step["binary_macs"],
+                bytes=step.get("bytes", 0),
+            )
             for step in self.manifest["steps"]
         )
 
@@ -105,7 +132,7 @@ class Bundle:
 def write_bundle(
     output: str | Path,
     *,
-    kernels_object: Path,
+    kernels_objects: Sequence[Path],
     plan: ExecutionPlan,
     target: Target,
     model_info: dict[str, Any],
@@ -115,7 +142,7 @@ def write_bundle(
 
     Args:
         output: folder to make; an existing bundle there is replaced.
-        kernels_object: ELF object file with the plan's kernels, compiled for ``target``.
+        kernels_objects: ELF object files with the plan's kernels, one for each of the target's ``variants``.
         plan: the network.
         target: the processor.
         model_info: the JSON objects ``"model"`` (the ONNX metadata), ``"statistics"`` (operation counts), ``"import"``
@@ -138,7 +165,9 @@ def write_bundle(
         with tempfile.TemporaryDirectory(prefix=f".{destination.name}.", dir=destination.parent) as temporary:
             folder = Path(temporary) / "bundle"
             folder.mkdir()
-            link_model(folder, kernels_object=kernels_object, plan=plan, architecture=target.architecture, cache=cache)
+            link_model(
+                folder, kernels_objects=kernels_objects, plan=plan, architecture=target.architecture, cache=cache
+            )
             manifest = _manifest(folder, plan, target, model_info)
             text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
             (folder / manifest_format.NAME).write_text(text + "\n", encoding="utf-8")
@@ -214,6 +243,16 @@ def _manifest(folder: Path, plan: ExecutionPlan, target: Target, model_info: dic
             "mcpu": target.mcpu,
             "mattr": list(target.mattr),
             "required_cpu_flags": list(target.required_cpu_flags),
+            "binary_macs_per_cycle": target.binary_macs_per_cycle,
+            "kernel_sets": [
+                {
+                    "name": kernels.name,
+                    "mcpu": kernels.mcpu,
+                    "mattr": list(kernels.mattr),
+                    "binary_macs_per_cycle": kernels.binary_macs_per_cycle,
+                }
+                for kernels in target.kernel_sets
+            ],
         },
         "inputs": [_tensor_entry(tensor) for tensor in plan.inputs],
         "outputs": [_tensor_entry(tensor) for tensor in plan.outputs],
@@ -233,11 +272,13 @@ def _manifest(folder: Path, plan: ExecutionPlan, target: Target, model_info: dic
                 "kernel": step.kernel,
                 "layer": step.layer,
                 "kind": step.kind,
+                **({"kernels": [other.steps[index].kernel for other in plan.other_sets]} if plan.other_sets else {}),
                 "binary_macs": step.binary_macs,
+                "bytes": step.bytes,
                 "stage": stage,
                 "blocks": blocks,
             }
-            for step, (stage, blocks) in zip(plan.steps, _places(plan), strict=True)
+            for index, (step, (stage, blocks)) in enumerate(zip(plan.steps, _places(plan), strict=True))
         ],
     }
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -74,16 +75,15 @@ def compile_model(
     objects = ObjectCache(cache_folder() if cache else None)
     with tempfile.TemporaryDirectory(prefix="bnn-deploy-") as scratch:
         report("generate machine code")
-        kernels_object = Path(scratch) / "kernels.o"
-        objects.get(
-            _kernels_key(lowered.kernels, chosen),
-            kernels_object,
-            lambda: _generate(lowered.kernels, chosen, kernels_object),
-        )
+        kernels_objects = []
+        for (name, variant), kernels in zip(chosen.variants, lowered.kernels, strict=True):
+            path = Path(scratch) / f"kernels-{name}.o"
+            objects.get(_kernels_key(kernels, variant), path, partial(_generate, kernels, variant, path))
+            kernels_objects.append(path)
         report("link")
         return write_bundle(
             output,
-            kernels_object=kernels_object,
+            kernels_objects=kernels_objects,
             plan=lowered.plan,
             target=chosen,
             model_info=information,

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -58,7 +59,7 @@ PROVIDED_TVM_VARIABLES = {"__TVMBackendParallelLaunch", "__TVMBackendAllocWorksp
 def link_model(
     folder: Path,
     *,
-    kernels_object: Path,
+    kernels_objects: Sequence[Path],
     plan: ExecutionPlan,
     architecture: str,
     cache: ObjectCache = NO_CACHE,
@@ -67,7 +68,7 @@ def link_model(
 
     Args:
         folder: where the four files go.
-        kernels_object: ELF object file that defines the plan's kernels for this architecture.
+        kernels_objects: ELF object files that define the plan's kernels for this architecture, one for each kernel set.
         plan: the network.
         architecture: ``"x86_64"`` or ``"arm64"``.
         cache: keeps the objects of the runtime's sources.
@@ -78,18 +79,21 @@ def link_model(
     """
     processor = PROCESSORS[architecture]
     musl, glibc = f"{processor}-linux-musl", f"{processor}-linux-gnu.2.17"
-    _check_tvm_variables(kernels_object)
+    for path in kernels_objects:
+        _check_tvm_variables(path)
     with tempfile.TemporaryDirectory(prefix="bnn-deploy-link-") as temporary:
         work = Path(temporary)
         (work / "plan.c").write_text(generate_plan_source(plan), encoding="utf-8")
         (work / "weights.S").write_text(WEIGHTS_ASSEMBLY, encoding="utf-8")
         (work / "weights.bin").write_bytes(plan.weights)
         (work / "exports.map").write_text(_exports([*api_symbols(), *tvm_symbols()]))
-        shutil.copyfile(kernels_object, work / "kernels.o")
+        objects = ["weights.o"]
+        for number, path in enumerate(kernels_objects):
+            objects.append(f"kernels_{number}.o")
+            shutil.copyfile(path, work / objects[-1])
         for path in (*RUNTIME_SOURCES.glob("*.c"), *RUNTIME_SOURCES.glob("*.h")):
             shutil.copyfile(path, work / path.name)
 
-        objects = ["kernels.o", "weights.o"]
         _zig(work, "cc", "-target", musl, "-c", "weights.S", "-o", "weights.o")
         for source in ("plan.c", *MODEL_SOURCES, *RUNNER_SOURCES):
             command = ("cc", "-target", musl, *COMPILE_OPTIONS, "-c", source, "-o", source.replace(".c", ".o"))

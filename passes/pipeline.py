@@ -7,7 +7,7 @@ Each pass is a file of its own, with a before/after example and the reason why i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -17,7 +17,7 @@ from bnn_deploy.errors import BnnDeployError, CompileError, message_lines
 from bnn_deploy.importer import import_onnx
 from bnn_deploy.passes.onnx.freeze_batch import freeze_batch
 from bnn_deploy.passes.onnx.merge_heads import merge_heads
-from bnn_deploy.passes.plan_memory import LoweredFunction, plan_memory
+from bnn_deploy.passes.plan_memory import Constants, LoweredFunction, plan_memory
 from bnn_deploy.passes.relax.block_rows import StagedNetwork, block_rows
 from bnn_deploy.passes.relax.decompose_group_norm import decompose_group_norm
 from bnn_deploy.passes.relax.drop_identity import drop_identity
@@ -36,15 +36,20 @@ from bnn_deploy.passes.relax.split_means import split_means
 from bnn_deploy.passes.relax.to_channels_last import to_channels_last
 from bnn_deploy.passes.tir.kernel_set import KernelSet
 from bnn_deploy.passes.tir.schedule_float import schedule_float
-from bnn_deploy.plan import ExecutionPlan
+from bnn_deploy.plan import ExecutionPlan, KernelSetSteps
 from bnn_deploy.targets.base import Target
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """What the passes make of a network: TIR kernels with C symbols, and the plan that calls them."""
+    """What the passes make of a network: TIR kernels with C symbols, and the plan that calls them.
 
-    kernels: tvm.IRModule
+    Attributes:
+        kernels: one module for each of the target's ``variants``.
+        plan: the calls, of all kernel sets.
+    """
+
+    kernels: tuple[tvm.IRModule, ...]
     plan: ExecutionPlan
 
 
@@ -100,19 +105,58 @@ def lower_packed(
     """The passes from packed Relax on: from what the network computes to how the target does."""
     network = run("block_rows", lambda: block_rows(module))
     functions = {"main": network.main} | {name: stage.module for name, stage in network.stages.items()}
-
-    # Phase 4, Relax to TIR, for the network and for one block of every stage: which kernel computes it.
     functions = run("merge_packs", lambda: {name: merge_packs(f) for name, f in functions.items()})
-    functions = run("fuse_epilogue", lambda: {name: fuse_epilogue(f, target) for name, f in functions.items()})
-    functions = run("lower_binary", lambda: {name: lower_binary(f, target) for name, f in functions.items()})
-    functions = run("fuse_float", lambda: {name: fuse_float(f) for name, f in functions.items()})
+
+    # What follows depends on the core, and is done once for every kernel set of the target.
+    constants, lowered = Constants(), []
+    for name, variant in target.variants:
+        suffix = f"_{name}".replace("-", "_") if lowered else ""
+        lowered.append(_lower_to_kernels(functions, network, variant, suffix, constants, run))
+    first = lowered[0].plan
+    return Lowered(
+        tuple(part.kernels for part in lowered),
+        replace(
+            first,
+            weights=lowered[-1].plan.weights,  # each plan adds its constants to those of the plans before it
+            arena_bytes=max(part.plan.arena_bytes for part in lowered),
+            workspace_bytes=max(part.plan.workspace_bytes for part in lowered),
+            kernel_set=target.variants[0][0],
+            other_sets=tuple(
+                KernelSetSteps(name, part.plan.steps)
+                for (name, _), part in zip(target.variants[1:], lowered[1:], strict=True)
+            ),
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _LoweredVariant:
+    """What one kernel set adds."""
+
+    kernels: tvm.IRModule
+    plan: ExecutionPlan
+
+
+def _lower_to_kernels(
+    functions: dict[str, tvm.IRModule],
+    network: StagedNetwork,
+    target: Target,
+    suffix: str,
+    constants: Constants,
+    run: Callable[[str, Callable[[], object]], object],
+) -> _LoweredVariant:
+    """Kernels and plan for one processor; passes and C symbols are named with ``suffix``."""
+    # Phase 4, Relax to TIR, for the network and for one block of every stage: which kernel computes it.
+    functions = run(f"fuse_epilogue{suffix}", lambda: {n: fuse_epilogue(f, target) for n, f in functions.items()})
+    functions = run(f"lower_binary{suffix}", lambda: {n: lower_binary(f, target) for n, f in functions.items()})
+    functions = run(f"fuse_float{suffix}", lambda: {n: fuse_float(f) for n, f in functions.items()})
 
     # Phase 5, TIR and the plan.
-    kernels = KernelSet(lambda function: schedule_float(function, target))
-    lowered = run("kernel_set", lambda: {name: LoweredFunction(f, kernels.of(f)) for name, f in functions.items()})
+    kernels = KernelSet(lambda function: schedule_float(function, target), suffix)
+    lowered = run(f"kernel_set{suffix}", lambda: {n: LoweredFunction(f, kernels.of(f)) for n, f in functions.items()})
     stages = {name: (stage, lowered[name]) for name, stage in network.stages.items()}
-    plan = run("plan_memory", lambda: plan_memory(lowered["main"], stages))
-    return Lowered(kernels.module(), plan)
+    plan = run(f"plan_memory{suffix}", lambda: plan_memory(lowered["main"], stages, constants))
+    return _LoweredVariant(kernels.module(), plan)
 
 
 class _Runner:

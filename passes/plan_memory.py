@@ -79,8 +79,8 @@ class _Moving:
 
 
 @dataclass
-class _Constants:
-    """The bytes of all constants, each once."""
+class Constants:
+    """The bytes of all constants, each once. Plans that are given the same ``Constants`` share those that are equal."""
 
     data: bytearray = field(default_factory=bytearray)
     offsets: dict[bytes, int] = field(default_factory=dict)
@@ -95,16 +95,17 @@ class _Constants:
 
 @dataclass
 class _Call:
-    """A kernel call and its arguments."""
+    """A kernel call, its arguments, and the bytes of those that are tensors; what follows them is scratch memory."""
 
     value: relax.Call
     arguments: list[_Moving]
+    tensor_bytes: list[int]
 
 
 class _Frame:
     """The buffers of one function: the network, or one block of a stage."""
 
-    def __init__(self, constants: _Constants) -> None:
+    def __init__(self, constants: Constants) -> None:
         self.constants = constants
         self.buffers: dict[relax.Var, _Moving] = {}
         self.tuples: dict[relax.Var, list[_Moving]] = {}
@@ -154,7 +155,10 @@ class _Frame:
         reads = [self.read(argument, step) for argument in tensors]
         writes = self.write(variable, value.ty_args[0], step)
         scratch = [self.allocate(size, step) for size in kernels[value.args[0].name_hint].scratch_bytes]
-        return _Call(value, [*reads, *writes, *scratch])
+        out = value.ty_args[0]
+        results = out.fields if isinstance(out, relax.TupleType) else [out]
+        sizes = [_bytes(ty) for ty in (*(argument.ty for argument in tensors), *results)]
+        return _Call(value, [*reads, *writes, *scratch], sizes)
 
     def place(self, space: Space) -> int:
         """Give each buffer an offset, largest first; returns the bytes of the space."""
@@ -183,19 +187,22 @@ class _PlannedStage:
 
 
 def plan_memory(
-    network: LoweredFunction, stages: Mapping[str, tuple[RowStage, LoweredFunction]] | None = None
+    network: LoweredFunction,
+    stages: Mapping[str, tuple[RowStage, LoweredFunction]] | None = None,
+    constants: Constants | None = None,
 ) -> ExecutionPlan:
     """Run the pass.
 
     Args:
         network: Relax ``main`` of call_tir, calls of stages (call_dps_packed), tuple access and reshape only.
         stages: each stage as it was cut, and its function of kernel calls.
+        constants: those of the plans before; this plan's are added.
 
     Raises:
         CompileError: a function still holds something that is not a kernel call (a defect of an earlier pass); names it.
     """
     main = network.module["main"]
-    constants = _Constants()
+    constants = constants or Constants()
     frame = _Frame(constants)
     for parameter in main.params:
         frame.buffers[parameter] = _Buffer(0, 0, 0, Argument(Space.INPUT, 0)).at()
@@ -230,7 +237,7 @@ def plan_memory(
 
 
 def _plan_stage(
-    stage: RowStage, function: LoweredFunction, reads: list[_Moving], writes: list[_Moving], constants: _Constants
+    stage: RowStage, function: LoweredFunction, reads: list[_Moving], writes: list[_Moving], constants: Constants
 ) -> _PlannedStage:
     """The steps of a stage; ``reads`` and ``writes`` are whole tensors, in the order of its parameters and results."""
     main = function.module["main"]
@@ -268,7 +275,21 @@ def _step(call: _Call, stage: _PlannedStage) -> Step:
         arguments=tuple(moving.argument for moving in call.arguments),
         binary_macs=0 if attributes is None else int(attributes["binary_macs"]) * stage.blocks,
         takes_block=kernel.takes_block,
+        bytes=_bytes_touched(call, stage.blocks),
     )
+
+
+def _bytes_touched(call: _Call, blocks: int) -> int:
+    """Bytes of the distinct tensors of a call, all blocks together."""
+    sizes: dict[Argument, int] = {}
+    for moving, size in zip(call.arguments, call.tensor_bytes, strict=False):
+        place = moving.argument
+        if place.stride:
+            size *= -(-blocks // place.every)
+        elif place.space is Space.WORKSPACE:
+            size *= blocks  # every block has its own values there
+        sizes[place] = max(size, sizes.get(place, 0))
+    return sum(sizes.values())
 
 
 def _specification(name: str, tensor: relax.Expr) -> TensorSpecification:

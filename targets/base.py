@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class KernelSet:
+    """Kernels for one kind of core, among several in one bundle.
+
+    Attributes:
+        name: what runtime/kernel_set.c chooses by: "in-order" is for machines all of whose cores are; others for any machine.
+        mcpu, mattr, binary_macs_per_cycle: as in ``Target``.
+    """
+
+    name: str
+    mcpu: str
+    mattr: tuple[str, ...] = ()
+    binary_macs_per_cycle: float | None = None
 
 
 @dataclass(frozen=True)
@@ -17,6 +32,10 @@ class Target:
         mattr: LLVM features on top of (``+name``) or taken from (``-name``) that core's.
         required_cpu_flags: names in /proc/cpuinfo's ``flags`` (x86) or ``Features`` (arm64) line without which the code faults.
         vector_bits: width of one vector register that kernels should fill, in bits.
+        binary_macs_per_cycle: the most that one core can make of our kernels' instructions, were there no loads, stores or
+            epilogues; None where the target's cores differ too much for one number.
+        kernel_sets: kernels for several kinds of cores, all in each bundle, the set for any core first; empty if one does for
+            all. The target's own ``mcpu``, ``mattr`` and ``binary_macs_per_cycle`` are those of the first.
     """
 
     name: str
@@ -26,6 +45,27 @@ class Target:
     mattr: tuple[str, ...] = ()
     required_cpu_flags: tuple[str, ...] = ()
     vector_bits: int = 128
+    binary_macs_per_cycle: float | None = None
+    kernel_sets: tuple[KernelSet, ...] = ()
+
+    @property
+    def variants(self) -> tuple[tuple[str, Target], ...]:
+        """What kernels are made for: name and processor of every kernel set, or "" and this target."""
+        if not self.kernel_sets:
+            return (("", self),)
+        return tuple(
+            (
+                kernels.name,
+                replace(
+                    self,
+                    mcpu=kernels.mcpu,
+                    mattr=kernels.mattr,
+                    binary_macs_per_cycle=kernels.binary_macs_per_cycle,
+                    kernel_sets=(),
+                ),
+            )
+            for kernels in self.kernel_sets
+        )
 
     @property
     def llvm(self) -> dict[str, object]:

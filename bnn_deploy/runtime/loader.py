@@ -58,6 +58,12 @@ class Model:
         self._handle = handle
         self.close = weakref.finalize(self, self._library.bnn_destroy, handle)
 
+    @property
+    def kernel_set(self) -> str:
+        """Which of the bundle's kernel sets this processor gets; "" if there is only one."""
+        # Libraries of before have one set, and no such function.
+        return self._library.bnn_kernel_set().decode() if hasattr(self._library, "bnn_kernel_set") else ""
+
     def __call__(self, *arrays: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         """Run the network.
 
@@ -143,6 +149,8 @@ def _declare(library: ctypes.CDLL) -> None:
     for name in ("bnn_inputs", "bnn_outputs"):
         getattr(library, name).argtypes, getattr(library, name).restype = [count], ctypes.POINTER(_Tensor)
     library.bnn_steps.argtypes, library.bnn_steps.restype = [count], pointer
+    if hasattr(library, "bnn_kernel_set"):
+        library.bnn_kernel_set.argtypes, library.bnn_kernel_set.restype = [], ctypes.c_char_p
     library.bnn_create.argtypes = [ctypes.c_int, ctypes.POINTER(pointer)]
     library.bnn_run.argtypes = [pointer] * 3
     library.bnn_run_timed.argtypes = [pointer] * 5

@@ -69,6 +69,14 @@ def _problem(manifest: dict[str, Any]) -> str | None:
         return "processor must name its mcpu"
     if not _is_list_of(str, processor.get("mattr")) or not _is_list_of(str, processor.get("required_cpu_flags")):
         return "processor must list its mattr and required_cpu_flags"
+    # Bundles of before have no kernel sets, and do not say so.
+    kernel_sets = processor.get("kernel_sets", [])
+    if not isinstance(kernel_sets, list) or len(kernel_sets) == 1 or not all(map(_is_kernel_set, kernel_sets)):
+        return "the kernel_sets of processor must list the name, mcpu, mattr and binary_macs_per_cycle of several sets"
+    if len({entry["name"] for entry in kernel_sets}) != len(kernel_sets):
+        return "the kernel_sets of processor must have different names"
+    if not _is_rate(processor.get("binary_macs_per_cycle")):
+        return "binary_macs_per_cycle must be a positive number or null"
     for name in ("arena_bytes", "weights_bytes"):
         if not _is_size(manifest.get(name)):
             return f"{name} must be a whole number from 0 to {MAX_SIZE}"
@@ -78,7 +86,9 @@ def _problem(manifest: dict[str, Any]) -> str | None:
             return f"{name} must list tensors with name, dtype, shape and the bytes that follow from them"
     steps = manifest.get("steps")
     if not isinstance(steps, list) or not steps or not all(map(_is_step, steps)):
-        return "steps must list kernel, layer, kind, binary_macs, stage and blocks"
+        return "steps must list kernel, layer, kind, binary_macs, bytes, stage and blocks"
+    if any(len(step.get("kernels", [])) != max(0, len(kernel_sets) - 1) for step in steps):
+        return "the kernels of each of steps must be those of the kernel sets but the first"
     for name in ("statistics", "model", "tools"):
         if not isinstance(manifest.get(name), dict):
             return f"{name} must be an object"
@@ -116,6 +126,20 @@ def _is_tensor(value: object) -> bool:
     return expected <= MAX_SIZE and _is_whole(value.get("bytes")) and value["bytes"] == expected
 
 
+def _is_kernel_set(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("name"), str)
+        and isinstance(value.get("mcpu"), str)
+        and _is_list_of(str, value.get("mattr"))
+        and _is_rate(value.get("binary_macs_per_cycle"))
+    )
+
+
+def _is_rate(value: object) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= MAX_SIZE)
+
+
 def _is_step(value: object) -> bool:
     return (
         isinstance(value, dict)
@@ -124,6 +148,8 @@ def _is_step(value: object) -> bool:
         and value.get("kind") in ("binary", "pack", "float")
         and _is_whole(value.get("binary_macs"))
         and value["binary_macs"] >= 0
+        and _is_list_of(str, value.get("kernels", []))
+        and _is_size(value.get("bytes", 0))
         and _is_size(value.get("stage", 0))
         and _is_size(value.get("blocks", 1), 1)
     )

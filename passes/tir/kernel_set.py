@@ -23,10 +23,11 @@ from bnn_deploy.passes.tir.raw_pointers import RawKernel, raw_pointers
 
 
 class KernelSet:
-    """The kernels so far; ``schedule`` is run on each."""
+    """The kernels so far; ``schedule`` is run on each. Their C symbols end in ``suffix``."""
 
-    def __init__(self, schedule: Callable[[tirx.PrimFunc], tirx.PrimFunc]) -> None:
+    def __init__(self, schedule: Callable[[tirx.PrimFunc], tirx.PrimFunc], suffix: str = "") -> None:
         self.schedule = schedule
+        self.suffix = suffix
         self.alike: dict[int, list[tuple[tirx.PrimFunc, RawKernel]]] = {}
         self.functions: dict[str, tirx.PrimFunc] = {}
         self.counts: dict[str, int] = {}
@@ -54,4 +55,4 @@ class KernelSet:
 
     def _symbol(self, name: str) -> str:
         count = self.counts[name] = self.counts.get(name, 0) + 1
-        return f"bnn_kernel_{name}" if count == 1 else f"bnn_kernel_{name}_{count}"
+        return f"bnn_kernel_{name}{f'_{count}' * (count > 1)}{self.suffix}"

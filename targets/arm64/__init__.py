@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bnn_deploy.targets.base import Target
+from bnn_deploy.targets.base import KernelSet, Target
 
 _NEON = ("asimd",)
 # What LLVM may use on ARMv8.2-A cores: half precision, dot products, atomics, load-acquire RCpc.
@@ -10,16 +10,36 @@ _V8_2 = (*_NEON, "fphp", "asimdhp", "asimddp", "atomics", "lrcpc")
 # The Raspberry Pi 3 and 4 lack the cryptography that their cores may have.
 _NO_CRYPTOGRAPHY = ("-aes", "-sha2")
 
+# Binary MACs per cycle, from the vector instructions for 128 bits of X and W alone (docs/kernels.md, chains).
+# Counting each vector is eor, cnt and add. A53 starts one such instruction in a cycle, A57 and A72 two.
+_IN_ORDER = 128 / 3
+_COUNTING = 2 * 128 / 3
+# The longest chain, of 9 vectors, is 9 eor, 4 bsl, 5 cnt and 5 additions: 23 instructions, two in a cycle. On A57 and A72
+# bsl takes both pipes, which makes it 27 again, as many as counting. Cores with four pipes (Cortex-X, Neoverse V) can do more.
+_CHAINS = 2 * 128 * 9 / 23
+
+_OUT_OF_ORDER = KernelSet(
+    "out-of-order",
+    # Any core runs what LLVM makes for the oldest out-of-order one; for "generic" it schedules as for an in-order core,
+    # and kernels take 8% more instructions.
+    mcpu="cortex-a72",
+    mattr=("-crc", *_NO_CRYPTOGRAPHY),
+    binary_macs_per_cycle=_CHAINS,
+)
+
 ARM64_TARGETS = (
     Target(
         name="arm64",
         description="any 64-bit ARM (ARMv8-A with NEON)",
         architecture="arm64",
-        # Any core runs what LLVM makes for the oldest out-of-order one; for "generic" it schedules as for an in-order core,
-        # and kernels take 8% more instructions.
-        mcpu="cortex-a72",
-        mattr=("-crc", *_NO_CRYPTOGRAPHY),
+        mcpu=_OUT_OF_ORDER.mcpu,
+        mattr=_OUT_OF_ORDER.mattr,
         required_cpu_flags=_NEON,
+        binary_macs_per_cycle=_OUT_OF_ORDER.binary_macs_per_cycle,
+        kernel_sets=(
+            _OUT_OF_ORDER,
+            KernelSet("in-order", "cortex-a53", _OUT_OF_ORDER.mattr, binary_macs_per_cycle=_IN_ORDER),
+        ),
     ),
     Target(
         name="rpi3",
@@ -28,6 +48,7 @@ ARM64_TARGETS = (
         mcpu="cortex-a53",
         mattr=_NO_CRYPTOGRAPHY,
         required_cpu_flags=(*_NEON, "crc32"),
+        binary_macs_per_cycle=_IN_ORDER,
     ),
     Target(
         name="rpi4",
@@ -36,6 +57,7 @@ ARM64_TARGETS = (
         mcpu="cortex-a72",
         mattr=_NO_CRYPTOGRAPHY,
         required_cpu_flags=(*_NEON, "crc32"),
+        binary_macs_per_cycle=_COUNTING,
     ),
     Target(
         name="rpi5",
@@ -43,6 +65,7 @@ ARM64_TARGETS = (
         architecture="arm64",
         mcpu="cortex-a76",
         required_cpu_flags=_V8_2,
+        binary_macs_per_cycle=_CHAINS,
     ),
     Target(
         name="jetson-nano-cpu",
@@ -50,6 +73,7 @@ ARM64_TARGETS = (
         architecture="arm64",
         mcpu="cortex-a57",
         required_cpu_flags=(*_NEON, "crc32"),
+        binary_macs_per_cycle=_COUNTING,
     ),
     Target(
         name="orin-cpu",
@@ -57,5 +81,6 @@ ARM64_TARGETS = (
         architecture="arm64",
         mcpu="cortex-a78ae",
         required_cpu_flags=_V8_2,
+        binary_macs_per_cycle=_CHAINS,
     ),
 )

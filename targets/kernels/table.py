@@ -102,7 +102,7 @@ class ChainChoice:
 # The first line that applies is taken for the layers that ``carry_save_tiling.fits``; without one, TILES.
 CHAINS = (
     ChainChoice(
-        lambda target: target.name == "rpi3",
+        lambda target: target.mcpu == "cortex-a53",
         ChainStyle(half_chain=5, chain=1, pixels=4, keep_order=False),
         "in-order cores need independent work side by side more than fewer instructions: 35.9 MAC/cycle modelled",
     ),

@@ -7,6 +7,7 @@ from bnn_deploy.targets.base import Target
 _V3_FLAGS = ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe")
 _V4_FLAGS = (*_V3_FLAGS, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 
+# No binary_macs_per_cycle here: cores of one level start two (Ice Lake, Zen 4) or four (Zen 5) 512-bit instructions in a cycle.
 # Oldest first: the last one that a machine can run is the best for it.
 X86_64_TARGETS = (
     Target(

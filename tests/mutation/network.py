@@ -127,7 +127,7 @@ def compiled(path: Path, folder: Path) -> np.ndarray:
     target = host_target()
     model: onnx.ModelProto = load_onnx(path)
     lowered = lower(model, target, BATCH)
-    return run_plan(lowered.kernels, lowered.plan, target, inputs(), folder)
+    return run_plan(lowered, target, inputs(), folder)
 
 
 def difference(found: np.ndarray, expected: np.ndarray) -> float:

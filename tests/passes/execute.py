@@ -11,7 +11,8 @@ import numpy as np
 import tvm
 from tvm import relax, tirx
 
-from bnn_deploy.plan import ExecutionPlan, Space
+from bnn_deploy.passes.pipeline import Lowered
+from bnn_deploy.plan import Space
 from bnn_deploy.targets.base import Target
 
 # The thread pool's entry point: here one thread does all tasks, from the last to the first.
@@ -99,9 +100,10 @@ def aligned(array: np.ndarray, boundary: int = 64) -> np.ndarray:
     return copy
 
 
-def run_plan(kernels: tvm.IRModule, plan: ExecutionPlan, target: Target, x: np.ndarray, folder: Path) -> np.ndarray:
+def run_plan(lowered: Lowered, target: Target, x: np.ndarray, folder: Path) -> np.ndarray:
     """The output of a compiled network, step by step through ctypes; the arena starts with rubbish, a block's workspace too."""
-    library = link(kernels, target, folder)
+    plan = lowered.plan
+    library = link(lowered.kernels[0], target, folder)
     arena = aligned(np.full(plan.arena_bytes, 0xCD, np.uint8))
     spaces = {
         Space.INPUT: aligned(x),

@@ -47,7 +47,7 @@ def test_the_plan_computes_what_onnxruntime_computes(tmp_path: Path) -> None:
     # Numbers of few bits: sums are exact in float32 in any order, also fused.
     x = np.random.default_rng(0).integers(-4, 5, (2, 3, 8, 8)).astype("float32")
     lowered = lower(network, HOST, 2)
-    np.testing.assert_array_equal(run_plan(lowered.kernels, lowered.plan, HOST, x, tmp_path), run(network, x))
+    np.testing.assert_array_equal(run_plan(lowered, HOST, x, tmp_path), run(network, x))
 
 
 @pytest.mark.parametrize("target", [target.name for target in all_targets()])
@@ -56,8 +56,11 @@ def test_every_target_gets_kernels_and_a_plan(target: str) -> None:
     lowered = lower(small_network(), get_target(target), 1)
     kinds = [step.kind for step in lowered.plan.steps]
     assert kinds.count("binary") == 1 and kinds.count("pack") == 2  # the sign, and the roll of its words
-    defined = {str(function.attrs["global_symbol"]) for _, function in lowered.kernels.functions_items()}
-    assert {step.kernel for step in lowered.plan.steps} == defined
+    sets = lowered.plan.kernel_sets
+    assert [kernel_set.name for kernel_set in sets] == [name for name, _ in get_target(target).variants]
+    for kernel_set, kernels in zip(sets, lowered.kernels, strict=True):
+        defined = {str(function.attrs["global_symbol"]) for _, function in kernels.functions_items()}
+        assert {step.kernel for step in kernel_set.steps} == defined
 
 
 def test_steps_name_the_layers_of_the_file() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import onnx
 import pytest
 import tvm
 from hypothesis import given, settings
@@ -12,10 +13,13 @@ from hypothesis import strategies as st
 from tvm import ir, relax, tirx
 
 from bnn_deploy.errors import CompileError
+from bnn_deploy.passes.pipeline import lower
 from bnn_deploy.passes.plan_memory import LoweredFunction, plan_memory
 from bnn_deploy.passes.tir.raw_pointers import RawKernel
 from bnn_deploy.plan import Argument, ExecutionPlan, Space
+from bnn_deploy.targets.registry import get_target
 from tests.passes.networks import constant
+from tests.passes.onnx_models import model, node, packed
 
 ALIGNMENT = 64
 
@@ -309,3 +313,34 @@ def test_output_that_is_the_input_is_refused(reshaped: bool) -> None:
     network = Maker((4, 5)).finish(lambda maker: maker.reshape(maker.x, (20,)) if reshaped else maker.x)
     with pytest.raises(CompileError, match="output must be computed by a kernel"):
         network.plan()
+
+
+def gated_network(side: int) -> onnx.ModelProto:
+    """A 3x3 binary layer of 64 channels on two images, and each image's channel means multiplied in."""
+    geometry = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1, 1, 1, 1], "group": 1, "in_channels": 64}
+    nodes = [
+        node("Sign", "x zero", "s"),
+        node("BinaryConv", "s w", "c", **geometry),
+        node("GlobalAveragePool", "x", "m"),
+        node("Mul", "c m", "g"),
+        node("Relu", "g", "y"),
+    ]
+    return model(nodes, [2, 64, side, side], {"zero": np.zeros(1, "float32"), "w": packed(64, 9 * 64)})
+
+
+@pytest.mark.parametrize("side", [8, 64])
+def test_bytes_of_a_step_as_counted_by_hand(side: int) -> None:
+    """Breaks: the roofline puts a kernel at a wrong intensity, above all one that runs block by block."""
+    plan = lower(gated_network(side), get_target("x86-64-v4-vpopcntdq"), 2).plan
+    floats, words = 2 * 64 * side * side * 4, 2 * 64 * side * side // 8
+    constants, means, sums = 64 * 9 * 64 // 8 + 2 * 64 * 4, 2 * 64 * 4, 2 * side * 64 * 4
+    expected = {
+        "transpose": [floats + floats] * 2,
+        "sign_pack": [floats + 4 + words],
+        "binary_conv2d": [words + constants + floats],
+        "mean": [floats + sums, sums + means],
+        "multiply": [floats + means + floats],
+    }
+    for name, sizes in expected.items():
+        assert [step.bytes for step in plan.steps if name in step.kernel] == sizes, name
+    assert max(stage.blocks for stage in plan.schedule) == {8: 4, 64: 64}[side]

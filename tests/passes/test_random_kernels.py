@@ -41,5 +41,5 @@ def test_compiled_random_networks(target: Target, case: tuple[tvm.IRModule, np.n
         module = transform(module)
     lowered = lower_packed(module, target)
     with tempfile.TemporaryDirectory() as folder:
-        found = run_plan(lowered.kernels, lowered.plan, target, x.astype("float32"), Path(folder))
+        found = run_plan(lowered, target, x.astype("float32"), Path(folder))
     np.testing.assert_array_equal(found, expected)

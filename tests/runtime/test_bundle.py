@@ -53,6 +53,23 @@ def test_damaged_files_are_found(copied_bundle: Path, name: str) -> None:
 Change = Callable[[dict[str, Any]], Any]
 
 
+def kernel_set(name: str) -> dict[str, Any]:
+    return {"name": name, "mcpu": "generic", "mattr": [], "binary_macs_per_cycle": None}
+
+
+def test_older_manifests_are_read(copied_bundle: Path) -> None:
+    """A bundle compiled before there were kernel sets and bytes of steps has to be compiled again."""
+    path = copied_bundle / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for name in ("kernel_sets", "binary_macs_per_cycle"):
+        del manifest["processor"][name]
+    for step in manifest["steps"]:
+        del step["bytes"]
+    path.write_text(json.dumps(manifest))
+    opened = Bundle.open(copied_bundle)
+    assert opened.kernel_sets == ("",) and all(step.bytes == 0 for step in opened.steps)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -64,6 +81,17 @@ Change = Callable[[dict[str, Any]], Any]
         (lambda m: m.update(architecture="mips"), "architecture"),
         (lambda m: m.update(processor=[]), "processor"),
         (lambda m: m["processor"].update(required_cpu_flags=[1]), "processor"),
+        (lambda m: m["processor"].update(binary_macs_per_cycle=-1), "binary_macs_per_cycle"),
+        (lambda m: m["processor"].update(binary_macs_per_cycle="1"), "binary_macs_per_cycle"),
+        (lambda m: m["processor"].update(kernel_sets={}), "kernel_sets"),
+        (lambda m: m["processor"].update(kernel_sets=[kernel_set("a")]), "kernel_sets"),
+        (lambda m: m["processor"].update(kernel_sets=[kernel_set("a"), {"name": "b"}]), "kernel_sets"),
+        (lambda m: m["processor"].update(kernel_sets=[kernel_set("a"), kernel_set("a")]), "different names"),
+        (lambda m: m["processor"].update(kernel_sets=[kernel_set("a"), kernel_set("b")]), "kernels of each of steps"),
+        (lambda m: m["steps"][0].update(kernels=["other"]), "kernels of each of steps"),
+        (lambda m: m["steps"][0].update(kernels=3), "steps must list"),
+        (lambda m: m["steps"][0].update(bytes=-1), "steps must list"),
+        (lambda m: m["steps"][0].update(bytes=1 << 60), "steps must list"),
         (lambda m: m.update(arena_bytes=1 << 62), "arena_bytes"),
         (lambda m: m.update(weights_bytes=-1), "weights_bytes"),
         (lambda m: m.update(inputs=[]), "inputs"),
@@ -111,7 +139,7 @@ def test_what_is_no_bundle_is_named(tmp_path: Path) -> None:
 
 
 def write(output: Path, kernels: Path) -> Bundle:
-    return write_bundle(output, kernels_object=kernels, plan=toy_plan(), target=HOST, model_info={})
+    return write_bundle(output, kernels_objects=[kernels], plan=toy_plan(), target=HOST, model_info={})
 
 
 def test_only_bundles_are_replaced(host_bundle: Bundle, copied_bundle: Path, tmp_path: Path) -> None:
@@ -145,7 +173,7 @@ def test_failure_leaves_the_older_bundle(copied_bundle: Path, tmp_path: Path) ->
     with pytest.raises(CompileError, match="0 steps"):
         plan = toy_plan()
         object.__setattr__(plan, "steps", ())
-        write_bundle(copied_bundle, kernels_object=broken, plan=plan, target=HOST, model_info={})
+        write_bundle(copied_bundle, kernels_objects=[broken], plan=plan, target=HOST, model_info={})
     assert sorted(tmp_path.iterdir()) == before
     assert Bundle.open(copied_bundle).manifest["model"] == {"bnn_deploy.model": "toy"}
 
@@ -153,4 +181,6 @@ def test_failure_leaves_the_older_bundle(copied_bundle: Path, tmp_path: Path) ->
 def test_unknown_information_is_refused(tmp_path: Path) -> None:
     """A misspelt part of model_info is lost silently."""
     with pytest.raises(ValueError, match="metadata"):
-        write_bundle(tmp_path / "b", kernels_object=tmp_path, plan=toy_plan(), target=HOST, model_info={"metadata": {}})
+        write_bundle(
+            tmp_path / "b", kernels_objects=[tmp_path], plan=toy_plan(), target=HOST, model_info={"metadata": {}}
+        )

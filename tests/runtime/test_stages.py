@@ -88,7 +88,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-gnu", "-O2", "-fPIC", "-c", "kernels.c"]
     subprocess.run([*command, "-o", "kernels.o"], cwd=folder, check=True)
     return write_bundle(
-        folder / "bundle", kernels_object=folder / "kernels.o", plan=staged_plan(), target=HOST, model_info={}
+        folder / "bundle", kernels_objects=[folder / "kernels.o"], plan=staged_plan(), target=HOST, model_info={}
     )
 
 

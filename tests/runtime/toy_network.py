@@ -85,7 +85,7 @@ def toy_bundle(folder: Path, target: Target, seed: int = 0) -> Bundle:
     kernels = compile_kernels(folder, target.architecture)
     info = {"model": {"bnn_deploy.model": "toy"}, "statistics": {"bops": 7680}, "tools": {"toy": "1"}}
     return write_bundle(
-        folder / f"{target.name}-{seed}", kernels_object=kernels, plan=toy_plan(seed), target=target, model_info=info
+        folder / f"{target.name}-{seed}", kernels_objects=[kernels], plan=toy_plan(seed), target=target, model_info=info
     )
 
 

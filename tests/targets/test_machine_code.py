@@ -70,7 +70,11 @@ def test_vector_instructions(name: str, specification: Specification, instructio
     assert re.search(instruction, assembly(specification, get_target(name)))
 
 
-@pytest.mark.parametrize("target", all_targets(), ids=lambda target: target.name)
+@pytest.mark.parametrize(
+    "target",
+    [variant for target in all_targets() for _, variant in target.variants],
+    ids=lambda target: f"{target.name}-{target.mcpu}",
+)
 @pytest.mark.parametrize(
     "specification", [CONVOLUTION, DEPTHWISE, SIGN_PACK, TERNARY_PACK], ids=lambda s: type(s).__name__
 )

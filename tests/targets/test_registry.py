@@ -10,6 +10,8 @@ from tvm.target import codegen
 
 from bnn_deploy.errors import TargetError
 from bnn_deploy.targets.base import Target
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
+from bnn_deploy.targets.kernels.table import select_kernel
 from bnn_deploy.targets.registry import all_targets, get_target, host_target, missing_cpu_flags
 
 TRIPLES = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
@@ -76,9 +78,27 @@ def has_feature(target: Target, feature: str) -> bool:
 @pytest.mark.parametrize("target", all_targets(), ids=lambda target: target.name)
 def test_llvm_knows_the_processor(target: Target) -> None:
     """LLVM ignores a misspelt processor or feature and compiles for its oldest one."""
-    assert codegen.llvm_is_valid_cpu(target.mcpu, TRIPLES[target.architecture])
-    for attribute in target.mattr:
-        assert has_feature(target, attribute[1:]) == attribute.startswith("+"), attribute
+    for _, variant in target.variants:
+        assert codegen.llvm_is_valid_cpu(variant.mcpu, TRIPLES[target.architecture])
+        for attribute in variant.mattr:
+            assert has_feature(variant, attribute[1:]) == attribute.startswith("+"), attribute
+
+
+def test_kernel_sets() -> None:
+    """The generic target has no kernels for in-order cores under the name that the runtime looks for, or not the boards' own."""
+    generic = get_target("arm64")
+    assert [name for name, _ in generic.variants] == ["out-of-order", "in-order"]
+    first, in_order = (variant for _, variant in generic.variants)
+    assert (first.mcpu, first.mattr, first.binary_macs_per_cycle) == (
+        generic.mcpu,
+        generic.mattr,
+        generic.binary_macs_per_cycle,
+    )
+    layer = ConvolutionSpecification(1, 14, 14, 512, 512, (3, 3), (1, 1), (1, 1, 1, 1))
+    assert select_kernel(layer, in_order).name == select_kernel(layer, get_target("rpi3")).name
+    assert select_kernel(layer, first).name == select_kernel(layer, get_target("rpi5")).name
+    assert select_kernel(layer, first).name != select_kernel(layer, in_order).name
+    assert all(target.variants == (("", target),) for target in all_targets() if target is not generic)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_stages_compute_the_network(
     x = np.random.default_rng(0).integers(-6, 7, shape).astype("float32")
     lowered = lower_packed(module, host_target())
     assert max(stage.blocks for stage in lowered.plan.stages) >= 2 * shape[0]
-    found = run_plan(lowered.kernels, lowered.plan, host_target(), x, tmp_path)
+    found = run_plan(lowered, host_target(), x, tmp_path)
     np.testing.assert_array_equal(found, evaluate(module, x))
 
 

@@ -120,7 +120,7 @@ def test_kernels_compute_what_follows(body: Callable, target: object, tmp_path: 
     x = np.random.default_rng(0).integers(-6, 7, SHAPE).astype("float32")
     lowered = lower_packed(module, target)
     # Halves of whole numbers: exact in float32 in any order.
-    np.testing.assert_array_equal(run_plan(lowered.kernels, lowered.plan, target, x, tmp_path), evaluate(module, x))
+    np.testing.assert_array_equal(run_plan(lowered, target, x, tmp_path), evaluate(module, x))
 
 
 def kinds(body: Callable, target: object = AVX512) -> list[str]:
@@ -205,5 +205,5 @@ def test_random_epilogues(data: st.DataObject, tmp_path_factory: pytest.TempPath
     module = build([shape], body)
     x = np.random.default_rng(0).integers(-6, 7, shape).astype("float32")
     lowered = lower_packed(module, host_target())
-    found = run_plan(lowered.kernels, lowered.plan, host_target(), x, tmp_path_factory.mktemp("epilogue"))
+    found = run_plan(lowered, host_target(), x, tmp_path_factory.mktemp("epilogue"))
     np.testing.assert_array_equal(found, evaluate(module, x))

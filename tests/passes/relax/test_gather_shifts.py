@@ -70,7 +70,7 @@ def test_branches_are_computed_as_the_network_says(tmp_path: Path) -> None:
     module = build([SHAPE], body)
     lowered = lower_packed(gather_shifts(module), host_target())
     assert [step.kernel for step in lowered.plan.steps if "slice" in step.kernel or "concat" in step.kernel] == []
-    found = run_plan(lowered.kernels, lowered.plan, host_target(), image(), tmp_path)
+    found = run_plan(lowered, host_target(), image(), tmp_path)
     np.testing.assert_array_equal(found, evaluate(module, image()))
 
 
