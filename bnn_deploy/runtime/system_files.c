@@ -9,6 +9,7 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -77,7 +78,9 @@ static int find_program(char *path, const char *root, const char *program) {
     static const char *const FOLDERS[] = {"/usr/bin/", "/usr/sbin/", "/bin/", "/sbin/", "/usr/local/bin/", "/opt/vc/bin/"};
     for (size_t i = 0; i < sizeof FOLDERS / sizeof *FOLDERS; i++) {
         char tail[PATH_MAX];
-        if (join(tail, FOLDERS[i], program) && join(path, root, tail) && access(path, X_OK) == 0) {
+        struct stat status;
+        if (join(tail, FOLDERS[i], program) && join(path, root, tail) && stat(path, &status) == 0 &&
+            S_ISREG(status.st_mode) && (status.st_mode & 0111) != 0) {
             return 1;
         }
     }
