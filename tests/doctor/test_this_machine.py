@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bnn_deploy import doctor
 from bnn_deploy.cli import command_line
-from bnn_deploy.doctor import Check, Status
+from bnn_deploy.doctor import this_machine as doctor
+from bnn_deploy.doctor.check import Check, Status
 
 
 def test_examines_this_machine() -> None:
@@ -23,7 +23,7 @@ def test_examines_this_machine() -> None:
     assert report["works"] is True
     checks = {check["name"]: check for check in report["checks"]}
     wanted = {"python", *doctor.PACKAGES, "host target", "linker for this machine", "linker for arm64", "qemu-aarch64"}
-    assert {*wanted, "disk", "memory"} == set(checks)
+    assert {*wanted, "ssh", "disk", "memory"} == set(checks)
     assert checks["python"]["found"].startswith(sys.version.split()[0])
     assert checks["linker for arm64"]["status"] == "ok"
     for check in checks.values():
@@ -34,7 +34,7 @@ def test_examines_this_machine() -> None:
 def test_cannot_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if a machine where nothing works gets exit code 0, or does not hear why."""
     broken = [Check("torch", Status.ERROR, "not installed", "Install it."), Check("disk", Status.OK, "fine")]
-    monkeypatch.setattr(doctor, "examine", lambda progress: broken)
+    monkeypatch.setattr("bnn_deploy.doctor.examine", lambda progress: broken)
     result = CliRunner().invoke(command_line, ["doctor"])
     assert result.exit_code == 2
     assert "torch: Install it." in result.stdout and "cannot work here" in result.stdout
@@ -42,7 +42,9 @@ def test_cannot_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_warnings_do_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if a machine without qemu is said not to work at all."""
-    monkeypatch.setattr(doctor, "examine", lambda progress: [Check("qemu", Status.WARNING, "not found", "apt it.")])
+    monkeypatch.setattr(
+        "bnn_deploy.doctor.examine", lambda progress: [Check("qemu", Status.WARNING, "not found", "apt it.")]
+    )
     result = CliRunner().invoke(command_line, ["doctor"])
     assert result.exit_code == 0 and "can work here" in result.stdout and "qemu: apt it." in result.stdout
 
@@ -83,6 +85,16 @@ def test_emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         emulator.chmod(0o755)
         assert doctor.check_emulator(program).status is status
     assert "not tried" in doctor.check_emulator(tmp_path / "missing").found
+
+
+def test_ssh_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if somebody without an ssh client learns of it only when a board cannot be reached."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    missing = doctor.check_ssh()
+    assert missing.status is Status.WARNING and "openssh-client" in missing.advice
+    (tmp_path / "ssh").write_text("")
+    (tmp_path / "ssh").chmod(0o755)
+    assert doctor.check_ssh() == Check("ssh", Status.OK, str(tmp_path / "ssh"))
 
 
 def test_timeout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,11 +7,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
-from enum import Enum
 from importlib import metadata
 from pathlib import Path
 
+from bnn_deploy.doctor.check import Check, Status
 from bnn_deploy.errors import TargetError
 from bnn_deploy.progress import ReportProgress, quiet
 
@@ -22,28 +21,6 @@ PACKAGES = ("numpy", "click", "onnx", "onnxruntime", "onnxscript", "safetensors"
 WANTED_DISK_BYTES = 2 * 10**9  # torch and TVM take 1.5 GB, zig's cache 0.2 GB
 WANTED_MEMORY_BYTES = 2 * 10**9  # compiling BiMLP-M and running PyTorch beside it
 HELLO_PROGRAM = '#include <stdio.h>\nint main(void) { puts("hello"); return 0; }\n'
-
-
-class Status(str, Enum):
-    """How bad it is: an ERROR means that bnn-deploy cannot work here at all."""
-
-    OK = "ok"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One row of the report: what was looked at and found, and one sentence on what to do ("" when all is well)."""
-
-    name: str
-    status: Status
-    found: str
-    advice: str = ""
-
-    def to_dict(self) -> dict[str, str]:
-        """The row as JSON."""
-        return {**asdict(self), "status": self.status.value}
 
 
 def examine(progress: ReportProgress = quiet) -> list[Check]:
@@ -60,7 +37,7 @@ def examine(progress: ReportProgress = quiet) -> list[Check]:
         checks.append(check_link("arm64", source, arm_program, ["-target", "aarch64-linux-musl", "-static"]))
         progress("qemu-aarch64")
         checks.append(check_emulator(arm_program))
-    return [*checks, check_disk(Path.cwd()), check_memory()]
+    return [*checks, check_ssh(), check_disk(Path.cwd()), check_memory()]
 
 
 def check_python() -> Check:
@@ -131,6 +108,15 @@ def check_emulator(program: Path) -> Check:
         )
         return Check("qemu-aarch64", Status.WARNING, f"{emulator}: {failure or 'wrong output'}", advice)
     return Check("qemu-aarch64", Status.OK, f"{emulator} runs a static arm64 program")
+
+
+def check_ssh() -> Check:
+    """OpenSSH's client, which reaches the boards of --device ssh://…"""
+    client = shutil.which("ssh")
+    if client is None:
+        advice = "To reach boards (--device ssh://…), install OpenSSH's client: apt install openssh-client"
+        return Check("ssh", Status.WARNING, "not found", advice)
+    return Check("ssh", Status.OK, client)
 
 
 def check_disk(folder: Path) -> Check:

@@ -1,0 +1,81 @@
+"""Boards as they describe themselves, for tests: values read off real boards of these kinds, shortened."""
+
+from __future__ import annotations
+
+from bnn_deploy.devices.system_state import Processor, SystemState
+
+ARM = 0x41
+RASPBERRY_PI_4 = SystemState(
+    host="raspberrypi",
+    board="Raspberry Pi 4 Model B Rev 1.4",
+    machine="aarch64",
+    kernel="Linux 6.6.31+rpt-rpi-v8",
+    processors=(Processor(ARM, 0xD08, 1_800_000, 600_000, 1_800_000, "performance"),) * 4,
+    cpu_flags=("fp", "asimd", "evtstrm", "crc32", "cpuid"),
+    temperatures={"cpu-thermal": 48.7},
+    throttled=0,
+    userland_bits=64,
+    glibc="2.36",
+    load_average=0.1,
+    memory_total_bytes=3_978_645_504,
+    memory_available_bytes=3_472_658_432,
+    disk_available_bytes=20_000_000_000,
+)
+ORIN_NANO = SystemState(
+    host="jetson",
+    board="NVIDIA Jetson Orin Nano Developer Kit",
+    machine="aarch64",
+    kernel="Linux 5.15.148-tegra",
+    processors=(Processor(ARM, 0xD42, 1_510_400, 115_200, 1_510_400, "schedutil"),) * 6,
+    cpu_flags=(
+        "fp",
+        "asimd",
+        "evtstrm",
+        "aes",
+        "pmull",
+        "sha1",
+        "sha2",
+        "crc32",
+        "atomics",
+        "fphp",
+        "asimdhp",
+        "cpuid",
+        "asimdrdm",
+        "lrcpc",
+        "asimddp",
+    ),
+    temperatures={"cpu-thermal": 51.2, "gpu-thermal": 52.9},
+    power_mode="15W",
+    jetson_linux="R36.4.3",
+    cuda_version="12.6.68",
+    userland_bits=64,
+    glibc="2.35",
+    memory_total_bytes=8_000_000_000,
+    memory_available_bytes=6_000_000_000,
+    disk_available_bytes=90_000_000_000,
+)
+X86_64_PC = SystemState(
+    host="pc",
+    machine="x86_64",
+    kernel="Linux 6.1.0",
+    processors=(Processor(), Processor()),
+    cpu_flags=(
+        "sse2",
+        "avx",
+        "avx2",
+        "bmi1",
+        "bmi2",
+        "fma",
+        "abm",
+        "f16c",
+        "movbe",
+        "popcnt",
+        "avx512f",
+        "avx512bw",
+        "avx512vl",
+        "avx512dq",
+        "avx512cd",
+    ),
+    userland_bits=64,
+    glibc="2.36",
+)
