@@ -17,7 +17,8 @@ def inspect(path: Path) -> dict[str, Any]:
 
     Returns:
         ``bops``, ``flops``, ``ops``, ``binary_params``, ``real_params`` (see ``statistics``), ``file_bytes``, ``layers``
-        and ``metadata``; of a bundle also ``target``, ``architecture``, ``inputs``, ``outputs``, ``weights_bytes``,
+        and ``metadata``; of a bundle also ``target``, ``architecture``, ``kernel_sets`` (names; empty if one
+        does for all cores), ``inputs``, ``outputs``, ``weights_bytes`` (of all kernel sets),
         ``arena_bytes``, ``workspace_bytes`` (of each thread), ``peak_bytes`` (all three, with one thread), ``files``,
         ``steps`` and ``tools``, and ``file_bytes`` is its library's.
 
@@ -61,6 +62,7 @@ def _describe_bundle(bundle: Bundle) -> dict[str, Any]:
         "metadata": manifest["model"],
         "target": bundle.target,
         "architecture": bundle.architecture,
+        "kernel_sets": [name for name in bundle.kernel_sets if name],
         "inputs": manifest["inputs"],
         "outputs": manifest["outputs"],
         "weights_bytes": manifest["weights_bytes"],

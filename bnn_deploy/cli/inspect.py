@@ -50,11 +50,12 @@ def _text(result: dict[str, Any]) -> str:
     lines += [f"{label:<14}{result[key]:>16,.0f}  {meaning}" for label, key, meaning in TOTALS]
     if "steps" not in result:
         return "\n".join([*lines, f"file: {size_text(result['file_bytes'])}"])
+    sets = f", for {' and for '.join(result['kernel_sets'])} cores" if result["kernel_sets"] else ""
     files = ", ".join(f"{name} {size_text(size)}" for name, size in result["files"].items())
     return "\n".join(
         [
             *lines,
-            f"target: {result['target']} ({result['architecture']}), {len(result['steps'])} kernel calls",
+            f"target: {result['target']} ({result['architecture']}), {len(result['steps'])} kernel calls{sets}",
             f"memory: weights {size_text(result['weights_bytes'])}, activations {size_text(result['arena_bytes'])}, "
             f"workspace {size_text(result['workspace_bytes'])} for each thread; "
             f"with one thread {size_text(result['peak_bytes'])}",

@@ -23,6 +23,7 @@ def targets_command(output_format: str) -> None:
             "name": target.name,
             "architecture": target.architecture,
             "mcpu": target.mcpu,
+            "kernel_sets": [{"name": kernels.name, "mcpu": kernels.mcpu} for kernels in target.kernel_sets],
             "description": target.description,
             "host": target == host,
         }

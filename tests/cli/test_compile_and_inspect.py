@@ -53,4 +53,16 @@ def test_inspect_bundle(tiny_onnx: Path, tiny_bundle: Path, invoke: Invoke) -> N
     assert bundle["inputs"][0]["shape"] == [2, 1, 8, 8] and bundle["steps"] and bundle["arena_bytes"] > 0
     assert bundle["peak_bytes"] == bundle["weights_bytes"] + bundle["arena_bytes"] + bundle["workspace_bytes"]
     text = invoke("inspect", tiny_bundle).stdout
-    assert "kernel calls" in text and "for each thread" in text
+    assert "kernel calls\n" in text and "for each thread" in text
+
+
+def test_kernel_sets_are_told(tiny_onnx: Path, tmp_path: Path, invoke: Invoke) -> None:
+    """Breaks if nobody can see that a bundle for arm64 suits in-order cores, or if a preset for one board claims to."""
+    compiled = invoke("compile", tiny_onnx, "--target", "arm64", "-o", tmp_path / "B")
+    assert compiled.exit_code == 0, compiled.stderr
+    assert ", for out-of-order and for in-order cores\n" in invoke("inspect", tmp_path / "B").stdout
+    report = json.loads(invoke("inspect", tmp_path / "B", "--format", "json").stdout)
+    assert report["kernel_sets"] == ["out-of-order", "in-order"]
+    targets = json.loads(invoke("targets", "--format", "json").stdout)["targets"]
+    sets = {row["name"]: [entry["mcpu"] for entry in row["kernel_sets"]] for row in targets}
+    assert sets["arm64"] == ["cortex-a72", "cortex-a53"] and sets["rpi3"] == []
