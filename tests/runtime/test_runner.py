@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -15,7 +16,9 @@ import struct
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from toy_network import AWKWARD_LAYER, INPUTS, reference, sanitized_runner, toy_input
@@ -24,6 +27,8 @@ from bnn_deploy.bundle import Bundle
 from bnn_deploy.devices import qemu
 from bnn_deploy.errors import ToolError
 from bnn_deploy.runtime.loader import Model
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "runner_profile.schema.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +88,20 @@ def test_needs_no_dynamic_loader(host_bundle: Bundle, arm_bundle: Bundle) -> Non
         assert 1 in types and 3 not in types  # PT_LOAD, and no PT_INTERP
 
 
+def profile(runner: Path | list[str], folder: Path, *options: object, repeat: int = 5) -> tuple[dict[str, Any], str]:
+    """The profile of the toy network, checked against the schema, and what was printed."""
+    np.save(folder / "x.npy", toy_input())
+    counts = ("--repeat", repeat, "--warmup", 1)
+    result = call(runner, "--input", "x.npy", "--profile", "p.json", *counts, *options, cwd=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    report = json.loads((folder / "p.json").read_text(encoding="utf-8"))
+    jsonschema.validate(report, SCHEMA)
+    return report, result.stdout
+
+
 def test_profile(runner: Path, host_bundle: Bundle, tmp_path: Path) -> None:
     """The profile is no JSON, misses steps or repeats, or its parts do not fit the whole."""
-    np.save(tmp_path / "x.npy", toy_input())
-    options = ("--profile", "p.json", "--output", "y.npy", "--repeat", 5, "--warmup", 1, "--threads", 2)
-    result = call(runner, "--input", "x.npy", *options, cwd=tmp_path)
-    assert (result.returncode, result.stderr) == (0, "")
-    report = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))
+    report, _ = profile(runner, tmp_path, "--output", "y.npy", "--threads", 2)
     assert (report["threads"], report["repeat"], report["warmup"]) == (2, 5, 1)
     names = [(step.kernel, step.layer, step.kind) for step in host_bundle.steps]
     assert [(step["kernel"], step["layer"], step["kind"]) for step in report["steps"]] == names
@@ -98,6 +110,90 @@ def test_profile(runner: Path, host_bundle: Bundle, tmp_path: Path) -> None:
     # Each number is printed with 9 digits, so a sum of four may exceed the whole by that rounding.
     assert (seconds.sum(axis=1) <= np.array(report["total_seconds"]) * (1 + 1e-7)).all()
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), reference(toy_input()))
+
+
+def test_profile_tells_of_the_machine(host_bundle: Bundle, tmp_path: Path) -> None:
+    """The state, the memory or its speed is missing, an earlier process's, or counts what the measurement itself took."""
+    report, _ = profile(host_bundle.runner, tmp_path)
+    assert (report["format"], report["format_version"]) == ("bnn_deploy.runner_profile", 1)
+    assert (report["kernel_set"], report["emulated"]) == ("", False)
+    # A static program with a toy network: well below the 64 MB that are copied, and below this Python's own peak.
+    assert 50_000 < report["peak_memory_bytes"] < 8 << 20
+    assert 1e8 < report["copy_bytes_per_second"] < 1e13
+    for state in (report["system_before"], report["system_after"]):
+        assert state["machine"] == os.uname().machine and state["host"] == os.uname().nodename
+        assert len(state["cpus"]) == len(os.sched_getaffinity(0)) or len(state["cpus"]) == os.cpu_count()
+        assert state["memory_total_bytes"] == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        assert state["emulated"] is False
+
+
+def test_summary(runner: Path, tmp_path: Path) -> None:
+    """The lines for people tell other numbers than the file."""
+    report, printed = profile(runner, tmp_path, repeat=7)
+    total = np.array(report["total_seconds"]) * 1e3
+    found = re.match(
+        r"latency: median (\S+) ms, min (\S+) ms, 90th percentile (\S+) ms \(7 repeats, threads: 1\)\n", printed
+    )
+    assert found is not None
+    expected = [np.median(total), total.min(), np.percentile(total, 90)]
+    np.testing.assert_allclose([float(number) for number in found.groups()], expected, atol=0.00051)
+    medians = np.median(np.array(report["step_seconds"]), axis=0) * 1e3
+    rows = re.findall(r"^ +(\S+) ms +(\S+) %  (\w+) +(.*)  \((\w+)\)$", printed, flags=re.MULTILINE)
+    order = np.argsort(-medians, kind="stable")
+    assert [row[4] for row in rows] == [report["steps"][index]["kernel"] for index in order]
+    assert [row[3] for row in rows] == [report["steps"][index]["layer"] for index in order]
+    np.testing.assert_allclose([float(row[0]) for row in rows], medians[order], atol=0.00051)
+    np.testing.assert_allclose([float(row[1]) for row in rows], (medians / medians.sum() * 100)[order], atol=0.051)
+
+
+@pytest.mark.qemu
+def test_emulated_profile(arm_bundle: Bundle, tmp_path: Path) -> None:
+    """An emulator's times, memory or bandwidth pass for a processor's."""
+    try:
+        emulator = qemu.find_qemu()
+    except ToolError as error:
+        pytest.skip(str(error))
+    (tmp_path / "empty").mkdir()
+    command = [emulator, "-L", str(tmp_path / "empty"), str(arm_bundle.runner)]
+    report, printed = profile(command, tmp_path)
+    assert report["emulated"] is True
+    assert report["system_before"]["emulated"] is True and report["system_after"]["emulated"] is True
+    assert report["system_after"]["machine"] == "aarch64"
+    assert report["peak_memory_bytes"] is None and report["copy_bytes_per_second"] is None
+    assert printed.startswith("These are times of an emulator") and "latency:" not in printed
+
+
+@pytest.mark.parametrize("stdout", ["/dev/full", "closed", "pipe"])
+def test_profile_without_a_reader(runner: Path, tmp_path: Path, stdout: str) -> None:
+    """A summary that nobody can read makes the profile fail, or ends up in the profile."""
+    np.save(tmp_path / "x.npy", toy_input())
+    command = [runner, "--input", "x.npy", "--profile", "p.json", "--output", "y.npy"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            command,
+            cwd=tmp_path,
+            stdout={"/dev/full": full, "closed": None, "pipe": writing}[stdout],
+            stderr=subprocess.PIPE,
+            preexec_fn=(lambda: os.close(1)) if stdout == "closed" else None,
+        )
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (0, b"")
+    jsonschema.validate(json.loads((tmp_path / "p.json").read_text(encoding="utf-8")), SCHEMA)
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), reference(toy_input()))
+
+
+def test_system(runner: Path, tmp_path: Path) -> None:
+    """--system prints no JSON of the machine, or an output that cannot be written passes for success."""
+    result = call(runner, "--system", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    state = json.loads(result.stdout)
+    jsonschema.validate(state, {"$defs": SCHEMA["$defs"], "$ref": "#/$defs/system_state"})
+    assert state["machine"] == os.uname().machine
+    with open("/dev/full", "w") as full:
+        failed = subprocess.run([runner, "--system"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert_refused(failed, "cannot write to standard output", tmp_path)
 
 
 def test_information(runner: Path, tmp_path: Path) -> None:
