@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,8 @@ def test_qemu_profile_is_marked_as_emulated(device_arm_bundle: Bundle) -> None:
     """An emulator's time could be taken for a latency, or columns do not match the steps."""
     needs_qemu()
     profile = get_device("qemu").open(device_arm_bundle, threads=2).profile(repeat=3, warmup=1)[0]
-    assert profile.emulated
+    assert profile.emulated and profile.after is not None and profile.after.emulated
+    assert profile.peak_memory_bytes is None and profile.copy_bytes_per_second is None
     assert profile.step_seconds.shape == (3, len(device_arm_bundle.steps))
     assert profile.total_seconds.shape == (3,)
     assert (profile.step_seconds.sum(axis=1) <= profile.total_seconds).all()
@@ -54,6 +56,30 @@ def test_local_profile_adds_up(device_host_bundle: Bundle) -> None:
     assert not profile.emulated
     assert profile.step_seconds.shape == (4, len(device_host_bundle.steps)) and (profile.step_seconds > 0).all()
     assert (profile.step_seconds.sum(axis=1) <= profile.total_seconds).all()
+
+
+def test_local_profile_tells_of_this_machine(device_host_bundle: Bundle) -> None:
+    """A profile does not say in which state the machine was."""
+    profile = get_device("local").open(device_host_bundle).profile(repeat=2, warmup=1)[0]
+    assert profile.before is not None and profile.after is not None
+    assert profile.before.host == profile.after.host == os.uname().nodename
+    assert profile.peak_memory_bytes and profile.copy_bytes_per_second and profile.kernel_set == ""
+
+
+def test_state_of_this_machine() -> None:
+    """`doctor --device local` has nothing to look at, or takes this machine for an emulator."""
+    (state,) = get_device("local").system_states()
+    assert (state.host, state.machine, state.emulated) == (os.uname().nodename, os.uname().machine, False)
+    assert state.processors and state.memory_available_bytes and state.cpu_flags and state.userland_bits == 64
+
+
+@pytest.mark.qemu
+def test_state_of_the_emulator() -> None:
+    """The emulator passes for a board, or its processor for this machine's."""
+    needs_qemu()
+    (state,) = get_device("qemu").system_states()
+    assert (state.machine, state.emulated) == ("aarch64", True)
+    assert "sse2" not in state.cpu_flags
 
 
 def test_wrong_devices_are_refused(device_host_bundle: Bundle, device_arm_bundle: Bundle) -> None:
