@@ -13,6 +13,7 @@ from typing import TypeVar
 from bnn_deploy.devices import ssh_scripts
 from bnn_deploy.devices.ssh_address import SshAddress
 from bnn_deploy.devices.ssh_connection import ConnectionLost, RemoteResult, RemoteTimeout, SshConnection
+from bnn_deploy.devices.ssh_failure import quoted
 from bnn_deploy.errors import DeviceError, ToolError
 from bnn_deploy.progress import ReportProgress, quiet
 
@@ -90,7 +91,7 @@ class SshBoard:
                 return action()
             except ConnectionLost as lost:
                 if pause is None or time.monotonic() + pause >= end:
-                    reason = str(lost).removeprefix(f"{self.board}: ").rstrip(".")
+                    reason = quoted(str(lost).removeprefix(f"{self.board}: "))
                     raise DeviceError(
                         f"{self.board}: the connection was lost and {len(PAUSES)} attempts did not bring it back ({reason}); "
                         "check the board's power and network, then run the command again."
@@ -143,7 +144,7 @@ class SshBoard:
             raise self._trouble(value)
         if answer.status != 0 or key != "status":
             # The script did not come to its end: its shell was killed, or something that it needs is not there.
-            raise self._trouble(" ".join(answer.said.split()) or f"the shell ended with exit status {answer.status}")
+            raise self._trouble(answer.said or f"the shell ended with exit status {answer.status}")
         if value != "0":
             raise ToolError(
                 f"{_capital(program.label)} on {self.board} {_failure(value, content.decode(errors='replace'))}"
@@ -163,9 +164,7 @@ class SshBoard:
         name, part = facts.get("place", ""), facts.get("part", "0")
         if name not in ssh_scripts.PLACES:
             refused = [value for key, _, value in lines if key == "refused"]
-            raise self._trouble(
-                refused[0] if refused else " ".join(answer.said.split()) or "no folder can be written to"
-            )
+            raise self._trouble(refused[0] if refused else answer.said or "no folder can be written to")
         return _Place(machine, name, facts.get("present") == "yes", int(part) if part.isdecimal() else 0)
 
     def _install(
@@ -196,7 +195,7 @@ class SshBoard:
             if key == "short":
                 raise ConnectionLost(f"{value} of {total} bytes arrived")
             if value != "altered":
-                raise self._trouble(value or " ".join(answer.said.split()) or "the copy failed")
+                raise self._trouble(value or answer.said or "the copy failed")
         raise DeviceError(
             f"{self.board}: {installed.label} arrives there altered (its SHA-256 is another one); check the board's memory card "
             "and memory, then run the command again."
@@ -214,7 +213,7 @@ class SshBoard:
             ) from None
 
     def _trouble(self, reason: str) -> DeviceError:
-        text = reason.strip().rstrip(".")[:300]
+        text = quoted(reason)
         if any(phrase in text for phrase in _FULL):
             advice = "make room there, or remove old programs from ~/.cache/bnn-deploy and /tmp"
         elif "Read-only file system" in text:
@@ -244,8 +243,7 @@ class InstalledProgram:
 
 
 def _failure(status: str, said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    last = lines[-1][:300] if lines else ""
+    last = quoted(said, last=True)
     if status == "137":
         return "was killed, most likely because the board's memory ran out; close other programs there, or use a smaller batch."
     if status in ("126", "127"):
@@ -254,7 +252,7 @@ def _failure(status: str, said: str) -> str:
         )
     if status == "152":  # SIGXCPU
         return "did not finish in time and was stopped; give it more with --timeout."
-    return f"failed: {last or f'exit status {status}.'}"
+    return f"failed: {last or f'exit status {quoted(status)}'}."
 
 
 def _capital(text: str) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bnn_deploy.devices.ssh_address import SshAddress
-from bnn_deploy.devices.ssh_failure import CONNECT_SECONDS, failure_sentence, may_pass
+from bnn_deploy.devices.ssh_failure import CONNECT_SECONDS, failure_sentence, may_pass, quoted
 from bnn_deploy.errors import DeviceError, ToolError
 
 OPTIONS = {
@@ -120,13 +120,13 @@ class SshConnection:
         finally:
             _end(process)
         if status == 255:  # ssh's own failures, and a script that a signal ended
-            raise ConnectionLost(said.strip().splitlines()[-1] if said.strip() else "it closed without a reason")
+            raise ConnectionLost(quoted(said, last=True) or "it closed without a reason")
         greeting, begin, answer = output.partition(BEGIN)
         if not begin:
-            text = " ".join((greeting.decode(errors="replace") + said).split())[:200]
+            text = quoted(greeting.decode(errors="replace") + said)
             raise DeviceError(
-                f"{self.board}: the login shell there does not run commands (exit status {status}{', it says: ' if text else ''}"
-                f"{text}); use an account with an ordinary shell."
+                f"{self.board}: the login shell there does not run commands (exit status {status}"
+                f"{', it says: ' if text else ''}{text}); use an account with an ordinary shell."
             )
         return RemoteResult(status, answer, said)
 

@@ -61,6 +61,12 @@ def failure_sentence(board: str, address: SshAddress, said: str) -> str:
         return f"{board}: the machine is there but no ssh server listens on that port; enable ssh on it, or check the port."
     if any(phrase in said for phrase in ("timed out", "No route to host", "Network is unreachable", "Host is down")):
         return f"{board}: the machine does not answer (waited {CONNECT_SECONDS} s); check its power, its network and the address."
+    reason = f"ssh says: {quoted(said, last=True)}" if said.strip() else "ssh ended without a reason"
+    return f"{board}: cannot connect, {reason}; try `ssh {typed}`."
+
+
+def quoted(said: str, *, last: bool = False) -> str:
+    """The first or last line of what another machine says, for a sentence of ours: no control characters, no full stop."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    reason = f"ssh says: {lines[-1][:300]}" if lines else "ssh ended without a reason"
-    return f"{board}: cannot connect, {reason.rstrip('.')}; try `ssh {typed}`."
+    line = lines[-1 if last else 0] if lines else ""
+    return "".join(character if character.isprintable() else "?" for character in line[:300]).rstrip(".")

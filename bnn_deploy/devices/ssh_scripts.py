@@ -1,7 +1,7 @@
 """What runs on an ssh device besides the bundle's own program: shell scripts for any POSIX sh and the tools of every Linux.
 
 They need ``id``, ``uname``, ``mkdir``, ``chmod``, ``touch``, ``cat``, ``dd``, ``wc``, ``head``, ``tail``, ``ls``, ``grep``,
-``sha256sum``, ``mv``, ``rm`` and ``mktemp``, of GNU or of busybox. Each is sent as one line, so that it also
+``sha256sum``, ``mv``, ``rm``, ``rmdir`` and ``mktemp``, of GNU or of busybox. Each is sent as one line, so that it also
 passes through login shells that do not take lines within quotes. Programs lie in ``bnn-deploy/HASH/runner`` of the first
 of these folders that can be written to and executed from: ``$XDG_CACHE_HOME``, ``$HOME/.cache``, ``/tmp``.
 """
@@ -73,13 +73,14 @@ COPY = _one_line(
     _START,
     f"""
 place "$1"; own=$folder/$2; part=$own/runner.part;
+discard() {{ rm -f "$part"; rmdir "$own" 2>/dev/null; }};
 reason=$(mkdir -p "$own" 2>&1) || problem "$reason";
-reason=$(dd of="$part" bs={BLOCK_BYTES} seek="$3" conv=notrunc 2>&1) || {{ rm -f "$part"; problem "$reason"; }};
+reason=$(dd of="$part" bs={BLOCK_BYTES} seek="$3" conv=notrunc 2>&1) || {{ discard; problem "$reason"; }};
 if [ -f "$part" ]; then
     bytes=$(wc -c < "$part");
     if [ "$bytes" -lt "$4" ]; then echo "short=$bytes"; exit 0; fi;
     sum=$(sha256sum < "$part");
-    [ "${{sum%% *}}" = "$5" ] || {{ rm -f "$part"; problem altered; }};
+    [ "${{sum%% *}}" = "$5" ] || {{ discard; problem altered; }};
     reason=$({{ chmod 700 "$part" && mv -f "$part" "$own/runner"; }} 2>&1) || [ -f "$own/runner" ] || problem "$reason";
 fi;
 [ -f "$own/runner" ] || problem altered;

@@ -177,13 +177,11 @@ exec {shlex.join(words)} "$SSH_ORIGINAL_COMMAND"
         found = []
         for folder in (self.home, self.root / "tmp"):
             for path in sorted(folder.rglob("*")):
-                inside = str(path.relative_to(self.root))
                 parts = path.relative_to(self.root).parts
-                cached = (
-                    "bnn-deploy" in parts and path.name not in ("runner.part",) and not path.name.startswith("work.")
-                )
-                if not (cached or path.name == ".cache"):
-                    found.append(inside)
+                cached = any(part == "bnn-deploy" or part.startswith("bnn-deploy-") for part in parts)
+                passing = path.name == "runner.part" or path.name.startswith(("work.", "try."))
+                if passing or not (cached or path.name == ".cache"):
+                    found.append(str(path.relative_to(self.root)))
         return found
 
     def _fill(self, flavour: Flavour) -> None:
