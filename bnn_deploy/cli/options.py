@@ -39,7 +39,8 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default="local",
             show_default=True,
             metavar="DEVICE",
-            help="Where to run: local, or qemu (emulated arm64: right answers, meaningless times).",
+            help="Where to run: local; ssh://[USER@]HOST[:PORT]; rpc://HOST:PORT (TVM's RPC server); tracker://HOST:PORT/KEY (all "
+            "boards of a key of TVM's tracker); or qemu (emulated arm64: right answers, meaningless times).",
         ),
     ):
         command = option(command)
