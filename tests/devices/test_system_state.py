@@ -6,7 +6,9 @@ import copy
 import json
 import os
 import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,10 @@ import jsonschema
 import numpy as np
 import pytest
 from toy_network import toy_input
+
+sys.path.append(str(Path(__file__).parents[1] / "boards"))
+
+from emulated_board import EmulatedBoard, needs_board
 
 from bnn_deploy.bundle import Bundle
 from bnn_deploy.devices.arm_cores import arm_core
@@ -204,6 +210,40 @@ def test_probes_of_other_machines() -> None:
     for machine in ("riscv64", "armv7b", ""):
         with pytest.raises(DeviceError, match="bnn-deploy knows machines of x86_64, arm64, arm"):
             probe_program(machine)
+
+
+@pytest.mark.board
+@pytest.mark.parametrize(
+    ("flavour", "expected"),
+    [
+        (
+            "raspberry_pi_3",
+            {"throttled": 0x50005, "board": "Raspberry Pi 3 Model B Plus Rev 1.3", "core": "Cortex-A53"},
+        ),
+        (
+            "jetson_orin",
+            {"power_mode": "15W", "jetson_linux": "R36.4.3", "cuda_version": "12.6.68", "core": "Cortex-A78AE"},
+        ),
+    ],
+)
+def test_probe_on_a_board(tmp_path: Path, flavour: str, expected: dict[str, Any]) -> None:
+    """An emulated board whose /proc hides the emulator passes for a real one, or its programs do not answer the probe."""
+    needs_board()
+    board = EmulatedBoard(tmp_path / "board", flavour)
+    shutil.copy(probe_program("aarch64"), board.home / "probe")
+    state = SystemState.from_json(board.run("./probe"))
+    assert state.emulated and state.machine == "aarch64" and state.userland_bits == 64
+    core = arm_core(state.processors[0].implementer, state.processors[0].part)
+    found = {**state.to_dict(), "core": core.name if core is not None else None}
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_documentation() -> None:
+    """A field of the profile is in the schema and not in docs/profile.md."""
+    document = (Path(__file__).parents[2] / "docs" / "profile.md").read_text()
+    state = SCHEMA["$defs"]["system_state"]["properties"]
+    fields = {*SCHEMA["properties"], *state, *state["cpus"]["items"]["properties"]}
+    assert len(fields) > 30 and not [name for name in fields if f"`{name}`" not in document]
 
 
 def test_probe_that_fails(tmp_path: Path) -> None:
