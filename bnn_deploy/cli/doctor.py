@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 120.0
 
 
-@click.command("doctor", short_help="Check this machine, or a board: what works, and what to do about the rest.")
+@click.command("doctor", short_help="Check this machine, or a board: what works, what does not.")
 @click.option(
     "--device",
     metavar="DEVICE",

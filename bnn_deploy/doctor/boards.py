@@ -21,7 +21,7 @@ class BoardReport:
     """The checks of one board.
 
     Attributes:
-        board: its host name, or the device's name if it has none.
+        board: the device's name, or the name of one board among a device's several.
         checks: one row each.
     """
 
@@ -47,7 +47,8 @@ def examine_device(device: Device, bundle: Bundle | None = None) -> list[BoardRe
     states = device.system_states()
     if not states:
         raise DeviceError(f"The device {device.name} has no board that tells its state; connect one and try again.")
-    return [BoardReport(state.host or device.name, tuple(check_board(state, bundle))) for state in states]
+    names = [device.name] if len(states) == 1 else [state.host or device.name for state in states]
+    return [BoardReport(name, tuple(check_board(state, bundle))) for name, state in zip(names, states, strict=True)]
 
 
 def check_board(state: SystemState, bundle: Bundle | None = None) -> list[Check]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
+sys.path.append(str(Path(__file__).parent))
+
+from documents import documented_commands, newcomers_environment, run_documented
 
 from bnn_deploy.cli import COMMANDS, command_line
 
@@ -18,29 +20,15 @@ ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "cli.md").read_text()
 
 
-def documented_commands() -> list[str]:
-    blocks = re.findall(r"^```console\n(.*?)^```", DOCUMENT, flags=re.MULTILINE | re.DOTALL)
-    return [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
-
-
 def test_commands_in_the_documentation(tmp_path: Path) -> None:
     """Breaks if a newcomer who copies the commands of docs/cli.md, in order, into a shell gets an error."""
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    (programs / "bnn-deploy").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bnn_deploy.cli "$@"\n')
-    (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    for program in programs.iterdir():
-        program.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = newcomers_environment(tmp_path / "programs")
     folder = tmp_path / "work"
     folder.mkdir()
-    commands = documented_commands()
+    commands = [documented.command for documented in documented_commands(DOCUMENT)]
     assert {line.split()[1] for line in commands if line.startswith("bnn-deploy")} == set(COMMANDS)
     for command in commands:
-        done = subprocess.run(
-            command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, executable="/bin/sh"
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        done = run_documented(command, folder, environment)
         if "--format json" in command:
             json.loads(done.stdout)
     made = {"tiny.onnx", "plain.onnx", "packed.onnx", "tiny_host", "tiny_arm64", "ir", "x.npy", "y.npy", "digits.npz"}

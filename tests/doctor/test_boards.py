@@ -184,5 +184,6 @@ def test_every_board_of_a_device() -> None:
     first, second = examine_device(Shelf([RASPBERRY_PI_4, replace(ORIN_NANO, host="")]))
     assert (first.board, second.board) == ("raspberrypi", "shelf")
     assert [check.name for check in second.checks][-1] == "GPU"
+    assert [report.board for report in examine_device(Shelf([RASPBERRY_PI_4]))] == ["shelf"]
     with pytest.raises(DeviceError, match="shelf has no board"):
         examine_device(Shelf([]))

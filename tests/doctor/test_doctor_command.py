@@ -32,7 +32,7 @@ def test_this_machine_as_a_board(pc_bundle: Bundle) -> None:
     assert result.exit_code == 0, result.output
     found = checks(result)
     assert json.loads(result.stdout)["works"] is True
-    assert found["bundle"]["status"] == "ok" and found["bundle"]["board"]
+    assert found["bundle"]["status"] == "ok" and found["bundle"]["board"] == "local"
     assert found["memory"]["found"] != "unknown" and found["disk"]["found"] != "unknown"
 
 
@@ -103,9 +103,9 @@ def test_a_board_that_cannot_work(monkeypatch: pytest.MonkeyPatch) -> None:
     from bnn_deploy.devices.local import LocalDevice
     from bnn_deploy.devices.system_state import SystemState
 
-    old = SystemState(host="oldpi", machine="armv7l", kernel="Linux 6.1.0", glibc="2.31", userland_bits=32)
+    old = SystemState(machine="armv7l", kernel="Linux 6.1.0", glibc="2.31", userland_bits=32)
     monkeypatch.setattr(LocalDevice, "system_states", lambda self: [old])
     result = doctor("--device", "local")
     assert result.exit_code == 2
-    assert result.stdout.startswith("oldpi:\n") and "cannot work on local" in result.stdout
+    assert result.stdout.startswith("local:\n") and "cannot work on local" in result.stdout
     assert "system: Bundles are 64-bit" in result.stdout
