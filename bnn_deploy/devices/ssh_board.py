@@ -19,7 +19,7 @@ from bnn_deploy.progress import ReportProgress, quiet
 
 # Pauses before the attempts after a lost connection: about as long as a switch or an access point takes to come back.
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
-# Small questions: the device does next to nothing.
+# Small questions and each block of a copy. The longest work is the SHA-256 of a program: seconds even from a slow memory card.
 ANSWER_SECONDS = 60.0
 # The device stops a program itself only after we have given up, in case that we cannot tell it any more.
 GRACE_SECONDS = 30
@@ -160,7 +160,7 @@ class SshBoard:
         lines = [line.partition("=") for line in answer.output.decode(errors="replace").splitlines()]
         facts = {key: value.strip() for key, _, value in reversed(lines)}  # the first of a key counts
         flags = frozenset(facts.get("flags", "").partition(":")[2].lower().split())
-        machine = Machine(facts.get("system", "")[:40], facts.get("machine", "")[:40], flags)
+        machine = Machine(quoted(facts.get("system", "")), quoted(facts.get("machine", "")), flags)
         name, part = facts.get("place", ""), facts.get("part", "0")
         if name not in ssh_scripts.PLACES:
             refused = [value for key, _, value in lines if key == "refused"]
@@ -203,12 +203,10 @@ class SshBoard:
 
     def _execute(self, script: str, words: list[str], data: Iterable[bytes] = ()) -> RemoteResult:
         try:
-            return self._connection.execute(
-                script, words, data=data, seconds=min(self.timeout, ANSWER_SECONDS), renew=True
-            )
+            return self._connection.execute(script, words, data=data, seconds=ANSWER_SECONDS, renew=True)
         except RemoteTimeout:
             raise DeviceError(
-                f"{self.board}: the board took nothing and answered nothing for {min(self.timeout, ANSWER_SECONDS):g} s; look at "
+                f"{self.board}: the board took nothing and answered nothing for {ANSWER_SECONDS:g} s; look at "
                 "its load and its memory card, then run the command again."
             ) from None
 

@@ -149,6 +149,8 @@ class SshConnection:
         """Start the process whose connection all scripts share, unless it is there."""
         if self._master is not None and self._master.poll() is None:
             return
+        if self._master is not None:
+            _end(self._master)
         self._socket.unlink(missing_ok=True)
         with open(self._folder / "said", "w+b") as said:
             # It runs `cat` there on a pipe from here, so it ends with this process, however that ends.

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -143,6 +144,19 @@ def test_altered_copies_are_made_anew(pc: BoardServer, device_host_bundle: Bundl
     program.with_suffix(".part").write_bytes(b"x" * 100_000)
     get_device(pc.address).run(device_host_bundle, toy_input())
     assert program.read_bytes() == content and pc.board.leftovers() == []
+
+
+def test_two_commands_copy_at_once(pc: BoardServer, large_bundle: Bundle) -> None:
+    """Two commands for the same new bundle, such as two profiles in two terminals, spoil each other's copy."""
+
+    def run() -> np.ndarray:
+        return get_device(pc.address).run(large_bundle, toy_input())
+
+    with ThreadPoolExecutor(2) as executor:
+        for result in [executor.submit(run) for _ in range(2)]:
+            np.testing.assert_array_equal(result.result(), reference(toy_input()))
+    (program,) = pc.board.root.rglob("runner")
+    assert program.read_bytes() == large_bundle.runner.read_bytes() and pc.board.leftovers() == []
 
 
 def test_run_is_repeated_after_a_dropped_connection(pc: BoardServer, device_host_bundle: Bundle) -> None:

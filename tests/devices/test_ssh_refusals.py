@@ -29,7 +29,7 @@ def refusal(address: str, bundle: Bundle) -> str:
     with pytest.raises(BnnDeployError) as caught:
         get_device(address).open(bundle)
     sentence = str(caught.value)
-    assert "\n" not in sentence and sentence.endswith((".", ".`")) and address in sentence
+    assert sentence.isprintable() and sentence.endswith((".", ".`")) and address in sentence
     return sentence
 
 
@@ -94,6 +94,21 @@ def test_account_without_a_shell(pc: BoardServer, device_host_bundle: Bundle) ->
     """An account that may not run commands looks like a board that is gone."""
     (pc.folder / "session").write_text("#!/bin/sh\necho 'This account is currently not available.'\nexit 1\n")
     assert "This account is currently not available" in refusal(pc.address, device_host_bundle)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("exec yes", "longer than 65536 bytes"),
+        ("echo bnn-deploy:begin; exec yes", "longer than 65536 bytes"),
+        ("printf 'bnn-deploy:begin\\nsystem=\\033[2JLinux\\nmachine=x86_64\\nplace=home\\n'", r"runs ?[2JLinux"),
+        ("printf 'bnn-deploy:begin\\nplace=/etc\\nrefused=\\033[2J\\n'", "docs/devices.md"),
+    ],
+)
+def test_machines_that_answer_nonsense(pc: BoardServer, device_host_bundle: Bundle, script: str, said: str) -> None:
+    """A machine that is no board fills this one's memory, writes into the user's terminal, or is sent where it wants."""
+    (pc.folder / "session").write_text(f"#!/bin/sh\n{script}\n")
+    assert said in refusal(pc.address, device_host_bundle)
 
 
 @pytest.mark.board
