@@ -14,6 +14,8 @@ from bnn_deploy.targets.registry import all_targets
 
 # The target that is right on every arm64 board, if not tuned for one.
 ANY_ARM64 = "arm64"
+# The kernel set for boards without any out-of-order core.
+IN_ORDER = "in-order"
 
 
 def check_instructions(state: SystemState) -> Check:
@@ -45,22 +47,27 @@ def check_target(state: SystemState) -> Check:
 
 
 def check_bundle(state: SystemState, bundle: Bundle) -> Check:
-    """Does the board run this bundle, and would another target suit it better?"""
+    """Does the board run this bundle, with which kernels, and would another target suit it better?"""
     found = f"target {bundle.target}, {bundle.architecture}"
+    if architecture(state) is None:
+        return Check(
+            "bundle", Status.ERROR, found, f"There is no target for {state.machine}: use another system or board."
+        )
     suited = suited_targets(state)
-    compile_again = f"compile the model with --target {' or '.join(suited)}" if suited else "compile it for this board"
+    compile_again = f"compile the model with --target {' or '.join(suited)}" if suited else "use another board"
     if bundle.architecture != architecture(state):
-        advice = f"This board is {state.machine}: {compile_again}."
-        return Check("bundle", Status.ERROR, found, advice)
+        return Check("bundle", Status.ERROR, found, f"This board is {state.machine}: {compile_again}.")
     missing = sorted(set(bundle.manifest["processor"]["required_cpu_flags"]) - set(state.cpu_flags))
     if missing and state.cpu_flags:
         advice = f"This processor lacks {', '.join(missing)}: {compile_again}."
         return Check("bundle", Status.ERROR, found, advice)
     if missing:
         return Check("bundle", Status.OK, f"{found}; whether the processor has {', '.join(missing)} is unknown")
+    kernels = fitting_kernel_set(state, bundle)
+    found += f", runs with its {kernels} kernels" if kernels else ", runs"
     if suited and suited != [ANY_ARM64] and bundle.target not in suited:
-        return Check("bundle", Status.WARNING, f"{found}, runs", f"To suit this board better, {compile_again}.")
-    return Check("bundle", Status.OK, f"{found}, runs")
+        return Check("bundle", Status.WARNING, found, f"To suit this board better, {compile_again}.")
+    return Check("bundle", Status.OK, found)
 
 
 def architecture(state: SystemState) -> str | None:
@@ -89,6 +96,14 @@ def suited_targets(state: SystemState) -> list[str]:
         for target in targets
         if target.name == ANY_ARM64 or (core is not None and target.mcpu == core.name.lower())
     ]
+
+
+def fitting_kernel_set(state: SystemState, bundle: Bundle) -> str:
+    """The kernel set that the bundle's runtime will choose there (runtime/kernel_set.c), "" if it has one set only."""
+    known = [core for core in _cores(state) if core is not None]
+    if IN_ORDER in bundle.kernel_sets and known and all(core.in_order for core in known):
+        return IN_ORDER
+    return bundle.kernel_sets[0]
 
 
 def core_names(state: SystemState) -> str:
