@@ -2,8 +2,9 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
-enum { SLOWEST = 5 };
+enum { SLOWEST = 5, LONGEST_LAYER = 80 };
 
 static int compare(const void *left, const void *right) {
     double a = *(const double *)left, b = *(const double *)right;
@@ -26,13 +27,27 @@ static void sort_column(double *sorted, const double *table, size_t rows, size_t
     qsort(sorted, rows, sizeof *sorted, compare);
 }
 
+/* Names of fused layers fill several lines: their beginning is enough, cut between two characters of UTF-8. */
+static void write_layer(FILE *stream, const char *layer) {
+    int length = (int)strlen(layer);
+    if (length <= LONGEST_LAYER) {
+        fprintf(stream, "%s\n", layer);
+        return;
+    }
+    length = LONGEST_LAYER;
+    while (length > 0 && (layer[length] & 0xc0) == 0x80) {
+        length--;
+    }
+    fprintf(stream, "%.*s...\n", length, layer);
+}
+
 static void write_slowest(FILE *stream, const double *medians, size_t steps) {
     const bnn_step *step = bnn_steps(&steps);
     double all = 0, limit = INFINITY;
     for (size_t i = 0; i < steps; i++) {
         all += medians[i];
     }
-    fputs("slowest steps:\n", stream);
+    fputs("slowest steps (numbers as in --info):\n", stream);
     size_t last = steps;
     for (size_t rank = 0; rank < SLOWEST && rank < steps; rank++) {
         size_t next = steps;
@@ -44,8 +59,9 @@ static void write_slowest(FILE *stream, const double *medians, size_t steps) {
         }
         last = next;
         limit = medians[next];
-        fprintf(stream, "%10.3f ms %5.1f %%  %-6s  %s  (%s)\n", limit * 1e3, all > 0 ? limit / all * 100 : 0.0,
-                step[next].kind, step[next].layer, step[next].kernel);
+        fprintf(stream, "%10.3f ms %5.1f %%  %4zu  %-6s  ", limit * 1e3, all > 0 ? limit / all * 100 : 0.0, next,
+                step[next].kind);
+        write_layer(stream, step[next].layer);
     }
 }
 

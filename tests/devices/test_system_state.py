@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import os
 import re
@@ -158,6 +159,22 @@ def test_profile_is_read(device_host_bundle: Bundle, written: dict[str, Any]) ->
     assert profile.after is not None and profile.after.host == os.uname().nodename
     assert read_profile(json.dumps(written), device_host_bundle, "pi", emulated=True).emulated
     assert read_profile(json.dumps({**written, "emulated": True}), device_host_bundle, "pi").emulated
+
+
+def test_profile_of_another_kernel_set(device_host_bundle: Bundle, written: dict[str, Any]) -> None:
+    """Kernels of the set that a board chose pass for another bundle's, or those of another set for its own."""
+    manifest = copy.deepcopy(device_host_bundle.manifest)
+    manifest["processor"]["kernel_sets"] = [{"name": "first"}, {"name": "second"}]
+    report = copy.deepcopy(written)
+    for step, found in zip(manifest["steps"], report["steps"], strict=True):
+        step["kernels"] = [found["kernel"] + "_second"]
+        found["kernel"] += "_second"
+    bundle = dataclasses.replace(device_host_bundle, manifest=manifest)
+    assert read_profile(json.dumps({**report, "kernel_set": "second"}), bundle, "pi").kernel_set == "second"
+    with pytest.raises(DeviceError, match="expected the 4 kernels of the bundle"):
+        read_profile(json.dumps({**report, "kernel_set": "first"}), bundle, "pi")
+    with pytest.raises(DeviceError, match="kernel_set is 'third', expected 'first', 'second'"):
+        read_profile(json.dumps({**report, "kernel_set": "third"}), bundle, "pi")
 
 
 Change = Callable[[dict[str, Any]], object]

@@ -138,10 +138,10 @@ def test_summary(runner: Path, tmp_path: Path) -> None:
     expected = [np.median(total), total.min(), np.percentile(total, 90)]
     np.testing.assert_allclose([float(number) for number in found.groups()], expected, atol=0.00051)
     medians = np.median(np.array(report["step_seconds"]), axis=0) * 1e3
-    rows = re.findall(r"^ +(\S+) ms +(\S+) %  (\w+) +(.*)  \((\w+)\)$", printed, flags=re.MULTILINE)
+    rows = re.findall(r"^ +(\S+) ms +(\S+) % +(\d+)  (\w+) +(.*)$", printed, flags=re.MULTILINE)
     order = np.argsort(-medians, kind="stable")
-    assert [row[4] for row in rows] == [report["steps"][index]["kernel"] for index in order]
-    assert [row[3] for row in rows] == [report["steps"][index]["layer"] for index in order]
+    assert [int(row[2]) for row in rows] == list(order)
+    assert [row[4] for row in rows] == [report["steps"][index]["layer"] for index in order]
     np.testing.assert_allclose([float(row[0]) for row in rows], medians[order], atol=0.00051)
     np.testing.assert_allclose([float(row[1]) for row in rows], (medians / medians.sum() * 100)[order], atol=0.051)
 
