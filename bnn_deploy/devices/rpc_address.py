@@ -15,7 +15,7 @@ from bnn_deploy.errors import DeviceError, InputError
 
 _AUTHORITY = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*)):(?P<port>[0-9]{1,5})")
 # What TVM's own protocol can carry: it splits keys at white space and colons.
-_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,9 @@ def check_board_address(host: object, port: object, tracker: RpcAddress) -> tupl
         DeviceError: it is no address, or leads to another machine and the tracker's address does not say ``?insecure``.
     """
     if not isinstance(host, str) or not isinstance(port, int) or _AUTHORITY.fullmatch(place(host, port)) is None:
-        raise DeviceError(f"The tracker {tracker.place} names a board by no address but {(host, port)!r}.")
+        raise DeviceError(
+            f"The tracker {tracker.place} names a board by no address but {(host, port)!r:.100}; restart that board's server."
+        )
     if not tracker.insecure and not is_loopback(host):
         raise DeviceError(
             f"The tracker {tracker.place} names the board {place(host, port)}, and TVM's RPC has neither authentication nor "
@@ -97,7 +99,7 @@ def _parse(text: str, form: str, *, with_key: bool) -> RpcAddress:
     authority, slash, key = address.partition("/")
     match = _AUTHORITY.fullmatch(authority)
     well_formed = match is not None and 1 <= int(match["port"]) <= 65535 and option in ("", "insecure")
-    if match is None or not well_formed or bool(slash) != with_key or (with_key and _KEY.fullmatch(key) is None):
+    if match is None or not well_formed or bool(slash) != with_key or (with_key and KEY.fullmatch(key) is None):
         raise InputError(f"The device {text!r} is no address of the form {form}, such as {_example(form)}.")
     return RpcAddress(match["ipv6"] or match["host"], int(match["port"]), key, option == "insecure")
 

@@ -87,6 +87,6 @@ def _doing(operation: str) -> str:
 
 
 def _first(text: str) -> str:
-    """The line that says most: TVM puts "Error caught from RPC call" before it."""
+    """The line that says most: TVM puts "Error caught from RPC call" before it. It may come from the board, so it is cleaned."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and "Error caught from RPC call" not in line]
-    return lines[0][:300].rstrip(".") if lines else ""
+    return "".join(letter if letter.isprintable() else "?" for letter in lines[0][:300]).rstrip(".") if lines else ""

@@ -12,13 +12,14 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from bnn_deploy.devices.rpc_address import RpcAddress, check_board_address
+from bnn_deploy.devices.rpc_address import KEY, RpcAddress, check_board_address
 from bnn_deploy.errors import DeviceError
 
 MAGIC = 0x2F271
 SUCCESS, REQUEST, SUMMARY = 0, 4, 6  # TrackerCode
 MESSAGE_BYTES = 1 << 20
 CONNECT_SECONDS = 10.0
+MOST_BOARDS = 100  # each has a process of some 80 MB here
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class TrackerClient:
                 "a board's own server."
             ) from error
 
-    def boards(self) -> dict[str, list[tuple[str, int]]]:
-        """The addresses of all registered boards by key, taken ones included.
+    def boards(self) -> dict[str, list[tuple[object, object]]]:
+        """What the tracker gives as host and port of all registered boards, by key, taken ones included.
 
         Raises:
             DeviceError: the tracker went away or talks nonsense.
@@ -75,13 +76,18 @@ class TrackerClient:
         """The addresses of the boards of the address's key.
 
         Raises:
-            DeviceError: there are none, one must not be talked to, or as ``boards``.
+            DeviceError: there are none or too many, one must not be talked to, or as ``boards``.
         """
         known, key = self.boards(), self.address.key
         if key not in known:
             raise DeviceError(
                 f"The tracker {self.address.place} has no boards of the key {key!r}, its keys are: "
-                f"{', '.join(sorted(known)) or 'none at all'}; start the boards' servers with --tracker and --key {key}."
+                f"{', '.join(sorted(known)[:20]) or 'none at all'}; start the boards' servers with --tracker and --key {key}."
+            )
+        if len(known[key]) > MOST_BOARDS:
+            raise DeviceError(
+                f"The tracker {self.address.place} has {len(known[key])} boards of the key {key!r}, and a command serves at most "
+                f"{MOST_BOARDS}; share them out over several keys."
             )
         return [check_board_address(host, port, self.address) for host, port in known[key]]
 
@@ -160,13 +166,13 @@ def _nonsense(address: RpcAddress) -> DeviceError:
     )
 
 
-def _read_boards(value: Any, address: RpcAddress) -> dict[str, list[tuple[str, int]]]:
-    boards: dict[str, list[tuple[str, int]]] = {}
+def _read_boards(value: Any, address: RpcAddress) -> dict[str, list[tuple[object, object]]]:
+    boards: dict[str, list[tuple[object, object]]] = {}
     try:
         for item in value["server_info"]:
             kind, _, key = item["key"].partition(":")
             host, port = item["addr"]
-            if kind == "server" and isinstance(host, str) and isinstance(port, int):
+            if kind == "server" and KEY.fullmatch(key) is not None:
                 boards.setdefault(key, []).append((host, port))
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise _nonsense(address) from error
