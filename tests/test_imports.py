@@ -58,7 +58,7 @@ FLOORS: list[list[str]] = [
     # 6: what is said of them.
     [
         "bnn_deploy/datasets.py",
-        "bnn_deploy/doctor*",
+        "bnn_deploy/doctor",
         "bnn_deploy/inspection.py",
         "bnn_deploy/profiling",
         "bnn_deploy/recipe.py",

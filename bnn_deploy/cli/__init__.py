@@ -1,7 +1,7 @@
 """The ``bnn-deploy`` command: results to stdout, progress and errors to stderr.
 
-It exits with 0 when all is fine, 1 when the model failed the check, 2 for an error of usage, input or tools. Each
-command is a file of this folder that only parses and prints; torch, tvm, onnx and onnxruntime are imported by the
+It exits with 0 when all is fine, 1 when the model failed the check or got slower, 2 for an error of usage, input or tools.
+Each command is a file of this folder that only parses and prints; torch, tvm, onnx and onnxruntime are imported by the
 functions they call, so that ``--help`` answers at once.
 """
 
@@ -27,7 +27,7 @@ __all__ = ["command_line", "main"]
 
 # In the order of use. The command `name` is the function `name_command` of the file `name.py`, or `name_.py` where Python
 # reserves the word.
-COMMANDS = ("export", "import", "compile", "run", "validate", "profile", "inspect", "targets", "doctor")
+COMMANDS = ("export", "import", "compile", "run", "validate", "profile", "compare", "inspect", "targets", "doctor")
 
 EXIT_FAILED_CHECK = 1
 EXIT_ERROR = 2

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     metavar="N",
     help="Runs before them that do not count.",
 )
+@click.option("--report", type=FILE, metavar="X.html", help="Write a page with charts that needs no network.")
+@click.option("--png", type=FILE, metavar="X.png", help="Write the charts as a picture.")
 @click.option("--trace", type=FILE, metavar="X.json", help="Write a time line for chrome://tracing and Perfetto.")
 @click.option("--csv", type=FILE, metavar="X.csv", help="Write the kernels as a table.")
 @format_option
@@ -46,6 +48,8 @@ def profile_command(
     threads: int,
     repeat: int,
     warmup: int,
+    report: Path | None,
+    png: Path | None,
     trace: Path | None,
     csv: Path | None,
     output_format: str,
@@ -65,7 +69,7 @@ def profile_command(
         from bnn_deploy.profiling import profile_bundle
         from bnn_deploy.report.files import check_outputs, write_files
 
-        check_outputs([path for path in (trace, csv) if path is not None])
+        check_outputs([path for path in (report, png, trace, csv) if path is not None])
         measured = profile_bundle(
             Bundle.open(bundle),
             get_device(device, timeout),
@@ -75,6 +79,16 @@ def profile_command(
             progress=progress,
         )
         contents = {}
+        if report is not None:
+            from bnn_deploy.report.page import profile_page
+
+            progress(f"drawing {report}")
+            contents[report] = profile_page(measured)
+        if png is not None:
+            from bnn_deploy.report.picture import picture
+
+            progress(f"drawing {png}")
+            contents[png] = picture(measured)
         if trace is not None:
             from bnn_deploy.report.chrome_trace import chrome_trace
 
@@ -96,12 +110,12 @@ def _text(report: ProfileReport) -> str:
         (board,) = report.boards
         return "\n".join([_kernels(report.boards), "", f"{_latency(board)} {what}", *_summary(board)])
     rows = [
-        (board.board, *_cells(board.latency_ms, 3), str(len(board.warnings)) if board.warnings else "-")
+        (board.board, *_cells(board.latency_ms), str(len(board.warnings)) if board.warnings else "-")
         for board in report.boards
     ]
     emulated = "emulated times, no latencies " if any(board.emulated for board in report.boards) else ""
     lines = [_kernels(report.boards), "", f"{emulated}{what}"]
-    lines.append(table(("board", "ms", "±", "min", "90%", "warnings"), rows))
+    lines.append(table(("board", "ms", "spread", "min", "90%", "warnings"), rows))
     return "\n".join(lines)
 
 
@@ -136,19 +150,19 @@ def _kernels(boards: Sequence[BoardReport]) -> str:
 def _latency(board: BoardReport) -> str:
     times = board.latency_ms
     what = "emulated time, not a latency" if board.emulated else "latency"
-    interval = "" if times.interval is None else f" (95%: {times.interval[0]:.3f} to {times.interval[1]:.3f})"
+    interval = "" if times.interval is None else f" (95%: {times.interval[0]:.4g} to {times.interval[1]:.4g})"
     return (
-        f"{what}: median {times.median:.3f} ms{interval}, min {times.min:.3f}, 90th percentile {times.p90:.3f}, "
+        f"{what}: median {times.median:.4g} ms{interval}, min {times.min:.4g}, 90th percentile {times.p90:.4g}, "
         f"spread {100 * times.relative_range:.0f}%"
     )
 
 
-def _cells(times: Spread, digits: int) -> tuple[str, ...]:
+def _cells(times: Spread) -> tuple[str, ...]:
     return (
-        f"{times.median:.{digits}f}",
+        f"{times.median:.4g}",
         f"{100 * times.relative_range:.0f}%",
-        f"{times.min:.{digits}f}",
-        f"{times.p90:.{digits}f}",
+        f"{times.min:.4g}",
+        f"{times.p90:.4g}",
     )
 
 

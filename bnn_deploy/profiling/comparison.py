@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import ceil
 from typing import Any
 
 from bnn_deploy.errors import InputError
@@ -26,7 +27,10 @@ from bnn_deploy.profiling.spread import FEWEST_FOR_INTERVAL, Spread
 
 LEAST_LATENCY_CHANGE = 0.05
 LEAST_KERNEL_CHANGE = 0.10
-LEAST_OF_LATENCY = 0.002
+LEAST_OF_LATENCY = 0.005
+
+# Repeats that took less than this together are all in one state of a machine whose states change by then.
+SHORTEST_SECONDS = 0.02
 
 SAME, SLOWER, FASTER = "same", "regression", "improvement"
 
@@ -51,8 +55,14 @@ class Change:
 
 @dataclass(frozen=True)
 class KernelChange:
-    """One kernel call in both profiles: the same layer and kind, at the same place among the calls of that layer."""
+    """One kernel call in both profiles: the same layer and kind, at the same place among the calls of that layer.
 
+    Attributes:
+        step_before, step_after: its place in the order of execution.
+    """
+
+    step_before: int
+    step_after: int
     layer: str
     kind: str
     name_before: str
@@ -81,6 +91,11 @@ class BoardComparison:
     def count(self, verdict: str) -> int:
         """Kernels of that verdict."""
         return sum(kernel.us.verdict == verdict for kernel in self.kernels)
+
+    def changed(self) -> list[KernelChange]:
+        """The kernels that are not the same, those with the largest difference of time first."""
+        found = [kernel for kernel in self.kernels if kernel.us.verdict != SAME]
+        return sorted(found, key=lambda kernel: -abs(kernel.us.after.median - kernel.us.before.median))
 
 
 @dataclass(frozen=True)
@@ -149,13 +164,13 @@ def change(before: Spread, after: Spread, least: float, least_difference: float 
         return Change(before, after, None, None, SAME)
     ratio = after.median / before.median
     interval = (after.interval[0] / before.interval[1], after.interval[1] / before.interval[0])
+    quick, slow = sorted((before, after), key=lambda spread: spread.median)
+    assert quick.interval is not None and slow.interval is not None
     factor = 1 + max(least, abs(before.drift), abs(after.drift))
+    apart = quick.interval[1] < slow.interval[0] and slow.median / quick.median > factor
     verdict = SAME
-    if abs(after.median - before.median) >= least_difference:
-        if interval[0] > 1 and ratio > factor:
-            verdict = SLOWER
-        elif interval[1] < 1 and ratio < 1 / factor:
-            verdict = FASTER
+    if apart and slow.median - quick.median >= least_difference:
+        verdict = SLOWER if slow is after else FASTER
     return Change(before, after, ratio, interval, verdict)
 
 
@@ -163,19 +178,19 @@ def _compare_boards(before: BoardReport, after: BoardReport) -> BoardComparison:
     latency = change(before.latency_ms, after.latency_ms, LEAST_LATENCY_CHANGE)
     least_us = LEAST_OF_LATENCY * 1e3 * min(before.latency_ms.median, after.latency_ms.median)
     partners = defaultdict(list)
-    for kernel in after.kernels:
-        partners[kernel.layer, kernel.kind].append(kernel)
+    for step, kernel in enumerate(after.kernels):
+        partners[kernel.layer, kernel.kind].append((step, kernel))
     both: list[KernelChange] = []
     alone: list[KernelTime] = []
-    for kernel in before.kernels:
+    for step, kernel in enumerate(before.kernels):
         found = partners[kernel.layer, kernel.kind]
         if not found:
             alone.append(kernel)
             continue
-        partner = found.pop(0)
+        step_after, partner = found.pop(0)
         judged = change(kernel.us, partner.us, LEAST_KERNEL_CHANGE, least_us)
-        both.append(KernelChange(kernel.layer, kernel.kind, kernel.name, partner.name, judged))
-    left = [kernel.layer for kernels in partners.values() for kernel in kernels]
+        both.append(KernelChange(step, step_after, kernel.layer, kernel.kind, kernel.name, partner.name, judged))
+    left = [kernel.layer for kernels in partners.values() for _, kernel in kernels]
     return BoardComparison(
         before.board, after.board, latency, tuple(both), tuple(kernel.layer for kernel in alone), tuple(left)
     )
@@ -237,6 +252,12 @@ def _differences(before: ProfileReport, after: ProfileReport) -> list[str]:
     for letter, report in (("A", before), ("B", after)):
         for board in report.boards:
             name = f"{letter} ({board.board})" if len(report.boards) > 1 else letter
+            seconds = report.repeat * board.latency_ms.median * 1e-3
+            if 0 < seconds < SHORTEST_SECONDS:
+                found.append(
+                    f"{name}: its {report.repeat} repeats took {1e3 * seconds:.2g} ms together, so that whatever else the "
+                    f"machine did in that moment counts; measure with --repeat {ceil(SHORTEST_SECONDS / seconds * report.repeat)}."
+                )
             found += [f"{name}: {remark.text}" for remark in board.warnings]
     return found
 

@@ -55,7 +55,7 @@ def summarise(
     """
     model = bundle.manifest.get("model", {})
     return ProfileReport(
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         version=__version__,
         model=model.get("bnn_deploy.model", ""),
         model_sha256=model.get("onnx_sha256", ""),
@@ -71,8 +71,7 @@ def summarise(
 
 
 def _board(bundle: Bundle, times: DeviceProfile, threads: int) -> BoardReport:
-    steps = bundle.steps_of(times.kernel_set) if hasattr(bundle, "steps_of") else bundle.steps
-    kernels = _kernels(steps, times.step_seconds)
+    kernels = _kernels(bundle.steps_of(times.kernel_set), times.step_seconds)
     latency = spread_of(times.total_seconds * 1e3)
     return BoardReport(
         board=times.board,
@@ -102,8 +101,7 @@ def _kernels(steps: Sequence[Step], step_seconds: np.ndarray) -> tuple[KernelTim
             kind=step.kind,
             us=us,
             share=us.median / total if total > 0 else 0.0,
-            # Bundles of older versions do not say it.
-            bytes=getattr(step, "bytes", 0),
+            bytes=step.bytes,
             bmacs=step.binary_macs,
             # MACs per microsecond are 1e6 per second. A step faster than the clock's resolution has no known rate.
             gmacs_per_s=step.binary_macs / us.median * 1e-3 if us.median > 0 else 0.0,

@@ -60,7 +60,7 @@ def profile_from_json(value: Any, where: str) -> ProfileReport:
             f"{FORMAT_VERSION}; measure again, or use the version that wrote it."
         )
     fields = _Fields(value, where)
-    shape = tuple(_Fields({"input_shape": size}, where).whole("input_shape") for size in fields.list("input_shape"))
+    shape = tuple(_Fields({"input_shape": size}, where).whole("input_shape") for size in fields.sequence("input_shape"))
     if not shape or 0 in shape:
         fields.fail("input_shape", "sizes of at least 1")
     boards = tuple(_board(entry) for entry in fields.entries("boards"))
@@ -132,10 +132,13 @@ def _spread(fields: _Fields) -> Spread:
 def _state(fields: _Fields, name: str) -> SystemState | None:
     if not fields.has(name):
         return None
+    value = fields.get(name)
+    if not isinstance(value, dict):
+        fields.fail(name, "an object")
     try:
-        return SystemState.from_json(fields.get(name))
+        return SystemState.from_json(value, f"{fields.where}: {fields.prefix}{name}")
     except DeviceError as error:
-        raise InputError(f"{fields.where}: {fields.prefix}{name}: {error}") from error
+        raise InputError(str(error)) from error
 
 
 class _Fields:
@@ -186,14 +189,14 @@ class _Fields:
             self.fail(name, f"a number of at least {smallest:g}")
         return float(value)
 
-    def list(self, name: str) -> list[Any]:
+    def sequence(self, name: str) -> list[Any]:
         value = self.get(name)
         if not isinstance(value, list):
             self.fail(name, "a list")
         return value
 
     def pair(self, name: str) -> tuple[float, float]:
-        values = self.list(name)
+        values = self.sequence(name)
         if len(values) != 2:
             self.fail(name, "a list of two numbers")
         low, high = (_Fields({name: value}, self.where, self.prefix).number(name) for value in values)
@@ -206,5 +209,6 @@ class _Fields:
 
     def entries(self, name: str) -> list[_Fields]:
         return [
-            _Fields(entry, self.where, f"{self.prefix}{name}[{index}].") for index, entry in enumerate(self.list(name))
+            _Fields(entry, self.where, f"{self.prefix}{name}[{index}].")
+            for index, entry in enumerate(self.sequence(name))
         ]

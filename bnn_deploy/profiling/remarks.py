@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bnn_deploy.devices.base import DeviceProfile
-from bnn_deploy.devices.system_state import SystemState
+from bnn_deploy.devices.system_state import SystemState, throttling_text
 from bnn_deploy.profiling.model import Remark
 from bnn_deploy.profiling.spread import Spread
 
@@ -51,8 +51,6 @@ def _throttling(before: SystemState | None, after: SystemState) -> Iterator[Rema
     if before is not None and before.throttled is not None:
         bits |= before.throttled
     if bits:
-        from bnn_deploy.devices.system_state import throttling_text
-
         yield Remark(
             "throttled",
             f"The board reports {throttling_text(bits)}; give it a stronger power supply or better cooling, restart it "
@@ -104,8 +102,8 @@ def _load(before: SystemState, threads: int) -> Iterator[Remark]:
     if before.load_average is not None and cpus and before.load_average + threads > cpus + 0.5:
         yield Remark(
             "load",
-            f"On average {before.load_average:.1f} other processes were running on the board's {cpus} CPUs in the minute "
-            f"before, next to which {threads} of our threads have no CPU each; stop them and measure again.",
+            f"In the minute before, {before.load_average:.1f} processes wanted the board's {cpus} CPUs on average, and our "
+            f"threads ({threads}) come on top; stop them and measure again.",
         )
 
 

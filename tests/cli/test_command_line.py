@@ -35,7 +35,18 @@ def test_help_lists_every_command() -> None:
     """Breaks if a command of the issue is missing, or has no line of help."""
     result = CliRunner().invoke(command_line, ["--help"])
     assert result.exit_code == 0
-    assert COMMANDS == ("export", "import", "compile", "run", "validate", "profile", "inspect", "targets", "doctor")
+    assert COMMANDS == (
+        "export",
+        "import",
+        "compile",
+        "run",
+        "validate",
+        "profile",
+        "compare",
+        "inspect",
+        "targets",
+        "doctor",
+    )
     lines = [line.split(maxsplit=1) for line in result.stdout.partition("Commands:")[2].splitlines() if line.strip()]
     assert [name for name, _ in lines] == list(COMMANDS)
     assert all(description.endswith(".") for _, description in lines)

@@ -34,7 +34,13 @@ def bundle_of(steps: Sequence[Step], batch: int = 1) -> Bundle:
             "model": {"bnn_deploy.model": "tiny", "onnx_sha256": "0" * 64},
             "inputs": [{"name": "x", "shape": [batch, 3, 8, 8], "dtype": "float32"}],
             "steps": [
-                {"kernel": step.kernel, "layer": step.layer, "kind": step.kind, "binary_macs": step.binary_macs}
+                {
+                    "kernel": step.kernel,
+                    "layer": step.layer,
+                    "kind": step.kind,
+                    "binary_macs": step.binary_macs,
+                    "bytes": step.bytes,
+                }
                 for step in steps
             ],
         },

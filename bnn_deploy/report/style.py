@@ -1,0 +1,95 @@
+"""Colours, fonts and words that all charts share."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import matplotlib as mpl
+
+from bnn_deploy.profiling.model import BoardReport
+
+# The page replaces each of these by the CSS variable of its name, so that charts follow light and dark; see page.css.
+# Blue, orange and grey-green can be told apart with every kind of colour blindness, and by their lightness on paper.
+COLOURS = {
+    "ink": "#1b1f27",
+    "quiet": "#5c6574",
+    "rule": "#d4d9e1",
+    "binary": "#1f5fa8",
+    "pack": "#ab5a0a",
+    "float": "#5f756a",
+    # Text on a bar.
+    "on": "#fdfdfd",
+}
+
+KIND_NAMES = {"binary": "binary", "pack": "glue (sign, pack)", "float": "float"}
+
+# Width of every chart in inches; the page scales them to its own.
+WIDTH = 9.5
+
+SETTINGS = {
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.edgecolor": COLOURS["quiet"],
+    "axes.labelcolor": COLOURS["ink"],
+    "axes.titlecolor": COLOURS["ink"],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "text.color": COLOURS["ink"],
+    # Names of layers are not formulas.
+    "text.parse_math": False,
+    "xtick.color": COLOURS["quiet"],
+    "ytick.color": COLOURS["quiet"],
+    "xtick.labelcolor": COLOURS["ink"],
+    "ytick.labelcolor": COLOURS["ink"],
+    "grid.color": COLOURS["rule"],
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "hatch.linewidth": 0.8,
+    "axes.unicode_minus": False,
+    "svg.fonttype": "none",
+    # Equal charts are equal bytes.
+    "svg.hashsalt": "bnn-deploy",
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """What a chart shows once for each: a board's times.
+
+    Attributes:
+        label: "" where there is only one.
+        board: the times.
+    """
+
+    label: str
+    board: BoardReport
+
+
+@contextmanager
+def settings() -> Iterator[None]:
+    """To be active while a chart is drawn and while it is saved."""
+    with mpl.rc_context(SETTINGS), warnings.catch_warnings():
+        # A character that the font lacks is a box in pictures; browsers have other fonts, and the tables the name in full.
+        warnings.filterwarnings("ignore", message="Glyph")
+        yield
+
+
+def title(text: str, series: list[Series]) -> str:
+    """The title of a chart; times of an emulator are called that wherever they are drawn."""
+    return f"{text} (EMULATED: no device's speed)" if any(one.board.emulated for one in series) else text
+
+
+def short(text: str, width: int) -> str:
+    """``text`` in ``width`` characters: both ends of a name of layers say which one it is."""
+    plain = "".join(character if character.isprintable() else " " for character in text)
+    if len(plain) <= width:
+        return plain
+    front = (width - 1) // 2
+    return f"{plain[:front]}…{plain[len(plain) - (width - 1 - front) :]}"

@@ -1,0 +1,172 @@
+"""``compare`` must call noise noise and a regression a regression."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bnn_deploy.errors import InputError
+from bnn_deploy.plan import Step
+from bnn_deploy.profiling import ProfileReport
+from bnn_deploy.profiling.comparison import compare
+
+Invoke = Callable[..., Result]
+MakeReport = Callable[..., ProfileReport]
+BASE = np.array([1e-5, 3e-5, 2e-5])
+OPPOSITE = {"same": "same", "regression": "improvement", "improvement": "regression"}
+
+seeds = st.integers(0, 2**32 - 1)
+repeats = st.integers(8, 60)
+
+
+def noisy(seed: int, repeat: int, noise: float, base: np.ndarray = BASE) -> np.ndarray:
+    """Times that scatter upwards, as those of a computer do."""
+    scatter = np.random.default_rng(seed).exponential(noise, (repeat, len(base)))
+    return base * (1 + scatter)
+
+
+@given(seeds, repeats, st.floats(0, 1))
+def test_the_same_run_is_never_marked(make_report: MakeReport, seed: int, repeat: int, noise: float) -> None:
+    """Breaks if a profile compared with itself has changed, however noisy it is."""
+    report = make_report(noisy(seed, repeat, noise))
+    comparison = compare(report, report)
+    (board,) = comparison.boards
+    assert not comparison.regressed and board.latency_ms.verdict == "same"
+    assert {kernel.us.verdict for kernel in board.kernels} == {"same"}
+    assert board.latency_ms.ratio == 1
+
+
+@given(seeds, seeds, repeats, repeats)
+def test_half_as_slow_again_is_always_marked(
+    make_report: MakeReport, first: int, second: int, repeat: int, other: int
+) -> None:
+    """Breaks if a factor of 1.5 goes unnoticed on a quiet machine, for the network or for any kernel."""
+    before, after = make_report(noisy(first, repeat, 0.01)), make_report(1.5 * noisy(second, other, 0.01))
+    comparison = compare(before, after)
+    (board,) = comparison.boards
+    assert comparison.regressed and board.latency_ms.verdict == "regression"
+    assert [kernel.us.verdict for kernel in board.kernels] == ["regression"] * 3
+    assert not compare(after, before).regressed
+    assert compare(after, before).boards[0].latency_ms.verdict == "improvement"
+
+
+@given(seeds, seeds, st.floats(0.5, 2), st.floats(0, 0.3))
+def test_swapping_swaps_the_verdicts(
+    make_report: MakeReport, first: int, second: int, factor: float, noise: float
+) -> None:
+    """Breaks if it depends on the order of the files whether something is a change."""
+    before, after = make_report(noisy(first, 20, noise)), make_report(factor * noisy(second, 20, noise))
+    there, back = compare(before, after).boards[0], compare(after, before).boards[0]
+    for forth, opposite in zip(
+        [there.latency_ms, *(kernel.us for kernel in there.kernels)],
+        [back.latency_ms, *(kernel.us for kernel in back.kernels)],
+        strict=True,
+    ):
+        assert OPPOSITE[forth.verdict] == opposite.verdict
+        assert forth.ratio is not None and opposite.ratio is not None and forth.interval is not None
+        assert forth.ratio * opposite.ratio == pytest.approx(1)
+        assert forth.interval[0] <= forth.ratio <= forth.interval[1]
+
+
+def test_one_kernel(make_report: MakeReport) -> None:
+    """Breaks if the kernel that got slower is not the one that is named, or the ratio is upside down."""
+    after = BASE * [1, 1, 1.5]
+    comparison = compare(make_report(noisy(1, 20, 0.01)), make_report(noisy(2, 20, 0.01, after)))
+    (board,) = comparison.boards
+    assert [kernel.us.verdict for kernel in board.kernels] == ["same", "same", "regression"]
+    assert board.kernels[2].layer == "head" and board.kernels[2].us.ratio == pytest.approx(1.5, rel=0.02)
+    assert comparison.regressed
+
+
+def test_drift_is_noise(make_report: MakeReport) -> None:
+    """Breaks if a machine that changed by 20% while A was measured makes B, 10% apart, a regression."""
+    drifting = np.repeat([[1.0], [1.2]], 20, axis=0) * BASE
+    assert not compare(make_report(drifting), make_report(np.full((40, 1), 1.21) * BASE)).regressed
+
+
+def test_faster_than_the_clock(make_report: MakeReport) -> None:
+    """Breaks if a time of 0 divides by zero."""
+    zero, one = make_report(np.zeros((8, 3))), make_report(np.full((8, 3), 1e-6))
+    for comparison in (compare(zero, zero), compare(zero, one), compare(one, zero)):
+        assert {kernel.us.verdict for kernel in comparison.boards[0].kernels} == {"same"}
+        json.dumps(comparison.to_dict(), allow_nan=False)
+
+
+def test_other_fusion(make_report: MakeReport) -> None:
+    """Breaks if two targets that fuse float layers differently cannot be compared, or kernels are matched with others."""
+    work = Step("b", "layer.1", "binary", (), binary_macs=3_000_000)
+    first = (Step("f", "stem", "float", ()), work, Step("f", "head", "float", ()))
+    second = (
+        Step("f", "stem", "float", ()),
+        Step("g", "stem", "float", ()),
+        work,
+        Step("f", "head.1 + head.2", "float", ()),
+    )
+    (board,) = compare(make_report(np.full((8, 3), 1e-5), first), make_report(np.full((8, 4), 1e-5), second)).boards
+    assert [kernel.layer for kernel in board.kernels] == ["stem", "layer.1"]
+    assert board.only_before == ("head",) and board.only_after == ("stem", "head.1 + head.2")
+
+
+def test_refusals(make_report: MakeReport) -> None:
+    """Breaks if profiles that say nothing about each other are compared."""
+    times = np.full((8, 3), 1e-5)
+    report = make_report(times)
+    with pytest.raises(InputError, match="different networks: input 1x3x8x8 and 4x3x8x8"):
+        compare(report, make_report(times, batch=4))
+    with pytest.raises(InputError, match="different networks: model tiny and other"):
+        compare(report, replace(report, model="other"))
+    with pytest.raises(InputError, match=r"different networks: .* 3\.000 .* and .* 2\.000 million"):
+        compare(report, make_report(times[:, :1], (Step("b", "layer.1", "binary", (), binary_macs=2_000_000),)))
+    with pytest.raises(InputError, match="8 and 5 repeats"):
+        compare(report, make_report(times[:5]))
+    with pytest.raises(InputError, match="no board in common: a, b and c, d"):
+        compare(make_report(times, boards=("a", "b")), make_report(times, boards=("c", "d")))
+
+
+def test_boards_are_matched_by_name(make_report: MakeReport) -> None:
+    """Breaks if one board of a fleet is compared with another, or one without a partner goes unmentioned."""
+    before = make_report(np.full((8, 3), 1e-5), boards=("a", "b", "gone"))
+    after = make_report(np.full((8, 3), 1e-5), boards=("b", "a"))
+    after = replace(after, boards=(after.boards[0], make_report(np.full((8, 3), 2e-5), boards=("a",)).boards[0]))
+    comparison = compare(before, after)
+    verdicts = {board.board_after: board.latency_ms.verdict for board in comparison.boards}
+    assert verdicts == {"a": "regression", "b": "same"}
+    assert comparison.warnings[-1] == "Not compared, as only one profile has them: gone."
+
+
+def test_differences_are_said(make_report: MakeReport) -> None:
+    """Breaks if times of two targets, of other thread counts, or of an emulator are compared without a word."""
+    report = make_report(np.full((8, 3), 1e-5))
+    other = replace(make_report(np.full((8, 3), 1e-5), emulated=True), target="rpi4", threads=4)
+    warnings = compare(report, other).warnings
+    assert warnings[0] == "The profiles have different targets: arm64 and rpi4."
+    assert warnings[1] == "The profiles have different numbers of threads: 1 and 4."
+    # 8 runs of 31 us each are 0.25 ms; 20 ms need 646 of them.
+    assert warnings[2].startswith("A: its 8 repeats took 0.25 ms together") and "--repeat 646." in warnings[2]
+    assert warnings[4].startswith("B: These are times of the emulator")
+
+
+def test_command(make_report: MakeReport, invoke: Invoke, tmp_path: Path) -> None:
+    """Breaks if a script cannot tell from the exit code whether B got slower, or the reader not where."""
+    quick, slow = tmp_path / "quick.json", tmp_path / "slow.json"
+    quick.write_text(json.dumps(make_report(noisy(1, 20, 0.01)).to_dict()))
+    slow.write_text(json.dumps(make_report(noisy(2, 20, 0.01, BASE * [1, 1, 2])).to_dict()))
+    assert invoke("compare", quick, quick).exit_code == 0
+    result = invoke("compare", quick, slow)
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-1] == "SLOWER: B has regressions beyond the noise"
+    assert any(line.startswith("head ") and line.endswith("SLOWER") for line in result.stdout.splitlines())
+    document = json.loads(invoke("compare", quick, slow, "--format", "json").stdout)
+    assert document["regressed"] is True and document["boards"][0]["kernels"][2]["us"]["verdict"] == "regression"
+    assert invoke("compare", slow, quick).exit_code == 0
+    quick.write_text("{}")
+    result = invoke("compare", quick, slow)
+    assert result.exit_code == 2 and "is no profile" in result.stderr and result.stdout == ""
