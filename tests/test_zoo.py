@@ -15,8 +15,9 @@ import onnxruntime
 import pytest
 import torch
 
+from bnn_deploy.bundle import Bundle
 from bnn_deploy.compiler import compile_model
-from bnn_deploy.devices import get_device
+from bnn_deploy.devices import get_device, qemu
 from bnn_deploy.devices.qemu import find_qemu
 from bnn_deploy.errors import ToolError
 from bnn_deploy.export import export_model
@@ -93,6 +94,7 @@ class Zoo:
 
     name: str
     variant: str | None = None
+    arm_target = "rpi4"
 
     def test_margin_exceeds_rounding(self, exported: Exported) -> None:
         """Without the margin, a flipped bit would be nobody's fault and the comparisons below would prove nothing."""
@@ -128,8 +130,27 @@ class Zoo:
             find_qemu()
         except ToolError as error:
             pytest.skip(str(error))
-        bundle = compile_model(exported.path, "arm64", tmp_path / "bundle", batch=SAMPLES)
+        bundle = compile_model(exported.path, self.arm_target, tmp_path / "bundle", batch=SAMPLES)
         agree(get_device("qemu").run(bundle, exported.images, threads=2), exported.logits)
+
+
+class ZooOnBothKindsOfCores(Zoo):
+    """And for the bundle that has kernels for in-order and for out-of-order cores."""
+
+    arm_target = "arm64"
+
+    @pytest.mark.qemu
+    def test_arm64_bundle(self, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One file for Raspberry Pi 3 and 4 would compute different bits on them, or others than PyTorch."""
+        super().test_arm64_bundle(exported, tmp_path)
+        bundle = Bundle.open(tmp_path / "bundle")
+        logits = []
+        for core in ("cortex-a53", "cortex-a72"):
+            monkeypatch.setattr(qemu, "emulated_core", lambda *_, core=core: core)
+            session = get_device("qemu").open(bundle, threads=2)
+            logits.append(session.run(exported.images))
+            agree(logits[-1], exported.logits)
+        np.testing.assert_array_equal(*logits)
 
 
 class TestBiMLPMPaper(Zoo):
@@ -142,7 +163,7 @@ class TestBiMLPMReleased(Zoo):
     variant = "released"
 
 
-class TestBiMLPSPaper(Zoo):
+class TestBiMLPSPaper(ZooOnBothKindsOfCores):
     name = "bimlp_s"
     variant = "paper"
 
@@ -152,7 +173,7 @@ class TestBiMLPSReleased(Zoo):
     variant = "released"
 
 
-class TestBCDNetA(Zoo):
+class TestBCDNetA(ZooOnBothKindsOfCores):
     name = "bcdnet_a"
 
 
@@ -178,6 +199,7 @@ class TestReActNetOnResNet18(Zoo):
 
 def test_zoo_is_complete() -> None:
     """A model added to the registry would be checked against nothing."""
-    tested = {(zoo.name, zoo.variant) for zoo in Zoo.__subclasses__()}
+    classes = [*Zoo.__subclasses__(), *ZooOnBothKindsOfCores.__subclasses__()]
+    tested = {(zoo.name, zoo.variant) for zoo in classes if zoo is not ZooOnBothKindsOfCores}
     listed = {(name, variant) for name, spec in MODELS.items() for variant in (spec.variants or (None,))}
     assert tested == {(name, variant) for name, variant in listed if not name.endswith("_tiny")}
