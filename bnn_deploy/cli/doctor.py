@@ -59,7 +59,7 @@ def doctor_command(context: click.Context, device: str | None, bundle: Path | No
         lines = []
         for report in reports:
             lines += [f"{report.board}:"] if device is not None else []
-            lines += _lines(report)
+            lines += [*_lines(report), *([""] if len(reports) > 1 else [])]
         return "\n".join([*lines, verdict])
 
     print_result(result, output_format, text)

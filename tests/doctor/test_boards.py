@@ -84,7 +84,7 @@ def test_governor_and_clock() -> None:
     assert checks["governor"].status is Status.OK
     assert checks["clock"].status is Status.WARNING and "600 of 1800 MHz" in checks["clock"].found
     checks = rows(replace(RASPBERRY_PI_4, processors=(Processor(ARM, 0xD08),) * 4))
-    assert checks["governor"].found.startswith("unknown") and checks["clock"].found == "unknown"
+    assert checks["governor"].found == "unknown" and checks["clock"].found == "unknown"
 
 
 @pytest.mark.parametrize(

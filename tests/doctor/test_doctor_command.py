@@ -10,9 +10,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 sys.path.append(str(Path(__file__).parents[1] / "boards"))
+sys.path.append(str(Path(__file__).parents[1] / "devices"))
 
 from board_server import BoardServer, SshClient
 from emulated_board import EmulatedBoard, needs_board
+from rpc_servers import Fleet, needs_rpc
 
 from bnn_deploy.bundle import Bundle
 from bnn_deploy.cli import command_line
@@ -83,6 +85,23 @@ def test_emulated_arm64(board_bundle: Bundle) -> None:
     result = doctor("--device", "qemu", "--bundle", board_bundle.path, "--format", "json")
     assert result.exit_code == 0, result.output
     assert "never a latency" in checks(result)["board"]["advice"]
+
+
+def test_fleet(tmp_path: Path, pc_bundle: Bundle) -> None:
+    """Only one board of a tracker's is looked at, or nobody can tell whose row is whose."""
+    needs_rpc()
+    fleet = Fleet(tmp_path, 2)
+    try:
+        fleet.mend()
+        result = doctor("--device", fleet.address, "--bundle", pc_bundle.path, "--format", "json")
+        places = list(fleet.boards)
+    finally:
+        fleet.stop()
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["checks"]
+    boards = {row["board"] for row in rows}
+    assert len(boards) == 2 and all(any(place in board for board in boards) for place in places)
+    assert [row["status"] for row in rows if row["name"] == "bundle"] == ["ok", "ok"]
 
 
 def test_errors(tmp_path: Path) -> None:
