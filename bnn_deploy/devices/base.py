@@ -32,7 +32,8 @@ class DeviceProfile:
         before: the board's state before the warm-up runs, None if it does not say.
         after: its state right after the last repeat.
         peak_memory_bytes: largest resident size of the process that ran the network, None if unknown.
-        copy_bytes_per_second: measured bandwidth of reading memory far larger than the caches, None if not measured.
+        copy_bytes_per_second: measured bandwidth of copying memory larger than most caches, read and written bytes together;
+            None if not measured.
     """
 
     board: str
