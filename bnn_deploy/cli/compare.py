@@ -56,7 +56,7 @@ def _text(comparison: Comparison) -> str:
 
 def _board(board: BoardComparison, named: bool) -> str:
     lines = [f"{board.board_before}:"] if named else []
-    lines.append(_latency(board.latency_ms))
+    lines.append(_latency(board))
     marked = board.changed()
     if marked:
         rows = [
@@ -80,11 +80,13 @@ def _board(board: BoardComparison, named: bool) -> str:
     return "\n".join(lines)
 
 
-def _latency(times: Change) -> str:
+def _latency(board: BoardComparison) -> str:
+    times = board.latency_ms
     before, after = times.before, times.after
     ratio, interval = _ratio(times)
     mark = MARKS[times.verdict] or "the same within the noise"
-    return f"latency: A {before.median:.4g} ms, B {after.median:.4g} ms, B / A {ratio} ({interval}): {mark}"
+    what = "emulated time, no latency of a device" if board.emulated else "latency"
+    return f"{what}: A {before.median:.4g} ms, B {after.median:.4g} ms, B / A {ratio} ({interval}): {mark}"
 
 
 def _ratio(times: Change) -> tuple[str, str]:

@@ -76,6 +76,7 @@ class BoardComparison:
 
     Attributes:
         board_before, board_after: their names.
+        emulated: one of them is an emulator's, so that neither its times nor the ratios are a device's.
         latency_ms: of the whole network.
         kernels: those in both, in A's order of execution.
         only_before, only_after: layers of the kernel calls that only one of them has (another target fuses differently).
@@ -83,6 +84,7 @@ class BoardComparison:
 
     board_before: str
     board_after: str
+    emulated: bool
     latency_ms: Change
     kernels: tuple[KernelChange, ...]
     only_before: tuple[str, ...]
@@ -192,7 +194,13 @@ def _compare_boards(before: BoardReport, after: BoardReport) -> BoardComparison:
         both.append(KernelChange(step, step_after, kernel.layer, kernel.kind, kernel.name, partner.name, judged))
     left = [kernel.layer for kernels in partners.values() for _, kernel in kernels]
     return BoardComparison(
-        before.board, after.board, latency, tuple(both), tuple(kernel.layer for kernel in alone), tuple(left)
+        before.board,
+        after.board,
+        before.emulated or after.emulated,
+        latency,
+        tuple(both),
+        tuple(kernel.layer for kernel in alone),
+        tuple(left),
     )
 
 
@@ -203,11 +211,11 @@ def _check_comparable(before: ProfileReport, after: ProfileReport) -> None:
     ):
         if a != b:
             raise InputError(f"The profiles are of different networks: {what} {a} and {b}; compare two of the same.")
-    work_before, work_after = _work(before.boards[0]), _work(after.boards[0])
-    if work_before != work_after:
+    a, b = before.boards[0], after.boards[0]
+    if _bmacs(a) != _bmacs(b) or not (_working(a) <= _layers(b) and _working(b) <= _layers(a)):
         raise InputError(
-            f"The profiles are of different networks: {_work_text(work_before)} and {_work_text(work_after)}; compare two of "
-            "the same model."
+            f"The profiles are of different networks: {_work_text(a)}, and {_work_text(b)}, or layers of other names; compare "
+            "two of the same model."
         )
     if min(before.repeat, after.repeat) < FEWEST_FOR_INTERVAL or not (_judgeable(before) and _judgeable(after)):
         raise InputError(
@@ -223,19 +231,25 @@ def _judgeable(report: ProfileReport) -> bool:
     return all(spread.interval is not None for spread in times)
 
 
-def _work(board: BoardReport) -> tuple[int, frozenset[str]]:
-    """The binary multiply-accumulates and the layers that make them, or all layers if none does.
+def _bmacs(board: BoardReport) -> int:
+    return sum(kernel.bmacs for kernel in board.kernels)
 
-    Targets fuse float layers differently, but what is computed on bits is the network's own.
+
+def _layers(board: BoardReport) -> set[str]:
+    return {name for kernel in board.kernels for name in kernel.layer.split(" + ")}
+
+
+def _working(board: BoardReport) -> set[str]:
+    """Layers of the binary kernels, or all if there are none.
+
+    Targets fuse other layers into them, and so no two need have the same; but what one has, the other has somewhere.
     """
-    bmacs = sum(kernel.bmacs for kernel in board.kernels)
-    working = [kernel.layer for kernel in board.kernels if kernel.bmacs or not bmacs]
-    return bmacs, frozenset(name for layer in working for name in layer.split(" + "))
+    kernels = [kernel for kernel in board.kernels if kernel.bmacs] or board.kernels
+    return {name for kernel in kernels for name in kernel.layer.split(" + ")}
 
 
-def _work_text(work: tuple[int, frozenset[str]]) -> str:
-    bmacs, layers = work
-    return f"{len(layers)} layers with {bmacs / 1e6:.3f} million binary multiply-accumulates"
+def _work_text(board: BoardReport) -> str:
+    return f"{len(_layers(board))} layers with {_bmacs(board) / 1e6:.3f} million binary multiply-accumulates"
 
 
 def _differences(before: ProfileReport, after: ProfileReport) -> list[str]:

@@ -101,18 +101,24 @@ def test_faster_than_the_clock(make_report: MakeReport) -> None:
 
 
 def test_other_fusion(make_report: MakeReport) -> None:
-    """Breaks if two targets that fuse float layers differently cannot be compared, or kernels are matched with others."""
+    """Breaks if two targets that fuse layers differently cannot be compared, or kernels are matched with others."""
     work = Step("b", "layer.1", "binary", (), binary_macs=3_000_000)
-    first = (Step("f", "stem", "float", ()), work, Step("f", "head", "float", ()))
+    fused = Step("b", "layer.2 + add + norm", "binary", (), binary_macs=2_000_000)
+    alone = Step("b", "layer.2", "binary", (), binary_macs=2_000_000)
+    first = (Step("f", "stem", "float", ()), work, fused)
     second = (
         Step("f", "stem", "float", ()),
         Step("g", "stem", "float", ()),
         work,
-        Step("f", "head.1 + head.2", "float", ()),
+        alone,
+        Step("f", "add + norm", "float", ()),
     )
-    (board,) = compare(make_report(np.full((8, 3), 1e-5), first), make_report(np.full((8, 4), 1e-5), second)).boards
-    assert [kernel.layer for kernel in board.kernels] == ["stem", "layer.1"]
-    assert board.only_before == ("head",) and board.only_after == ("stem", "head.1 + head.2")
+    (board,) = compare(make_report(np.full((8, 3), 1e-5), first), make_report(np.full((8, 5), 1e-5), second)).boards
+    assert [(kernel.layer, kernel.step_before, kernel.step_after) for kernel in board.kernels] == [
+        ("stem", 0, 0),
+        ("layer.1", 1, 2),
+    ]
+    assert board.only_before == ("layer.2 + add + norm",) and board.only_after == ("stem", "layer.2", "add + norm")
 
 
 def test_refusals(make_report: MakeReport) -> None:
@@ -125,6 +131,8 @@ def test_refusals(make_report: MakeReport) -> None:
         compare(report, replace(report, model="other"))
     with pytest.raises(InputError, match=r"different networks: .* 3\.000 .* and .* 2\.000 million"):
         compare(report, make_report(times[:, :1], (Step("b", "layer.1", "binary", (), binary_macs=2_000_000),)))
+    with pytest.raises(InputError, match=r"different networks: 1 layers .* or layers of other names"):
+        compare(*(make_report(times[:, :1], (Step("b", name, "binary", (), binary_macs=9),)) for name in ("x", "y")))
     with pytest.raises(InputError, match="8 and 5 repeats"):
         compare(report, make_report(times[:5]))
     with pytest.raises(InputError, match="no board in common: a, b and c, d"):
@@ -152,6 +160,7 @@ def test_differences_are_said(make_report: MakeReport) -> None:
     # 8 runs of 31 us each are 0.25 ms; 20 ms need 646 of them.
     assert warnings[2].startswith("A: its 8 repeats took 0.25 ms together") and "--repeat 646." in warnings[2]
     assert warnings[4].startswith("B: These are times of the emulator")
+    assert compare(report, other).boards[0].emulated and not compare(report, report).boards[0].emulated
 
 
 def test_command(make_report: MakeReport, invoke: Invoke, tmp_path: Path) -> None:
