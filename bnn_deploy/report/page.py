@@ -20,6 +20,9 @@ from bnn_deploy.report.sections import MOST_CHARTED, heading, series_of
 from bnn_deploy.report.style import KIND_NAMES, Series
 from bnn_deploy.report.svg import svg
 
+# Rows above the charts; the table of all kernels below them has every change.
+MOST_CHANGED = 20
+
 
 def profile_page(report: ProfileReport) -> bytes:
     """The page of one profile, in UTF-8."""
@@ -129,6 +132,7 @@ def _render(
         emulated=any(board.emulated for _, report in profiles for board in report.boards),
         kind_names=KIND_NAMES,
         most_charted=MOST_CHARTED,
+        most_changed=MOST_CHANGED,
         style=Markup(folder.joinpath("page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +9,9 @@ import pytest
 
 from bnn_deploy.devices import DeviceProfile
 from bnn_deploy.devices.system_state import Processor, SystemState
-from bnn_deploy.profiling import ProfileReport
+from bnn_deploy.profiling.processor_limit import processor_limit
 from bnn_deploy.profiling.remarks import remarks
 from bnn_deploy.profiling.spread import spread_of
-
-MakeReport = Callable[..., ProfileReport]
 
 CPU = Processor(khz=1_800_000, minimum_khz=600_000, maximum_khz=1_800_000, governor="performance")
 WELL = SystemState(host="pi", processors=(CPU,) * 4, temperatures={"cpu-thermal": 50.0}, throttled=0, load_average=0.1)
@@ -31,6 +28,27 @@ def said(
 def test_a_board_that_is_well() -> None:
     """Breaks if a cool, idle board at full clock gets a warning, and so nobody reads them any more."""
     assert said(WELL, WELL) == {} and said(None, None) == {}
+
+
+def test_throttled() -> None:
+    """Breaks if a Raspberry Pi that was short of power or too hot, before or after, is measured without a word."""
+    # 0x50000: under-voltage and throttling since it started; 0x8: at its soft temperature limit now.
+    found = said(replace(WELL, throttled=0x50000), replace(WELL, throttled=0x50008))
+    assert "under-voltage since boot" in found["throttled"] and "soft temperature limit now" in found["throttled"]
+    assert "throttled" in said(replace(WELL, throttled=1), WELL)
+
+
+def test_processor_limit() -> None:
+    """Breaks if the processor's limit is of another clock, counts threads that have no CPU, or is an emulator's."""
+    times = DeviceProfile("pi", STEADY[:, None], STEADY, False, kernel_set="big", after=WELL)
+    processor = {"binary_macs_per_cycle": 10, "kernel_sets": [{"name": "big", "binary_macs_per_cycle": 85.0}]}
+    # 85 a cycle at 1.8 GHz.
+    assert processor_limit(processor, times, 1) == pytest.approx(153)
+    assert processor_limit(processor, times, 99) == pytest.approx(4 * 153)
+    assert processor_limit(processor, replace(times, kernel_set=""), 1) == pytest.approx(18)
+    assert processor_limit({"binary_macs_per_cycle": None}, times, 1) is None
+    assert processor_limit(processor, replace(times, emulated=True), 1) is None
+    assert processor_limit(processor, replace(times, after=None), 1) is None
 
 
 def test_clock() -> None:

@@ -239,6 +239,8 @@ def test_contrast(scheme: str, media: str, profile: ProfileReport, browser: Brow
     pairs += [("ink", "caution-paper"), ("on", "binary"), ("on", "pack"), ("on", "float")]
     for text, ground in pairs:
         assert contrast(colour[text], colour[ground]) >= 4.5, (text, ground)
+    if media == "print":
+        assert browser.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     # Charts take part.
     assert "var(--ink)" in browser.evaluate("document.querySelector('svg').outerHTML")
     browser.emulate(media="")
