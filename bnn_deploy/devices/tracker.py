@@ -102,6 +102,9 @@ def gather(address: RpcAddress, timeout: float, progress: ReportProgress) -> tup
             f"None of the {count} boards of the key {address.key!r} at the tracker {address.place} can be used: "
             f"{reasons or f'all stayed taken for {timeout:g} s; wait for their user to finish, or give more with --timeout'}."
         )
+    taken = count - len(connected) - len(lost)
+    if taken:
+        progress(f"{taken} of {count} boards of the key {address.key} are taken by others")
     return sorted(connected, key=lambda board: board.name), lost
 
 
