@@ -97,8 +97,9 @@ echo "done=yes"
 RUN = _one_line(
     _START,
     """
-place "$1"; program=$folder/$2/runner; bytes=$3; seconds=$4; result=$5; shift 5;
+place "$1"; own=$2; program=$folder/$own/runner; bytes=$3; seconds=$4; result=$5; shift 5;
 [ -f "$program" ] || problem missing;
+touch "$folder/$own";
 work=$(mktemp -d "$temporary/bnn-deploy.XXXXXX" 2>/dev/null) || work=$(mktemp -d "$folder/work.XXXXXX" 2>&1) || problem "$work";
 runner=""; watcher="";
 clean() { [ -z "$runner" ] || kill $runner $watcher 2>/dev/null; cd /; rm -rf "$work"; };

@@ -91,7 +91,9 @@ class BoardServer:
     def sessions(self) -> list[int]:
         """Processes of this machine that run in sessions of the board."""
         assert self._process is not None
-        return [process for process in _descendants(self._process.pid) if "sshd" not in _name(process)]
+        # One without a name has ended meanwhile.
+        named = [(process, _name(process)) for process in _descendants(self._process.pid)]
+        return [process for process, name in named if name and "sshd" not in name]
 
     def change_host_key(self) -> None:
         """Another identity of the machine, at the next ``start``."""

@@ -172,6 +172,12 @@ esac
 exec {shlex.join(words)} "$SSH_ORIGINAL_COMMAND"
 """
 
+    def find(self, pattern: str) -> list[Path]:
+        """Files of the board whose names match, sorted."""
+        # proot makes /host-rootfs, and takes it away, while something runs.
+        tops = [folder for folder in self.root.iterdir() if folder.name != "host-rootfs"]
+        return sorted(path for folder in tops for path in folder.rglob(pattern))
+
     def leftovers(self) -> list[str]:
         """Paths of everything that a program put on the board, but for the caches of bnn-deploy, which may stay."""
         found = []

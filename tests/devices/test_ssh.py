@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -20,10 +22,12 @@ from bnn_deploy.errors import DeviceError, ToolError
 
 Invoke = Callable[..., Result]
 
+ROOT = Path(__file__).parents[2]
+
 
 def programs(server: BoardServer) -> list[Path]:
     """The programs that lie on a board, wherever."""
-    return sorted(server.board.root.rglob("runner"))
+    return server.board.find("runner")
 
 
 @pytest.mark.board
@@ -106,6 +110,19 @@ def test_gnu_tools_and_greetings(pc: BoardServer, device_host_bundle: Bundle) ->
         assert session.profile(repeat=2)[0].step_seconds.shape == (2, len(device_host_bundle.steps))
     assert len(programs(pc)) == 1 and odd in programs(pc)[0].parents
     assert not list((pc.board.root / "tmp").iterdir())
+
+
+def test_the_listed_tools_are_enough(pc: BoardServer, tmp_path: Path, device_host_bundle: Bundle) -> None:
+    """docs/devices.md promises that a board with these tools will do, and one of ours is not among them."""
+    (listed,) = re.findall(r"^    (sh cat .*)$", (ROOT / "docs" / "devices.md").read_text(), flags=re.MULTILINE)
+    (tmp_path / "tools").mkdir()
+    for tool in listed.split():
+        (tmp_path / "tools" / tool).symlink_to(str(shutil.which(tool)))
+    (pc.folder / "session").write_text(pc.board.session_script({"PATH": str(tmp_path / "tools")}))
+    with get_device(pc.address).open(device_host_bundle) as session:
+        np.testing.assert_array_equal(session.run(toy_input()), reference(toy_input()))
+        assert session.profile(repeat=2)[0].total_seconds.shape == (2,)
+    assert pc.board.leftovers() == []
 
 
 def test_old_programs_make_room(pc: BoardServer, device_host_bundle: Bundle) -> None:

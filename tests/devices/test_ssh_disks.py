@@ -26,7 +26,7 @@ def test_full_disk(pi: BoardServer, device_arm_bundle: Bundle) -> None:
     with small_disk(pi.board.home / ".cache", "size=256k"):
         with pytest.raises(DeviceError, match=r"No space left on device\); make room there"):
             get_device(pi.address).open(device_arm_bundle)
-        assert pi.board.leftovers() == [] and not list(pi.board.root.rglob("runner*"))
+        assert pi.board.leftovers() == [] and not pi.board.find("runner*")
 
 
 def test_full_disk_with_gnu_tools_and_for_the_input(pc: BoardServer, device_host_bundle: Bundle) -> None:
@@ -64,7 +64,7 @@ def test_other_folders_when_home_will_not_do(pc: BoardServer, device_host_bundle
     elsewhere = pc.board.root / "elsewhere"
     set_environment(pc, {"XDG_CACHE_HOME": str(elsewhere)})
     get_device(pc.address).run(device_host_bundle, toy_input())
-    assert [path.parent.parent for path in pc.board.root.rglob("runner")] == [elsewhere / "bnn-deploy"]
+    assert [path.parent.parent for path in pc.board.find("runner")] == [elsewhere / "bnn-deploy"]
 
 
 @pytest.mark.parametrize(("options", "said"), [("noexec", "without noexec"), ("ro", "Read-only file system")])

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +58,16 @@ def meanwhile(happens: Callable[[], bool], action: Callable[[], object]) -> Iter
     assert moments, "it never happened"
 
 
-def part_bytes(server: BoardServer) -> int:
-    return max((path.stat().st_size for path in server.board.root.rglob("runner.part")), default=0)
+def halfway(messages: list[str], action: Callable[[], object]) -> Callable[[str], None]:
+    """A progress report that keeps the messages, and does something, once, when half of the large bundle has gone out."""
+    todo = [action]
+
+    def report(message: str) -> None:
+        messages.append(message)
+        if todo and megabytes([message])[0] > MEGABYTES / 2:
+            todo.pop()()
+
+    return report
 
 
 def runners(server: BoardServer) -> list[int]:
@@ -78,9 +85,11 @@ def running(server: BoardServer) -> bool:
 def until(condition: Callable[[], bool]) -> bool:
     """Does it come true within a while?"""
     end = time.monotonic() + WAIT_SECONDS
-    while not condition() and time.monotonic() < end:
+    while time.monotonic() < end:
+        if condition():
+            return True
         time.sleep(0.02)
-    return condition()
+    return False
 
 
 def megabytes(messages: list[str]) -> list[float]:
@@ -90,11 +99,11 @@ def megabytes(messages: list[str]) -> list[float]:
 def test_copy_goes_on_after_a_dropped_connection(pc: BoardServer, large_bundle: Bundle) -> None:
     """After a dropped connection the copy begins anew, or a damaged one is run."""
     messages: list[str] = []
-    with meanwhile(lambda: part_bytes(pc) > 10**7, pc.drop_connections):
-        session = get_device(pc.address).open(large_bundle, progress=messages.append)
-    sent = megabytes(messages)
-    again = [now for before, now in pairwise(sent) if now < before]
-    assert len(again) == 1 and again[0] > 10, "it began anew"
+    dropped: list[int] = []
+    report = halfway(messages, lambda: dropped.append(pc.drop_connections()))
+    session = get_device(pc.address).open(large_bundle, progress=report)
+    first = next(index for index, sent in enumerate(megabytes(messages)) if sent > MEGABYTES / 2)
+    assert dropped[0] > 0 and min(megabytes(messages)[first:]) > MEGABYTES / 4, "it began anew"
     with session:
         np.testing.assert_array_equal(session.run(toy_input()), reference(toy_input()))
     assert pc.board.leftovers() == []
@@ -105,8 +114,8 @@ def test_copy_goes_on_in_the_next_command(
 ) -> None:
     """A board that was away for long costs the whole copy again."""
     monkeypatch.setattr(ssh_board, "PAUSES", (0.1, 0.1))
-    with meanwhile(lambda: part_bytes(pc) > 10**7, pc.stop), pytest.raises(DeviceError) as caught:
-        get_device(pc.address).open(large_bundle)
+    with pytest.raises(DeviceError) as caught:
+        get_device(pc.address).open(large_bundle, progress=halfway([], pc.stop))
     assert "2 attempts did not bring it back" in str(caught.value) and "\n" not in str(caught.value)
     pc.start()
     assert until(lambda: not pc.sessions())
@@ -122,7 +131,7 @@ def test_copy_goes_on_on_a_board(pi: BoardServer, device_arm_bundle: Bundle) -> 
     """Busybox's tools do not go on where an earlier copy stopped."""
     content = device_arm_bundle.runner.read_bytes()
     with get_device(pi.address).open(device_arm_bundle):
-        (program,) = pi.board.root.rglob("runner")
+        (program,) = pi.board.find("runner")
     program.rename(program.with_suffix(".part"))
     os.truncate(program.with_suffix(".part"), 200_000)
     messages: list[str] = []
@@ -135,7 +144,7 @@ def test_copy_goes_on_on_a_board(pi: BoardServer, device_arm_bundle: Bundle) -> 
 def test_altered_copies_are_made_anew(pc: BoardServer, device_host_bundle: Bundle) -> None:
     """A program that a memory card has damaged, or a part of another file, is run."""
     get_device(pc.address).run(device_host_bundle, toy_input())
-    (program,) = pc.board.root.rglob("runner")
+    (program,) = pc.board.find("runner")
     content = program.read_bytes()
     program.write_bytes(content[:-1])
     get_device(pc.address).run(device_host_bundle, toy_input())
@@ -155,7 +164,7 @@ def test_two_commands_copy_at_once(pc: BoardServer, large_bundle: Bundle) -> Non
     with ThreadPoolExecutor(2) as executor:
         for result in [executor.submit(run) for _ in range(2)]:
             np.testing.assert_array_equal(result.result(), reference(toy_input()))
-    (program,) = pc.board.root.rglob("runner")
+    (program,) = pc.board.find("runner")
     assert program.read_bytes() == large_bundle.runner.read_bytes() and pc.board.leftovers() == []
 
 
