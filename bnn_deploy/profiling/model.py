@@ -69,7 +69,8 @@ class BoardReport:
             processor was seen to do.
         processor_gmacs_per_s: what it can do at its clock and on the threads used, as the bundle's target says; None if
             unknown.
-        copy_bytes_per_second: bandwidth of reading memory far larger than the caches, None if not measured.
+        copy_bytes_per_second: bandwidth of copying memory larger than most caches, read and written bytes together; None if
+            not measured.
         peak_memory_bytes: largest resident size of the process that ran the network, None if unknown.
         before, after: the board's state before the warm-up runs and right after the last repeat, None if unknown.
         warnings: what makes these times worth less.

@@ -17,7 +17,7 @@ Invoke = Callable[..., Result]
 
 NASTY = (
     "<script>document.title = 'owned'</script>",
-    "</script><img src=x onerror=\"document.title='owned'\">",
+    "</script ><img src=x onerror=\"document.title='owned'\">",
     "quotes \" and ' and `, commas, too",
     "line\nbreak\ttab",
     "=cmd|' /C calc'!A0",
@@ -25,6 +25,7 @@ NASTY = (
     "Schicht für 二値 слой \U0001f916 \u202e \u2028 \u00a0",
     "@sum(a)",
     "-1+1",
+    "<!--<script ",
     "a" * 3000,
 )
 

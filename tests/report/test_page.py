@@ -154,7 +154,7 @@ def test_sorting_and_filtering(profile: ProfileReport, browser: Browser, tmp_pat
 def test_nasty_names(nasty: ProfileReport, browser: Browser, tmp_path: Path) -> None:
     """Breaks if a layer's name is executed, ends an element, or is shown as something else than it is."""
     show(browser, profile_page(nasty), tmp_path)
-    assert browser.evaluate("document.title").startswith("</script><img src=x")
+    assert browser.evaluate("document.title").startswith("</script ><img src=x")
     rows = browser.evaluate(ROWS)
     for row, kernel in zip(rows, nasty.boards[0].kernels, strict=True):
         assert row[1] == kernel.layer and row[-1] == kernel.name
