@@ -133,6 +133,9 @@ static void print_info(void) {
     const bnn_step *step = bnn_steps(&steps);
     print_tensors("input", input, inputs);
     print_tensors("output", output, outputs);
+    if (bnn_kernel_set()[0] != '\0') {
+        printf("kernel set: %s\n", bnn_kernel_set());
+    }
     printf("memory: %zu bytes\nsteps: %zu\n", bnn_memory_bytes(1), steps);
     for (size_t i = 0; i < steps; i++) {
         printf("%4zu  %-6s  %s  (%s)\n", i, step[i].kind, step[i].layer, step[i].kernel);

@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { COMMAND_MILLISECONDS = 1000 };
+enum { COMMAND_MILLISECONDS = 3000 };
 
 static int join(char *path, const char *root, const char *tail) {
     int length = snprintf(path, PATH_MAX, "%s%s", root, tail);

@@ -18,7 +18,7 @@ int system_text(const char *root, const char *path, char *text, size_t size);
 int64_t system_number(const char *root, const char *path);
 
 /* The first bytes of a program's standard output. It is looked for in the usual folders, runs without a shell and without
- * standard error, and is killed after a second. Whether it ended with status 0 and said something. */
+ * standard error, and is killed after three seconds. Whether it ended with status 0 and said something. */
 int system_command(const char *root, const char *program, const char *argument, char *text, size_t size);
 
 /* A number of at most 63 bits after optional white space, decimal or hexadecimal after 0x; -1 when there is none. */

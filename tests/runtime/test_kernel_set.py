@@ -156,6 +156,19 @@ def bias() -> np.ndarray:
 
 
 @pytest.mark.qemu
+@pytest.mark.parametrize(("core", "expected"), [("cortex-a53", "in-order"), ("cortex-a72", "out-of-order")])
+def test_info_tells_the_set(arm_two: Bundle, core: str, expected: str) -> None:
+    """Nobody on the board can see which kernels it got."""
+    try:
+        emulator = qemu.find_qemu()
+    except ToolError as error:
+        pytest.skip(str(error))
+    command = [emulator, "-cpu", core, arm_two.runner, "--info"]
+    printed = subprocess.run(command, env={}, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert f"kernel set: {expected}\n" in printed
+
+
+@pytest.mark.qemu
 @pytest.mark.parametrize(("core", "in_order"), [("cortex-a53", True), ("cortex-a72", False), ("max", False)])
 def test_the_set_chosen_is_the_set_that_runs(arm_two: Bundle, tmp_path: Path, core: str, in_order: bool) -> None:
     """The processor's register is not read, or another set's kernels or constants are used than those chosen."""
