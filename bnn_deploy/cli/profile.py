@@ -98,6 +98,8 @@ def profile_command(
 
             contents[csv] = csv_table(measured)
         write_files(contents)
+    for lost in measured.lost:
+        warn(f"Without {lost.board}: {lost.reason}")
     for board in measured.boards:
         for remark in board.warnings:
             warn(f"{board.board}: {remark.text}" if len(measured.boards) > 1 else remark.text)

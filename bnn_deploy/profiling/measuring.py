@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 from bnn_deploy import __version__
 from bnn_deploy.devices.base import DeviceProfile
 from bnn_deploy.plan import Step
-from bnn_deploy.profiling.model import KINDS, BoardReport, KernelTime, ProfileReport
+from bnn_deploy.profiling.model import KINDS, BoardReport, KernelTime, LostBoard, ProfileReport
 from bnn_deploy.profiling.processor_limit import processor_limit
 from bnn_deploy.profiling.remarks import remarks
 from bnn_deploy.profiling.spread import spread_of
@@ -39,7 +40,9 @@ def profile_bundle(
     with device.open(bundle, threads, progress) as session:
         progress(f"{bundle.path.name}: {warmup} + {repeat} runs on {device.name}")
         profiles = session.profile(repeat=repeat, warmup=warmup)
-    return summarise(bundle, profiles, device=device.name, threads=threads, repeat=repeat, warmup=warmup)
+        lost = tuple(LostBoard(use.board, use.lost) for use in session.boards() if use.lost)
+    report = summarise(bundle, profiles, device=device.name, threads=threads, repeat=repeat, warmup=warmup)
+    return replace(report, lost=lost)
 
 
 def summarise(

@@ -103,6 +103,14 @@ class BoardReport:
 
 
 @dataclass(frozen=True)
+class LostBoard:
+    """A board of a fleet that measured nothing, and why in one sentence."""
+
+    board: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class ProfileReport:
     """Result of ``profile_bundle``.
 
@@ -116,7 +124,8 @@ class ProfileReport:
         device: what the user named.
         threads: per inference.
         warmup, repeat: runs before the timed ones, and timed runs.
-        boards: one for each board; a single machine is one board.
+        boards: one for each board that measured; a single machine is one board.
+        lost: boards of a fleet that could not be reached, or failed.
     """
 
     created: str
@@ -131,6 +140,7 @@ class ProfileReport:
     warmup: int
     repeat: int
     boards: tuple[BoardReport, ...]
+    lost: tuple[LostBoard, ...] = ()
 
     @property
     def batch(self) -> int:
@@ -142,4 +152,5 @@ class ProfileReport:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         fields["input_shape"] = list(self.input_shape)
         fields["boards"] = [board.to_dict() for board in self.boards]
+        fields["lost"] = [asdict(board) for board in self.lost]
         return {"format": FORMAT, "format_version": FORMAT_VERSION, **fields}

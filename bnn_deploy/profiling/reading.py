@@ -8,7 +8,16 @@ from typing import Any, NoReturn
 
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.errors import DeviceError, InputError
-from bnn_deploy.profiling.model import FORMAT, FORMAT_VERSION, KINDS, BoardReport, KernelTime, ProfileReport, Remark
+from bnn_deploy.profiling.model import (
+    FORMAT,
+    FORMAT_VERSION,
+    KINDS,
+    BoardReport,
+    KernelTime,
+    LostBoard,
+    ProfileReport,
+    Remark,
+)
 from bnn_deploy.profiling.spread import Spread
 
 # A fleet of 64 boards with networks of 1000 kernels stays below this.
@@ -79,6 +88,7 @@ def profile_from_json(value: Any, where: str) -> ProfileReport:
         warmup=fields.whole("warmup"),
         repeat=fields.whole("repeat"),
         boards=boards,
+        lost=tuple(LostBoard(entry.text("board"), entry.text("reason")) for entry in fields.entries("lost")),
     )
 
 

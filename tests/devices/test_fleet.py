@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
@@ -144,13 +145,20 @@ def test_no_board_left(fleet: Fleet, device_host_bundle: Bundle) -> None:
             session.profile()
 
 
-def test_a_stale_entry_is_left_out(fleet: Fleet, device_host_bundle: Bundle) -> None:
-    """A board that is switched off, which the tracker does not notice, keeps the others from being used."""
+def test_a_stale_entry_is_left_out(fleet: Fleet, device_host_bundle: Bundle, invoke: Callable[..., Result]) -> None:
+    """A board that is switched off, which the tracker does not notice, keeps the others from being used, or from a profile."""
     victim = sorted(fleet.boards)[2]
     fleet.break_board(victim, freeze=True)
+    options = ("--device", fleet.address, "--timeout", 3, "--format", "json")
+    result = invoke("profile", device_host_bundle.path, *options)
+    assert result.exit_code == 0 and f"Without {victim}" in result.stderr
+    report = json.loads(result.stdout)
+    assert [board["board"] for board in report["lost"]] == [victim]
+    assert sorted([victim, *(board["board"] for board in report["boards"])]) == sorted(fleet.boards)
+    # The tracker gave the entry away, so nobody meets that board again.
     with get_device(fleet.address, 3).open(device_host_bundle) as session:
         np.testing.assert_array_equal(session.run(toy_input()), reference(toy_input()))
-        assert [board.board for board in session.boards() if board.lost] == [victim]
+        assert len(session.boards()) == 2 and not any(board.lost for board in session.boards())
 
 
 def test_errors_that_are_no_boards_fault_stop_everything(fleet: Fleet, device_host_bundle: Bundle) -> None:

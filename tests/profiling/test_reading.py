@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnn_deploy.errors import BnnDeployError, InputError
-from bnn_deploy.profiling import ProfileReport
+from bnn_deploy.profiling import LostBoard, ProfileReport
 from bnn_deploy.profiling.reading import profile_from_json, read_profile
 
 Invoke = Callable[..., Result]
@@ -26,8 +27,9 @@ SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "profile.s
 
 @pytest.fixture(scope="module")
 def valid(make_report: MakeReport) -> dict[str, Any]:
-    """A profile of two boards as parsed JSON."""
+    """A profile of two boards, and a lost one, as parsed JSON."""
     report = make_report([[1e-6, 3e-6, 2e-6]] * 8, boards=("a", "b"), peak_memory_bytes=4096)
+    report = replace(report, lost=(LostBoard("c", "went away."),))
     result: dict[str, Any] = json.loads(json.dumps(report.to_dict()))
     return result
 

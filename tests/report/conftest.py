@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from bnn_deploy.profiling import ProfileReport
+from bnn_deploy.profiling import LostBoard, ProfileReport
 from bnn_deploy.profiling.reading import profile_from_json
 
 Invoke = Callable[..., Result]
@@ -51,4 +51,5 @@ def rename(profile: ProfileReport, names: Sequence[str]) -> ProfileReport:
     for index, name in enumerate(names):
         kernels[index] = replace(kernels[index], layer=name, name=name)
     board = replace(board, board=names[0], kernel_set=names[1], kernels=tuple(kernels))
-    return replace(profile, boards=(board,), device=names[0], target=names[5], model=names[1])
+    lost = (LostBoard(names[0], names[1]),)
+    return replace(profile, boards=(board,), lost=lost, device=names[0], target=names[5], model=names[1])

@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parent))
 
 from browser import Browser, find_chromium
 
-from bnn_deploy.profiling import ProfileReport
+from bnn_deploy.profiling import LostBoard, ProfileReport
 from bnn_deploy.profiling.comparison import compare
 from bnn_deploy.report import page
 from bnn_deploy.report.page import comparison_page, profile_page
@@ -187,7 +187,9 @@ def test_fleet(profile: ProfileReport, browser: Browser, tmp_path: Path, monkeyp
     """Breaks if a board of a fleet has no row or no table of its own, or a large fleet gets more charts than it should."""
     monkeypatch.setattr(page, "MOST_CHARTED", 1)
     boards = tuple(replace(profile.boards[0], board=f"pi-{index}") for index in range(3))
-    show(browser, profile_page(replace(profile, boards=boards)), tmp_path)
+    fleet = replace(profile, boards=boards, lost=(LostBoard("pi-3", "no answer."),))
+    show(browser, profile_page(fleet), tmp_path)
+    assert "pi-3: no answer." in browser.evaluate("document.body.innerText")
     assert browser.evaluate('document.querySelectorAll("table.boards tbody tr").length') == 3
     assert browser.evaluate('document.querySelectorAll("section.kernels").length') == 3
     assert browser.evaluate('document.querySelectorAll("svg").length') == 3
