@@ -11,7 +11,7 @@ import numpy as np
 
 from bnn_deploy.bundle import Bundle
 from bnn_deploy.devices.system_state import SystemState
-from bnn_deploy.errors import InputError
+from bnn_deploy.errors import DeviceError, InputError
 from bnn_deploy.progress import ReportProgress, quiet
 from bnn_deploy.runtime.arrays import batch_size, checked_arrays
 
@@ -147,8 +147,11 @@ class Device(ABC):
         """
 
     @abstractmethod
-    def system_states(self) -> list[SystemState]:
+    def system_states(self) -> dict[str, SystemState | DeviceError]:
         """The state of each board right now; needs no bundle.
+
+        Returns:
+            by the board's name; of a device of several boards, those that give none have the reason instead.
 
         Raises:
             DeviceError: the device cannot be reached, or failed.

@@ -12,6 +12,7 @@ from bnn_deploy.devices.base import TIMEOUT_SECONDS, Device, Session
 from bnn_deploy.devices.probe import probe_program, run_probe
 from bnn_deploy.devices.runner_process import RunnerProcessSession
 from bnn_deploy.devices.system_state import SystemState
+from bnn_deploy.errors import DeviceError
 from bnn_deploy.progress import ReportProgress, quiet
 from bnn_deploy.runtime.loader import Model
 from bnn_deploy.runtime.processor import check_processor
@@ -29,9 +30,9 @@ class LocalDevice(Device):
         """See ``Device.open``."""
         return _LocalSession(bundle, threads, self.timeout)
 
-    def system_states(self) -> list[SystemState]:
+    def system_states(self) -> dict[str, SystemState | DeviceError]:
         """See ``Device.system_states``."""
-        return [run_probe([str(probe_program(platform.machine()))], self.name)]
+        return {self.name: run_probe([str(probe_program(platform.machine()))], self.name)}
 
 
 class _LocalSession(RunnerProcessSession):

@@ -13,7 +13,7 @@ from bnn_deploy.devices.base import TIMEOUT_SECONDS, Device, Session
 from bnn_deploy.devices.probe import probe_program, run_probe
 from bnn_deploy.devices.runner_process import RunnerProcessSession
 from bnn_deploy.devices.system_state import SystemState
-from bnn_deploy.errors import BundleError, ToolError
+from bnn_deploy.errors import BundleError, DeviceError, ToolError
 from bnn_deploy.progress import ReportProgress, quiet
 
 PROGRAMS = ("qemu-aarch64", "qemu-aarch64-static")
@@ -31,10 +31,10 @@ class QemuDevice(Device):
         """See ``Device.open``."""
         return _QemuSession(bundle, threads, self.timeout)
 
-    def system_states(self) -> list[SystemState]:
+    def system_states(self) -> dict[str, SystemState | DeviceError]:
         """See ``Device.system_states``."""
         with tempfile.TemporaryDirectory(prefix="bnn-deploy-run-") as empty:
-            return [run_probe([find_qemu(), "-L", empty, str(probe_program("aarch64"))], self.name)]
+            return {self.name: run_probe([find_qemu(), "-L", empty, str(probe_program("aarch64"))], self.name)}
 
 
 class _QemuSession(RunnerProcessSession):

@@ -10,6 +10,7 @@ from bnn_deploy.devices.rpc_address import RpcAddress, parse_rpc_address
 from bnn_deploy.devices.rpc_board import RpcBoard
 from bnn_deploy.devices.rpc_probe import board_state
 from bnn_deploy.devices.system_state import SystemState
+from bnn_deploy.errors import DeviceError
 from bnn_deploy.progress import ReportProgress, quiet
 from bnn_deploy.runtime.arrays import check_threads
 
@@ -34,13 +35,13 @@ class RpcDevice(Device):
         """See ``Device.open``."""
         return RpcSession(bundle, threads, self.address, self.timeout, progress)
 
-    def system_states(self) -> list[SystemState]:
+    def system_states(self) -> dict[str, SystemState | DeviceError]:
         """See ``Device.system_states``."""
         board = RpcBoard(self.timeout)
         try:
             board.start()
             board.connect(self.address.host, self.address.port, "")
-            return [board_state(board)]
+            return {self.name: board_state(board)}
         finally:
             board.close()
 

@@ -41,7 +41,7 @@ class SshDevice(Device):
             board.close()
             raise
 
-    def system_states(self) -> list[SystemState]:
+    def system_states(self) -> dict[str, SystemState | DeviceError]:
         """See ``Device.system_states``."""
         from bnn_deploy.devices.probe import probe_program
 
@@ -53,7 +53,7 @@ class SshDevice(Device):
             text = board.run(program, [], maximum=STATE_BYTES)
         finally:
             board.close()
-        return [SystemState.from_json(text.decode(errors="replace"))]
+        return {self.name: SystemState.from_json(text.decode(errors="replace"))}
 
 
 class _SshSession(Session):

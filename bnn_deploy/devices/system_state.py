@@ -12,7 +12,7 @@ from typing import Any
 from bnn_deploy.devices.arm_cores import ArmCore, arm_core
 from bnn_deploy.devices.json_fields import JsonFields
 
-__all__ = ["ArmCore", "Processor", "SystemState", "arm_core", "throttling_text"]
+__all__ = ["HOT_CELSIUS", "SET_GOVERNOR", "ArmCore", "Processor", "SystemState", "arm_core", "throttling_text"]
 
 MOST_PROCESSORS, MOST_TEMPERATURES = 4096, 256
 ADVICE = "compile the bundle again with this bnn-deploy, and see whether the board is in order"
@@ -20,6 +20,9 @@ ADVICE = "compile the bundle again with this bnn-deploy, and see whether the boa
 # https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
 THROTTLING = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
 SINCE_BOOT = 16
+# The Raspberry Pi's firmware slows its cores down from 80 degrees Celsius on (85 on the GPU too); Jetsons do at 85 and more.
+HOT_CELSIUS = 80.0
+SET_GOVERNOR = "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from bnn_deploy.bundle import Bundle
 from bnn_deploy.devices.base import Device, Session, check_single
 from bnn_deploy.devices.fleet import FleetSession
@@ -43,17 +41,16 @@ class TrackerDevice(Device):
         boards, lost = gather(self.address, self.timeout, progress)
         return FleetSession(bundle, threads, boards, lost, progress)
 
-    def system_states(self) -> list[SystemState]:
-        """See ``Device.system_states``; a board that gives none is an error, as it would be missing in the list."""
+    def system_states(self) -> dict[str, SystemState | DeviceError]:
+        """See ``Device.system_states``."""
         boards, lost = gather(self.address, self.timeout, quiet)
-        states = on_each(boards, _named_state)
+        found: dict[str, SystemState | DeviceError] = {name: DeviceError(reason) for name, reason in lost.items()}
+        for board, state in zip(boards, on_each(boards, board_state), strict=True):
+            if isinstance(state, BnnDeployError) and not isinstance(state, DeviceError):
+                raise state  # such as a linker that is missing here: no board's fault
+            found[board.name] = state
         on_each(boards, RpcBoard.close)
-        for reason in lost.values():
-            raise DeviceError(reason)
-        for state in states:
-            if isinstance(state, BnnDeployError):
-                raise state
-        return [state for state in states if isinstance(state, SystemState)]
+        return dict(sorted(found.items()))
 
 
 def gather(address: RpcAddress, timeout: float, progress: ReportProgress) -> tuple[list[RpcBoard], dict[str, str]]:
@@ -106,12 +103,6 @@ def gather(address: RpcAddress, timeout: float, progress: ReportProgress) -> tup
     if taken:
         progress(f"{taken} of {count} boards of the key {address.key} are taken by others")
     return sorted(connected, key=lambda board: board.name), lost
-
-
-def _named_state(board: RpcBoard) -> SystemState:
-    """The boards of a fleet often have the same host name."""
-    state = board_state(board)
-    return replace(state, host=f"{state.host} at {board.name}")
 
 
 def _take(address: RpcAddress, board: RpcBoard, timeout: float) -> Grant | None:

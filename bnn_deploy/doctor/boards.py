@@ -47,8 +47,16 @@ def examine_device(device: Device, bundle: Bundle | None = None) -> list[BoardRe
     states = device.system_states()
     if not states:
         raise DeviceError(f"The device {device.name} has no board that tells its state; connect one and try again.")
-    names = [device.name] if len(states) == 1 else [state.host or device.name for state in states]
-    return [BoardReport(name, tuple(check_board(state, bundle))) for name, state in zip(names, states, strict=True)]
+    reports = []
+    for place, state in states.items():
+        if isinstance(state, DeviceError):
+            advice = str(state).removeprefix(f"{place}: ")
+            reports.append(BoardReport(place, (Check("board", Status.ERROR, "cannot be examined", advice),)))
+        else:
+            # The boards of a fleet often have the same host name.
+            name = device.name if len(states) == 1 else f"{state.host} at {place}" if state.host else place
+            reports.append(BoardReport(name, tuple(check_board(state, bundle))))
+    return reports
 
 
 def check_board(state: SystemState, bundle: Bundle | None = None) -> list[Check]:

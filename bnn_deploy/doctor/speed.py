@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from bnn_deploy.devices.system_state import SystemState, throttling_text
+from bnn_deploy.devices.system_state import HOT_CELSIUS, SET_GOVERNOR, SystemState, throttling_text
 from bnn_deploy.doctor.check import Check, Status
 
-SET_GOVERNOR = "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
-# The Raspberry Pi's firmware slows its cores down from 80 degrees on (85 on the GPU too); Jetsons do at 90 and more.
-HOT_CELSIUS = 80.0
 # Clocks are set in steps of 12.5 to 100 MHz, and what is read back may be a little below the step.
 CLOCK_TOLERANCE = 0.98
 # Bits of ``vcgencmd get_throttled``: https://www.raspberrypi.com/documentation/computers/os.html#get_throttled

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bnn_deploy.devices.base import DeviceProfile
-from bnn_deploy.devices.system_state import SystemState, throttling_text
+from bnn_deploy.devices.system_state import HOT_CELSIUS, SET_GOVERNOR, SystemState, throttling_text
 from bnn_deploy.profiling.model import Remark
 from bnn_deploy.profiling.spread import Spread
 
@@ -17,8 +17,6 @@ MOST_RANGE = 0.05
 MOST_DRIFT = 0.05
 # Below this part of its limit a clock is lowered, not rounded.
 LEAST_CLOCK = 0.95
-# Raspberry Pis lower the clock from 80 C on (arm_freq's soft limit on the 3B+ is at 60), Jetsons from about 85 C.
-HOT_CELSIUS = 80.0
 # A rise this large within one profile ends in throttling when the network runs for longer.
 WARMING_CELSIUS = 15.0
 
@@ -74,7 +72,7 @@ def _clock(after: SystemState) -> Iterator[Remark]:
         yield Remark(
             "governor",
             f"The frequency governor is {' and '.join(governors)}, so the clock depends on what ran before; set it to "
-            "performance while you measure: echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
+            f"performance while you measure: {SET_GOVERNOR}",
         )
 
 

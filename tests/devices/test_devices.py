@@ -68,7 +68,7 @@ def test_local_profile_tells_of_this_machine(device_host_bundle: Bundle) -> None
 
 def test_state_of_this_machine() -> None:
     """`doctor --device local` has nothing to look at, or takes this machine for an emulator."""
-    (state,) = get_device("local").system_states()
+    (state,) = get_device("local").system_states().values()
     assert (state.host, state.machine, state.emulated) == (os.uname().nodename, os.uname().machine, False)
     assert state.processors and state.memory_available_bytes and state.cpu_flags and state.userland_bits == 64
 
@@ -77,7 +77,7 @@ def test_state_of_this_machine() -> None:
 def test_state_of_the_emulator() -> None:
     """The emulator passes for a board, or its processor for this machine's."""
     needs_qemu()
-    (state,) = get_device("qemu").system_states()
+    (state,) = get_device("qemu").system_states().values()
     assert (state.machine, state.emulated) == ("aarch64", True)
     assert "sse2" not in state.cpu_flags
 

@@ -88,7 +88,7 @@ def test_profile_is_the_runners(server: RpcProcess, device_host_bundle: Bundle) 
 
 def test_state_of_a_board_without_a_bundle(server: RpcProcess) -> None:
     """`doctor --device rpc://…` needs a bundle, or describes another machine."""
-    (state,) = get_device(address(server)).system_states()
+    (state,) = get_device(address(server)).system_states().values()
     assert state.host == socket.gethostname() and state.machine == os.uname().machine and state.processors
 
 
@@ -233,7 +233,7 @@ def test_arm_board_equals_numpy(arm_server: RpcProcess, device_arm_bundle: Bundl
             np.testing.assert_array_equal(session.run(array), reference(array))
         profile = session.profile(repeat=3, warmup=1)[0]
     assert profile.emulated and profile.step_seconds.shape == (3, len(device_arm_bundle.steps))
-    (state,) = device.system_states()
+    (state,) = device.system_states().values()
     assert state.machine == "aarch64" and state.emulated
 
 

@@ -55,7 +55,7 @@ def test_a_board_gives_the_bits_of_numpy(pi: BoardServer, device_arm_bundle: Bun
 @pytest.mark.board
 def test_the_state_of_a_board_comes_over_ssh(pi: BoardServer) -> None:
     """`doctor --device ssh://…` tells the state of this machine instead of the board's, or nothing."""
-    (state,) = get_device(pi.address).system_states()
+    (state,) = get_device(pi.address).system_states().values()
     assert state.board == "Raspberry Pi 4 Model B Rev 1.4" and state.machine == "aarch64" and state.emulated
     assert [(cpu.part, cpu.khz, cpu.governor) for cpu in state.processors] == [(0xD08, 1_500_000, "ondemand")] * 4
     assert state.memory_total_bytes == 3_885_396 * 1024

@@ -169,21 +169,23 @@ class Shelf(Device):
 
     name = "shelf"
 
-    def __init__(self, states: list[SystemState]) -> None:
+    def __init__(self, states: dict[str, SystemState | DeviceError]) -> None:
         self.states = states
 
     def open(self, *arguments: object, **options: object) -> Session:
         raise AssertionError("doctor needs no session")
 
-    def system_states(self) -> list[SystemState]:
+    def system_states(self) -> dict[str, SystemState | DeviceError]:
         return self.states
 
 
 def test_every_board_of_a_device() -> None:
     """A fleet's second board is not looked at, or a device without boards passes for a good one."""
-    first, second = examine_device(Shelf([RASPBERRY_PI_4, replace(ORIN_NANO, host="")]))
-    assert (first.board, second.board) == ("raspberrypi", "shelf")
+    states = {"a:1": RASPBERRY_PI_4, "b:2": replace(ORIN_NANO, host=""), "c:3": DeviceError("c:3: went away.")}
+    first, second, third = examine_device(Shelf(states))
+    assert (first.board, second.board, third.board) == ("raspberrypi at a:1", "b:2", "c:3")
     assert [check.name for check in second.checks][-1] == "GPU"
-    assert [report.board for report in examine_device(Shelf([RASPBERRY_PI_4]))] == ["shelf"]
+    assert [(check.status, check.advice) for check in third.checks] == [(Status.ERROR, "went away.")]
+    assert [report.board for report in examine_device(Shelf({"a:1": RASPBERRY_PI_4}))] == ["shelf"]
     with pytest.raises(DeviceError, match="shelf has no board"):
-        examine_device(Shelf([]))
+        examine_device(Shelf({}))

@@ -123,7 +123,7 @@ def test_a_board_that_cannot_work(monkeypatch: pytest.MonkeyPatch) -> None:
     from bnn_deploy.devices.system_state import SystemState
 
     old = SystemState(machine="armv7l", kernel="Linux 6.1.0", glibc="2.31", userland_bits=32)
-    monkeypatch.setattr(LocalDevice, "system_states", lambda self: [old])
+    monkeypatch.setattr(LocalDevice, "system_states", lambda self: {self.name: old})
     result = doctor("--device", "local")
     assert result.exit_code == 2
     assert result.stdout.startswith("local:\n") and "cannot work on local" in result.stdout
