@@ -211,10 +211,11 @@ def _check_comparable(before: ProfileReport, after: ProfileReport) -> None:
     ):
         if a != b:
             raise InputError(f"The profiles are of different networks: {what} {a} and {b}; compare two of the same.")
-    a, b = before.boards[0], after.boards[0]
-    if _bmacs(a) != _bmacs(b) or not (_working(a) <= _layers(b) and _working(b) <= _layers(a)):
+    first, second = before.boards[0], after.boards[0]
+    same_layers = _working(first) <= _layers(second) and _working(second) <= _layers(first)
+    if _bmacs(first) != _bmacs(second) or not same_layers:
         raise InputError(
-            f"The profiles are of different networks: {_work_text(a)}, and {_work_text(b)}, or layers of other names; compare "
+            f"The profiles are of different networks: {_work_text(first)}, and {_work_text(second)}, or layers of other names; compare "
             "two of the same model."
         )
     if min(before.repeat, after.repeat) < FEWEST_FOR_INTERVAL or not (_judgeable(before) and _judgeable(after)):
