@@ -23,10 +23,8 @@ if TYPE_CHECKING:
 @click.option(
     "--repeat",
     type=click.IntRange(1, 100000),
-    default=20,
-    show_default=True,
     metavar="N",
-    help="Timed runs; comparing needs 6 or more.",
+    help="Timed runs; comparing needs 6 or more.  [default: half a second of them, 20 to 1000]",
 )
 @click.option(
     "--warmup",
@@ -46,7 +44,7 @@ def profile_command(
     device: str,
     timeout: float,
     threads: int,
-    repeat: int,
+    repeat: int | None,
     warmup: int,
     report: Path | None,
     png: Path | None,

@@ -215,8 +215,8 @@ def _check_comparable(before: ProfileReport, after: ProfileReport) -> None:
     same_layers = _working(first) <= _layers(second) and _working(second) <= _layers(first)
     if _bmacs(first) != _bmacs(second) or not same_layers:
         raise InputError(
-            f"The profiles are of different networks: {_work_text(first)}, and {_work_text(second)}, or layers of other names; compare "
-            "two of the same model."
+            f"The profiles are of different networks: {_work_text(first)}, and {_work_text(second)}, or layers of other "
+            "names; compare two of the same model."
         )
     if min(before.repeat, after.repeat) < FEWEST_FOR_INTERVAL or not (_judgeable(before) and _judgeable(after)):
         raise InputError(

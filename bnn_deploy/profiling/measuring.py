@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,27 +23,48 @@ if TYPE_CHECKING:
     from bnn_deploy.bundle import Bundle
     from bnn_deploy.devices.base import Device
 
+# Half a second outlasts most of what disturbs a machine for a moment.
+ENOUGH_SECONDS = 0.5
+FEWEST_RUNS, MOST_RUNS = 20, 1000
+
 
 def profile_bundle(
     bundle: Bundle,
     device: Device,
     *,
     threads: int = 1,
-    repeat: int = 20,
+    repeat: int | None = None,
     warmup: int = 3,
     progress: ReportProgress = quiet,
 ) -> ProfileReport:
     """Run ``bundle`` ``repeat`` times on every board of ``device`` after ``warmup`` untimed runs, and summarise the times.
 
+    Args:
+        repeat: None chooses: as many runs as take ``ENOUGH_SECONDS``, from ``FEWEST_RUNS`` to ``MOST_RUNS``.
+
     Raises:
         BnnDeployError: whatever the device says when the bundle cannot run there.
     """
     with device.open(bundle, threads, progress) as session:
-        progress(f"{bundle.path.name}: {warmup} + {repeat} runs on {device.name}")
-        profiles = session.profile(repeat=repeat, warmup=warmup)
+        count = FEWEST_RUNS if repeat is None else repeat
+        progress(f"{bundle.path.name}: {warmup} + {count} runs on {device.name}")
+        profiles = session.profile(repeat=count, warmup=warmup)
+        wanted = count if repeat is not None else _enough_runs(profiles)
+        if wanted > count:
+            count = wanted
+            progress(f"{bundle.path.name}: {warmup} + {count} runs on {device.name}")
+            profiles = session.profile(repeat=count, warmup=warmup)
         lost = tuple(LostBoard(use.board, use.lost) for use in session.boards() if use.lost)
-    report = summarise(bundle, profiles, device=device.name, threads=threads, repeat=repeat, warmup=warmup)
+    report = summarise(bundle, profiles, device=device.name, threads=threads, repeat=count, warmup=warmup)
     return replace(report, lost=lost)
+
+
+def _enough_runs(profiles: Sequence[DeviceProfile]) -> int:
+    """How often to run, from what a few runs took; an emulator's time is not worth more of them."""
+    if any(profile.emulated for profile in profiles):
+        return FEWEST_RUNS
+    seconds = max(float(np.median(profile.total_seconds)) for profile in profiles)
+    return max(FEWEST_RUNS, min(MOST_RUNS, ceil(ENOUGH_SECONDS / max(seconds, 1e-9))))
 
 
 def summarise(

@@ -48,6 +48,12 @@ def bundle_of(steps: Sequence[Step], batch: int = 1) -> Bundle:
 
 
 @pytest.fixture(scope="session")
+def three_steps() -> Bundle:
+    """A bundle of ``STEPS`` that nothing can run."""
+    return bundle_of(STEPS)
+
+
+@pytest.fixture(scope="session")
 def make_report() -> MakeReport:
     """``make_report(step_seconds)``: the report on a board with those times ``(repeat, steps)`` and 1 us beside them."""
 

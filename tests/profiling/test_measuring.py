@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import onnx
 import pytest
 from click.testing import Result
 
 from bnn_deploy.bundle import Bundle
+from bnn_deploy.devices import DeviceProfile
 from bnn_deploy.plan import Step
-from bnn_deploy.profiling import ProfileReport
+from bnn_deploy.profiling import ProfileReport, profile_bundle
 
 Invoke = Callable[..., Result]
 MakeReport = Callable[..., ProfileReport]
@@ -86,6 +90,34 @@ def test_real_profile(tiny_bundle: Path, tiny_onnx: Path, invoke: Invoke) -> Non
     counted = json.loads(invoke("inspect", tiny_onnx, "--format", "json").stdout)["bops"]
     assert sum(kernel["bmacs"] for kernel in board["kernels"]) == 2 * counted
     assert sum(board["share_by_kind"].values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "emulated", "asked", "runs"),
+    [
+        (0.01, False, None, [20, 50]),
+        (1e-6, False, None, [20, 1000]),
+        (0.0, False, None, [20, 1000]),
+        (0.1, False, None, [20]),
+        (1e-6, True, None, [20]),
+        (1e-6, False, 7, [7]),
+    ],
+)
+def test_how_often_it_runs(
+    three_steps: Bundle, seconds: float, emulated: bool, asked: int | None, runs: list[int]
+) -> None:
+    """Breaks if short networks are judged by a few microseconds, slow ones take minutes, or --repeat is not obeyed."""
+    done = []
+
+    def profile(repeat: int, warmup: int) -> list[DeviceProfile]:
+        done.append(repeat)
+        times = np.full((repeat, 3), seconds / 3)
+        return [DeviceProfile("board", times, times.sum(axis=1), emulated)]
+
+    session = SimpleNamespace(profile=profile, boards=tuple)
+    device = SimpleNamespace(name="board", open=lambda *arguments: nullcontext(session))
+    report = profile_bundle(three_steps, device, repeat=asked)
+    assert done == runs and report.repeat == runs[-1]
 
 
 def test_text_is_sorted_by_time(tiny_bundle: Path, invoke: Invoke) -> None:
