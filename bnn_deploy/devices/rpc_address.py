@@ -115,6 +115,6 @@ def _check_loopback(text: str, address: RpcAddress, local_port: int) -> None:
     local = f"{scheme}://127.0.0.1:{local_port}" + (f"/{address.key}" if address.key else "")
     raise InputError(
         f"{text} is another machine, and TVM's RPC has neither authentication nor encryption: tunnel it with "
-        f"`ssh -N -L {local_port}:127.0.0.1:{address.port} user@{address.host}` and use {local}, or append ?insecure to the "
-        "address if you trust everybody on that network."
+        f"`ssh -N -o ServerAliveInterval=5 -L {local_port}:127.0.0.1:{address.port} user@{address.host}` and use {local}, or "
+        "append ?insecure to the address if you trust everybody on that network."
     )

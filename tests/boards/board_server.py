@@ -83,7 +83,7 @@ class BoardServer:
         return len(children)
 
     def freeze(self) -> None:
-        """Answer nothing more, on old and new connections; ``thaw`` or ``stop`` must follow."""
+        """Answer nothing more, on old and new connections; ``stop`` must follow."""
         assert self._process is not None
         for process in (self._process.pid, *_descendants(self._process.pid)):
             os.kill(process, signal.SIGSTOP)

@@ -80,6 +80,20 @@ def test_documented_tunnels(tmp_path: Path, device_host_bundle: Bundle) -> None:
                     board.kill()
                     with pytest.raises(DeviceError, match="the connection was lost at once"):
                         device.open(device_host_bundle)
+                board = RpcProcess(tmp_path / "server", "rpc_server")
+                board.wait()
+                there = ("-L", f"127.0.0.2:{board.port}:127.0.0.1:{board.port}")
+                alive = ("-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=2")
+                device = get_device(f"rpc://127.0.0.2:{board.port}", 300)
+                with tunnel("board1", board.port, *alive, *there), device.open(device_host_bundle) as session:
+                    np.testing.assert_array_equal(session.run(array), reference(array))
+                    # What a board looks like whose power was pulled: it does not even close its connections.
+                    board.freeze()
+                    server.freeze()
+                    start = time.monotonic()
+                    with pytest.raises(DeviceError, match="went away"):
+                        session.run(array)
+                    assert time.monotonic() - start < 60
             finally:
                 board.kill()
     finally:

@@ -46,9 +46,11 @@ def test_other_machines_are_refused_with_the_tunnel_to_type(host: str) -> None:
     """Somebody's network, code or logits are exposed without their having said so, or they are not told what is safe."""
     with pytest.raises(InputError) as caught:
         get_device(f"rpc://{host}:9999")
-    assert f"ssh -N -L 9090:127.0.0.1:9999 user@{host.strip('[]')}" in str(caught.value)
+    assert f"ssh -N -o ServerAliveInterval=5 -L 9090:127.0.0.1:9999 user@{host.strip('[]')}" in str(caught.value)
     assert "rpc://127.0.0.1:9090" in str(caught.value) and "?insecure" in str(caught.value)
-    with pytest.raises(InputError, match=r"ssh -N -L 9190:127\.0\.0\.1:9191 .*tracker://127\.0\.0\.1:9190/key"):
+    with pytest.raises(
+        InputError, match=r"ssh -N -o ServerAliveInterval=5 -L 9190:127\.0\.0\.1:9191 .*tracker://127\.0\.0\.1:9190/key"
+    ):
         get_device(f"tracker://{host}:9191/key")
     assert get_device(f"rpc://{host}:9999?insecure").name == f"rpc://{host}:9999?insecure"
 
