@@ -308,7 +308,8 @@ def test_arm64_under_qemu(tiny_onnx: Path, arm_compilation: tuple[Path, Result],
     assert passed.exit_code == 0, passed.stderr
     assert json.loads(passed.stdout)["max_abs_error"] <= LOGIT_BOUND
     profile = invoke("profile", bundle, "--device", "qemu", "--repeat", 2, "--format", "json")
-    assert json.loads(profile.stdout)["emulated"] is True and "no latencies" in profile.stderr
+    (board,) = json.loads(profile.stdout)["boards"]
+    assert board["emulated"] is True and "no latencies" in profile.stderr
     assert "not a latency" in invoke("profile", bundle, "--device", "qemu", "--repeat", 2).stdout
     local = invoke("validate", tiny_onnx, "--bundle", bundle)
     assert local.exit_code == 2 and "--device qemu" in local.stderr

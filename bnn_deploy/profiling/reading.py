@@ -63,9 +63,10 @@ def profile_from_json(value: Any, where: str) -> ProfileReport:
             f'{where}: is no profile (its "format" is not {FORMAT!r}); give what `bnn-deploy profile BUNDLE --format json` '
             "printed."
         )
-    if value.get("format_version") != FORMAT_VERSION:
+    version = value.get("format_version")
+    if isinstance(version, bool) or version != FORMAT_VERSION:  # true is 1 to Python
         raise InputError(
-            f"{where}: has format version {str(value.get('format_version'))[:20]}, and this bnn-deploy reads version "
+            f"{where}: has format version {str(version)[:20]}, and this bnn-deploy reads version "
             f"{FORMAT_VERSION}; measure again, or use the version that wrote it."
         )
     fields = _Fields(value, where)
