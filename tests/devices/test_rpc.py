@@ -143,6 +143,8 @@ def answering(answer: bytes | None) -> Iterator[int]:
             connection, _ = listener.accept()
             with connection:
                 connection.sendall(answer or b"")
+                if answer:  # as sshd does, and so that the client is not cut off before it has read
+                    connection.recv(1 << 16)
                 while answer is None and connection.recv(1 << 16):
                     pass
 
