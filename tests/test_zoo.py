@@ -163,7 +163,7 @@ class TestBiMLPMReleased(Zoo):
     variant = "released"
 
 
-class TestBiMLPSPaper(ZooOnBothKindsOfCores):
+class TestBiMLPSPaper(Zoo):
     name = "bimlp_s"
     variant = "paper"
 

@@ -381,7 +381,12 @@ def test_killed_midway(host_bundle: Bundle, tmp_path: Path, signal_number: int) 
     """An interrupted run leaves what looks like a result."""
     array = np.full((400, INPUTS), 777, np.float32)  # each batch takes tens of milliseconds
     np.save(tmp_path / "x.npy", array)
-    process = subprocess.Popen([host_bundle.runner, "--input", "x.npy", "--output", "y.npy"], cwd=tmp_path)
+    process = subprocess.Popen(
+        [host_bundle.runner, "--input", "x.npy", "--output", "y.npy"],
+        cwd=tmp_path,
+        # A shell's background jobs ignore SIGINT, and what they start does, too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 20
     while not list(tmp_path.glob("y.npy.partial-*")):
         assert process.poll() is None and time.monotonic() < deadline
