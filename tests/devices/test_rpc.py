@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -143,10 +144,10 @@ def answering(answer: bytes | None) -> Iterator[int]:
             connection, _ = listener.accept()
             with connection:
                 connection.sendall(answer or b"")
-                if answer:  # as sshd does, and so that the client is not cut off before it has read
-                    connection.recv(1 << 16)
-                while answer is None and connection.recv(1 << 16):
-                    pass
+                # As sshd does. A client that is cut off while it sends never reads the answer.
+                with contextlib.suppress(ConnectionResetError):
+                    while answer != b"" and connection.recv(1 << 16):
+                        pass
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
