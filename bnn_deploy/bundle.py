@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,14 @@ class Bundle:
     def architecture(self) -> str:
         """``"x86_64"`` or ``"arm64"``."""
         return self.manifest["architecture"]
+
+    def missing_cpu_flags(self, flags: Iterable[str]) -> list[str]:
+        """What a processor lacks to run it.
+
+        Args:
+            flags: names in the processor's ``flags`` or ``Features`` line of /proc/cpuinfo.
+        """
+        return sorted(set(self.manifest["processor"]["required_cpu_flags"]).difference(flags))
 
     @property
     def library(self) -> Path:

@@ -251,7 +251,7 @@ class RpcBoard:
     def _check_processor(self, bundle: Bundle) -> None:
         """Without this, a missing instruction would end the server's process, which looks like a lost board."""
         flags = self.state().cpu_flags
-        missing = sorted(set(bundle.manifest["processor"]["required_cpu_flags"]) - set(flags)) if flags else []
+        missing = bundle.missing_cpu_flags(flags) if flags else []
         if missing:
             raise BundleError(
                 f"The bundle {bundle.path} is for target {bundle.target}, whose instructions {', '.join(missing)} the "

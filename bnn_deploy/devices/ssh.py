@@ -128,7 +128,7 @@ def _check_machine(machine: Machine, bundle: Bundle, board: str) -> None:
             f"{board}: the machine is {found}, and the bundle {bundle.path} is for {made_for}; compile the model for it, such as "
             f"with `--target {target}`."
         )
-    missing = sorted(set(bundle.manifest["processor"]["required_cpu_flags"]) - machine.cpu_flags)
+    missing = bundle.missing_cpu_flags(machine.cpu_flags)
     if missing and machine.cpu_flags:
         target = "arm64" if found == "arm64" else "x86-64-v3"
         raise BundleError(

@@ -57,7 +57,7 @@ def check_bundle(state: SystemState, bundle: Bundle) -> Check:
     compile_again = f"compile the model with --target {' or '.join(suited)}" if suited else "use another board"
     if bundle.architecture != architecture(state):
         return Check("bundle", Status.ERROR, found, f"This board is {state.machine}: {compile_again}.")
-    missing = sorted(set(bundle.manifest["processor"]["required_cpu_flags"]) - set(state.cpu_flags))
+    missing = bundle.missing_cpu_flags(state.cpu_flags)
     if missing and state.cpu_flags:
         advice = f"This processor lacks {', '.join(missing)}: {compile_again}."
         return Check("bundle", Status.ERROR, found, advice)

@@ -25,7 +25,7 @@ def check_processor(bundle: Bundle) -> None:
             f"The bundle {bundle.path} is for {bundle.architecture} (target {bundle.target}), "
             f"this machine is {machine}{emulator or ', so compile it for this machine'}."
         )
-    missing = sorted(set(bundle.manifest["processor"]["required_cpu_flags"]) - cpu_flags())
+    missing = bundle.missing_cpu_flags(cpu_flags())
     if missing:
         raise BundleError(
             f"The bundle {bundle.path} is for target {bundle.target}, whose instructions {', '.join(missing)} "
