@@ -69,6 +69,7 @@ def test_kernel_sets(board_bundle: Bundle) -> None:
         ([0xD08], "out-of-order"),
         ([0xD03], "in-order"),
         ([0xD03, 0xD08], "out-of-order"),
+        ([0xD03, 0xFFF], "out-of-order"),
         ([], "out-of-order"),
     ):
         state = replace(RASPBERRY_PI_4, processors=tuple(Processor(ARM, part) for part in parts))
