@@ -21,13 +21,34 @@ class KernelSet:
 
 
 @dataclass(frozen=True)
+class Gpu:
+    """The NVIDIA GPU that a target's kernels run on.
+
+    Attributes:
+        sm: compute capability times ten, as in NVIDIA's names of architectures: 87 is 8.7, Jetson Orin.
+    """
+
+    sm: int
+
+    @property
+    def arch(self) -> str:
+        """NVIDIA's name: "sm_87"."""
+        return f"sm_{self.sm}"
+
+    @property
+    def compute_capability(self) -> str:
+        """ "8.7" for 87."""
+        return f"{self.sm // 10}.{self.sm % 10}"
+
+
+@dataclass(frozen=True)
 class Target:
     """One processor that bnn-deploy compiles for.
 
     Attributes:
         name: what the user types after ``--target``.
         description: one line for ``bnn-deploy targets``.
-        architecture: ``"x86_64"`` or ``"arm64"``.
+        architecture: ``"x86_64"`` or ``"arm64"``, of the processor.
         mcpu: LLVM's name of the core.
         mattr: LLVM features on top of (``+name``) or taken from (``-name``) that core's.
         required_cpu_flags: names in /proc/cpuinfo's ``flags`` (x86) or ``Features`` (arm64) line without which the code faults.
@@ -36,6 +57,7 @@ class Target:
             epilogues; None where the target's cores differ too much for one number.
         kernel_sets: kernels for several kinds of cores, all in each bundle, the set for any core first; empty if one does for
             all. The target's own ``mcpu``, ``mattr`` and ``binary_macs_per_cycle`` are those of the first.
+        gpu: where the kernels run; None: on the processor. The other attributes describe the processor that starts them.
     """
 
     name: str
@@ -47,6 +69,7 @@ class Target:
     vector_bits: int = 128
     binary_macs_per_cycle: float | None = None
     kernel_sets: tuple[KernelSet, ...] = ()
+    gpu: Gpu | None = None
 
     @property
     def variants(self) -> tuple[tuple[str, Target], ...]:
