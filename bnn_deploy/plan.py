@@ -52,11 +52,26 @@ class TensorSpecification:
 
 
 @dataclass(frozen=True)
+class Launch:
+    """One kernel that a GPU is told to run; its parameters are the addresses of all of its step's arguments, in their order.
+
+    Attributes:
+        symbol: name of the kernel in the device code, ``extern "C" __global__ void symbol(…)``.
+        grid: blocks of threads in x, y and z.
+        block: threads of a block in x, y and z. Shared memory is declared in the kernel.
+    """
+
+    symbol: str
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
 class Step:
     """One kernel call.
 
     Attributes:
-        kernel: C symbol ``int32_t kernel(void *, …)``, one pointer per argument, 0 on success.
+        kernel: C symbol ``int32_t kernel(void *, …)``, one pointer per argument, 0 on success. On a GPU: a name for reports.
         layer: module path of the PyTorch layer (or ONNX node) this call computes; several layers fused are joined by `` + ``.
         kind: ``"binary"`` (popcount kernel), ``"pack"`` (sign + bitpack) or ``"float"``.
         arguments: in the kernel's order, inputs first, then outputs, then scratch.
@@ -64,6 +79,7 @@ class Step:
         takes_block: the kernel has a last parameter ``int32_t``: the index of the block.
         bytes: size of all buffers that the call reads and writes (inputs, constants, outputs), each counted once, all blocks
             together; scratch memory is not counted. 0 if unknown.
+        launches: what a GPU runs for it, one after the other; empty on processors.
     """
 
     kernel: str
@@ -73,6 +89,7 @@ class Step:
     binary_macs: int = 0
     takes_block: bool = False
     bytes: int = 0
+    launches: tuple[Launch, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,6 +155,9 @@ class ExecutionPlan:
                         f"{a.space.value}+{a.offset}" + f"~{a.stride}" * bool(a.stride) for a in step.arguments
                     )
                     lines.append(f"    {step.kind:6} {step.kernel}({arguments})  # {step.layer}")
+                    lines += [
+                        f"           {launch.symbol}<<<{launch.grid}, {launch.block}>>>" for launch in step.launches
+                    ]
         lines.append(
             f"arena {self.arena_bytes} bytes, workspace {self.workspace_bytes} bytes, weights {len(self.weights)} bytes"
         )
