@@ -8,6 +8,8 @@ from pathlib import Path
 from bnn_deploy.errors import TargetError
 from bnn_deploy.targets.arm64 import ARM64_TARGETS
 from bnn_deploy.targets.base import Target
+from bnn_deploy.targets.cuda import CUDA, CUDA_TARGETS, cuda_target
+from bnn_deploy.targets.cuda.local_gpu import local_gpu_arch
 from bnn_deploy.targets.x86_64 import X86_64_TARGETS
 
 HOST = "host"
@@ -15,24 +17,51 @@ CPU_INFORMATION = Path("/proc/cpuinfo")
 
 
 def all_targets() -> tuple[Target, ...]:
-    """Every concrete target, ``host`` not included."""
+    """Every concrete target: neither ``host``, nor what ``cuda`` makes of an architecture."""
+    return (*cpu_targets(), *CUDA_TARGETS)
+
+
+def cpu_targets() -> tuple[Target, ...]:
+    """Every concrete target whose kernels run on the processor."""
     return (*X86_64_TARGETS, *ARM64_TARGETS)
 
 
-def get_target(name: str) -> Target:
-    """The target called ``name``; ``host`` is the best one that this machine can run.
+def get_target(name: str, arch: str | None = None) -> Target:
+    """The target called ``name``.
+
+    Args:
+        name: of a concrete target, or ``host``: the best one that this machine's processor can run, or ``cuda``: a GPU by its
+            architecture. The name of the target that ``cuda`` gives, such as "cuda-sm_86", is one, too.
+        arch: with ``cuda``, the architecture, such as "sm_86"; that of this machine's GPU by default.
 
     Raises:
-        TargetError: there is no such target, or this machine is no target.
+        TargetError: there is no such target, this machine is no target, or it has no GPU to take the architecture from.
     """
+    if name == CUDA:
+        return cuda_target(arch or _local_arch())
+    if arch is not None:
+        raise TargetError(f"--arch {arch} goes with --target {CUDA} only: {name} has its own architecture.")
     if name == HOST:
         return host_target()
+    if name.startswith(f"{CUDA}-"):
+        return cuda_target(name.removeprefix(f"{CUDA}-"))
     targets = {target.name: target for target in all_targets()}
     if name not in targets:
-        similar = get_close_matches(name, [HOST, *targets], n=2)
+        names = [HOST, *targets, CUDA]
+        similar = get_close_matches(name, names, n=2)
         suggestion = f" Did you mean {' or '.join(similar)}?" if similar else ""
-        raise TargetError(f"Unknown target {name!r}.{suggestion} Targets: {', '.join([HOST, *targets])}.")
+        raise TargetError(f"Unknown target {name!r}.{suggestion} Targets: {', '.join(names)}.")
     return targets[name]
+
+
+def _local_arch() -> str:
+    arch = local_gpu_arch()
+    if arch is None:
+        raise TargetError(
+            f"--target {CUDA} needs --arch, such as --arch sm_86: no GPU was found on this machine through NVIDIA's driver "
+            "(libcuda.so.1)."
+        )
+    return arch
 
 
 def host_cpu_flags(cpu_information: Path = CPU_INFORMATION) -> frozenset[str]:

@@ -14,6 +14,7 @@ from bnn_deploy.progress import status_line
 @click.command("compile", short_help="Compile an ONNX file to a bundle for one target.")
 @click.argument("onnx", type=FILE, metavar="X.onnx")
 @click.option("--target", required=True, metavar="T", help="One of the names that 'bnn-deploy targets' lists, or host.")
+@click.option("--arch", metavar="sm_XX", help="The GPU, with --target cuda.  [default: that of this machine]")
 @click.option(
     "-o", "--output", type=FILE, required=True, metavar="BUNDLE", help="Folder to write; an older bundle is replaced."
 )
@@ -27,6 +28,7 @@ from bnn_deploy.progress import status_line
 def compile_command(
     onnx: Path,
     target: str,
+    arch: str | None,
     output: Path,
     batch: int,
     dump_ir: Path | None,
@@ -45,11 +47,12 @@ def compile_command(
         progress("loading the compiler")
         from bnn_deploy.compiler import compile_model
         from bnn_deploy.import_report import ImportOptions, ImportReport
+        from bnn_deploy.targets.registry import get_target
 
         reports: list[ImportReport] = []
         bundle = compile_model(
             onnx,
-            target,
+            get_target(target, arch).name,
             output,
             batch=batch,
             options=ImportOptions(sign_zero, zero_weights),  # type: ignore[arg-type]

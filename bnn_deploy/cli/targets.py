@@ -10,8 +10,13 @@ from bnn_deploy.cli.options import format_option, print_result, table
 @click.command("targets", short_help="List the compilation targets.")
 @format_option
 def targets_command(output_format: str) -> None:
-    """List the names that compile --target takes; the one that 'host' stands for here is marked."""
+    """List the names that compile --target takes; the one that 'host' stands for here is marked.
+
+    For GPUs, it also lists the architectures that --target cuda --arch takes, and the instruction of their binary layers.
+    """
     from bnn_deploy.errors import TargetError
+    from bnn_deploy.targets.cuda import CUDA
+    from bnn_deploy.targets.cuda.architectures import ARCHITECTURES, architecture
     from bnn_deploy.targets.registry import all_targets, host_target
 
     try:
@@ -25,20 +30,41 @@ def targets_command(output_format: str) -> None:
             "mcpu": target.mcpu,
             "kernel_sets": [{"name": kernels.name, "mcpu": kernels.mcpu} for kernels in target.kernel_sets],
             "description": target.description,
+            "gpu": None
+            if target.gpu is None
+            else {"arch": target.gpu.arch, "dot_product": architecture(target.gpu.sm).dot_product},
             "host": target == host,
         }
         for target in all_targets()
     ]
 
+    gpus = [
+        {
+            "arch": row.name,
+            "dot_product": row.dot_product,
+            "reason": row.reason,
+            "binary_macs_per_clock": row.binary_macs_per_clock,
+            "ptx_isa": row.ptx_isa,
+        }
+        for row in ARCHITECTURES
+    ]
+
     def text() -> str:
         cells = [
             (
-                str(row["name"]),
-                str(row["architecture"]),
-                str(row["description"]) + (" (this machine)" if row["host"] else ""),
+                target.name,
+                target.architecture + (f" + {target.gpu.arch}" if target.gpu else ""),
+                target.description + (" (this machine)" if target == host else ""),
             )
-            for row in rows
+            for target in all_targets()
         ]
-        return table(("target", "architecture", "description"), cells, left=3)
+        cells.append((CUDA, "x86_64 + --arch", "any of the GPUs below"))
+        architectures = [(row.name, row.dot_product, row.reason) for row in ARCHITECTURES]
+        return "\n\n".join(
+            (
+                table(("target", "architecture", "description"), cells, left=3),
+                table(("--arch", "dot product", "because"), architectures, left=3),
+            )
+        )
 
-    print_result({"targets": rows, "host": host.name if host else None}, output_format, text)
+    print_result({"targets": rows, "gpus": gpus, "host": host.name if host else None}, output_format, text)

@@ -10,7 +10,7 @@ from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.doctor.check import Check, Status
 from bnn_deploy.runtime.processor import MACHINES
 from bnn_deploy.targets.base import Target
-from bnn_deploy.targets.registry import all_targets
+from bnn_deploy.targets.registry import cpu_targets
 
 # The target that is right on every arm64 board, if not tuned for one.
 ANY_ARM64 = "arm64"
@@ -29,7 +29,7 @@ def check_instructions(state: SystemState) -> Check:
         dot = "dot products" if "asimddp" in state.cpu_flags else "no dot products (not needed)"
         return Check("instructions", Status.OK, f"NEON, {dot}")
     if not runnable_targets(state):
-        oldest = next(target for target in all_targets() if target.architecture == architecture(state))
+        oldest = next(target for target in cpu_targets() if target.architecture == architecture(state))
         missing = ", ".join(sorted(set(oldest.required_cpu_flags) - set(state.cpu_flags)))
         advice = f"Use another machine: {oldest.name} is the oldest that can be compiled for."
         return Check("instructions", Status.ERROR, f"no {missing}", advice)
@@ -80,7 +80,7 @@ def runnable_targets(state: SystemState) -> list[Target]:
     flags = set(state.cpu_flags)
     return [
         target
-        for target in all_targets()
+        for target in cpu_targets()
         if target.architecture == architecture(state) and (not flags or flags.issuperset(target.required_cpu_flags))
     ]
 

@@ -12,7 +12,7 @@ from bnn_deploy.errors import TargetError
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
 from bnn_deploy.targets.kernels.table import select_kernel
-from bnn_deploy.targets.registry import all_targets, get_target, host_target, missing_cpu_flags
+from bnn_deploy.targets.registry import all_targets, cpu_targets, get_target, host_target, missing_cpu_flags
 
 TRIPLES = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 V3 = "avx avx2 bmi1 bmi2 f16c fma abm movbe"
@@ -22,7 +22,14 @@ V4 = f"{V3} avx512f avx512bw avx512cd avx512dq avx512vl"
 def test_promised_targets_exist() -> None:
     """A target that the documentation names is gone."""
     promised = "x86-64-v3 x86-64-v4 x86-64-v4-vpopcntdq arm64 rpi3 rpi4 rpi5 jetson-nano-cpu orin-cpu"
-    assert [target.name for target in all_targets()] == promised.split()
+    assert [target.name for target in cpu_targets()] == promised.split()
+    gpus = [(target.name, target.architecture, target.gpu.sm) for target in all_targets() if target.gpu]
+    assert gpus == [
+        ("jetson-nano", "arm64", 53),
+        ("jetson-xavier", "arm64", 72),
+        ("orin", "arm64", 87),
+        ("h200", "x86_64", 90),
+    ]
 
 
 def test_unknown_name_lists_targets() -> None:
@@ -114,4 +121,4 @@ def test_kernel_sets() -> None:
 )
 def test_features(feature: str, names: set[str]) -> None:
     """LLVM may use an instruction set that a target's processor lacks, or not one that it has."""
-    assert {target.name for target in all_targets() if has_feature(target, feature)} == names
+    assert {target.name for target in cpu_targets() if has_feature(target, feature)} == names
