@@ -50,6 +50,8 @@ FLOORS: list[list[str]] = [
         "bnn_deploy/codegen.py",
         "bnn_deploy/object_cache.py",
         "bnn_deploy/compiler.py",
+        "bnn_deploy/cuda_*.py",
+        "bnn_deploy/device_code.py",
         "bnn_deploy/linker.py",
         "bnn_deploy/runtime",
     ],

@@ -25,9 +25,6 @@ from bnn_deploy.errors import TargetError
 
 DotProduct = Literal["popc", "xor_8x8x128", "xor_16x8x256", "and_16x8x256"]
 
-# The first CUDA version whose driver reads each PTX version: "Release Notes" of the PTX ISA.
-CUDA_OF_PTX = {"6.0": "9.0", "6.1": "9.1", "7.0": "11.0", "7.1": "11.1", "7.4": "11.4", "7.8": "11.8"}
-
 _NO_TENSOR_CORES = "no tensor cores"
 _NO_B1 = "its tensor cores know float16 (and sm_72 int8) only: b1 mma starts at sm_75"
 _SMALL_XOR = "b1 mma knows XOR m8n8k128 only"
@@ -66,11 +63,6 @@ class Architecture:
     def has_cp_async(self) -> bool:
         """Copies from global to shared memory that no register sees, and that a warp need not wait for."""
         return self.sm >= 80
-
-    @property
-    def ptx_needs_cuda(self) -> str:
-        """The CUDA version that a driver must support to translate the PTX of this row, such as "11.4"."""
-        return CUDA_OF_PTX[self.ptx_isa]
 
 
 ARCHITECTURES = (
