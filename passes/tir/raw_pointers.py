@@ -66,6 +66,8 @@ def _without_allocations(body: tirx.Stmt) -> tuple[tirx.Stmt, list[tirx.Buffer]]
     if not isinstance(body, SBlockRealize) or not body.block.alloc_buffers:
         return body, []
     root = body.block
+    # What a GPU's schedule keeps in shared memory or registers stays the kernel's own.
+    own = [buffer for buffer in root.alloc_buffers if buffer.scope() != "global"]
     bare = SBlock(
         root.iter_vars,
         root.reads,
@@ -73,11 +75,11 @@ def _without_allocations(body: tirx.Stmt) -> tuple[tirx.Stmt, list[tirx.Buffer]]
         root.name_hint,
         root.body,
         root.init,
-        [],
+        own,
         root.match_buffers,
         root.annotations,
     )
-    return SBlockRealize([], True, bare), list(root.alloc_buffers)
+    return SBlockRealize([], True, bare), [buffer for buffer in root.alloc_buffers if buffer.scope() == "global"]
 
 
 def _bytes(buffer: tirx.Buffer) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +70,15 @@ def c_function(function: tirx.PrimFunc, symbol: str) -> tirx.PrimFunc:
 class Program:
     """Kernel calls as one executable of a target's architecture."""
 
-    def __init__(self, cases: Sequence[Case], target: Target, folder: Path) -> None:
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        target: Target,
+        folder: Path,
+        prepare: Callable[[tirx.PrimFunc], tirx.PrimFunc] = lambda function: function,
+        sources: Sequence[Path] = (),
+    ) -> None:
+        """``prepare`` is run on every kernel; ``sources`` are C files that define what the kernels call."""
         self.cases, self.path = cases, folder / "program"
         self.offsets: list[list[int]] = []
         used = GUARD
@@ -84,12 +92,14 @@ class Program:
         # Calls for the blocks of one layer share its kernel.
         kernels = list(dict.fromkeys(case.kernel for case in cases))
         self.functions = [kernels.index(case.kernel) for case in cases]
-        module = tvm.IRModule({f"k{i}": c_function(kernel.build(), f"k{i}") for i, kernel in enumerate(kernels)})
+        module = tvm.IRModule(
+            {f"k{i}": c_function(prepare(kernel.build()), f"k{i}") for i, kernel in enumerate(kernels)}
+        )
         tvm.tirx.build(module, tvm.target.Target(target.llvm)).write_to_file(str(folder / "kernels.o"), "o")
         (folder / "main.c").write_text(self._source(), encoding="utf-8")
         triple = {"x86_64": "x86_64-linux-musl", "arm64": "aarch64-linux-musl"}[target.architecture]
         command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, "-static", "-O1"]
-        subprocess.run([*command, "main.c", "kernels.o", "-o", "program"], cwd=folder, check=True)
+        subprocess.run([*command, "main.c", "kernels.o", *sources, "-o", "program"], cwd=folder, check=True)
 
     def _source(self) -> str:
         declarations, calls = [], []

@@ -1,0 +1,43 @@
+"""Runs GPU kernels on the CPU, their threads as loops (see ``passes.tir.serial_threads``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from bnn_deploy.passes.tir.serial_threads import serial_threads
+from bnn_deploy.targets.cuda import device_functions
+from bnn_deploy.targets.kernels.kernel import Kernel
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
+from bnn_deploy.targets.registry import get_target
+from tests.targets.cases import Case, convolution_arrays, pack_arrays
+from tests.targets.program import Program
+
+SERIAL_FUNCTIONS = Path(device_functions.__file__).with_name("serial_functions.c")
+
+
+def kernel_case(name: str, kernel: Kernel, seed: int, all_products_minus_one: bool = False) -> Case:
+    """A call of a kernel without epilogue on random inputs that include the special values, and what it must give."""
+    random = np.random.default_rng(seed)
+    if isinstance(kernel.specification, ConvolutionSpecification):
+        inputs, expected = convolution_arrays(kernel.specification, kernel, random, all_products_minus_one)
+    else:
+        inputs, expected = pack_arrays(kernel.specification, random)
+    return Case(name, kernel, tuple(np.ascontiguousarray(array) for array in inputs), expected)
+
+
+def serial_mismatches(cases: Sequence[Case], folder: Path) -> list[str]:
+    """Runs all cases with threads in ascending and in descending order; what differs from the expected outputs."""
+    found = []
+    for descending in (False, True):
+        place = folder / ("descending" if descending else "ascending")
+        place.mkdir()
+        prepare = partial(serial_threads, descending=descending)
+        # Any x86-64 processor will do: the portable level keeps the tests the same everywhere.
+        program = Program(cases, get_target("x86-64-v3"), place, prepare, [SERIAL_FUNCTIONS])
+        order = "descending" if descending else "ascending"
+        found += [f"threads in {order} order: {line}" for line in program.mismatches(program.run())]
+    return found
