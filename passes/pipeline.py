@@ -12,6 +12,7 @@ from pathlib import Path
 
 import onnx
 import tvm
+from tvm import tirx
 
 from bnn_deploy.errors import BnnDeployError, CompileError, message_lines
 from bnn_deploy.importer import import_onnx
@@ -47,10 +48,12 @@ class Lowered:
     Attributes:
         kernels: one module for each of the target's ``variants``.
         plan: the calls, of all kernel sets.
+        launched: for a GPU, what ``cuda_source`` writes down: the kernels as the steps' ``launches`` name them.
     """
 
     kernels: tuple[tvm.IRModule, ...]
     plan: ExecutionPlan
+    launched: tuple[tirx.PrimFunc, ...] = ()
 
 
 def lower(
@@ -103,7 +106,11 @@ def lower_packed(
     run: Callable[[str, Callable[[], object]], object] = lambda name, compute: compute(),
 ) -> Lowered:
     """The passes from packed Relax on: from what the network computes to how the target does."""
-    network = run("block_rows", lambda: block_rows(module))
+    if target.gpu is None:
+        network = run("block_rows", lambda: block_rows(module))
+    else:
+        # Whole tensors lie in a GPU's memory, and one kernel fills all of its cores.
+        network = StagedNetwork(module, {})
     functions = {"main": network.main} | {name: stage.module for name, stage in network.stages.items()}
     functions = run("merge_packs", lambda: {name: merge_packs(f) for name, f in functions.items()})
 
@@ -126,6 +133,7 @@ def lower_packed(
                 for (name, _), part in zip(target.variants[1:], lowered[1:], strict=True)
             ),
         ),
+        lowered[0].launched,
     )
 
 
@@ -135,6 +143,7 @@ class _LoweredVariant:
 
     kernels: tvm.IRModule
     plan: ExecutionPlan
+    launched: tuple[tirx.PrimFunc, ...]
 
 
 def _lower_to_kernels(
@@ -152,11 +161,15 @@ def _lower_to_kernels(
     functions = run(f"fuse_float{suffix}", lambda: {n: fuse_float(f) for n, f in functions.items()})
 
     # Phase 5, TIR and the plan.
-    kernels = KernelSet(lambda function: schedule_float(function, target), suffix)
+    if target.gpu is None:
+        schedule = schedule_float
+    else:
+        from bnn_deploy.passes.tir.schedule_gpu import schedule_gpu as schedule
+    kernels = KernelSet(lambda f: schedule(f, target), suffix, None if target.gpu is None else target.gpu.sm)
     lowered = run(f"kernel_set{suffix}", lambda: {n: LoweredFunction(f, kernels.of(f)) for n, f in functions.items()})
     stages = {name: (stage, lowered[name]) for name, stage in network.stages.items()}
     plan = run(f"plan_memory{suffix}", lambda: plan_memory(lowered["main"], stages, constants))
-    return _LoweredVariant(kernels.module(), plan)
+    return _LoweredVariant(kernels.module(), plan, tuple(kernels.launched))
 
 
 class _Runner:

@@ -276,6 +276,7 @@ def _step(call: _Call, stage: _PlannedStage) -> Step:
         binary_macs=0 if attributes is None else int(attributes["binary_macs"]) * stage.blocks,
         takes_block=kernel.takes_block,
         bytes=_bytes_touched(call, stage.blocks),
+        launches=kernel.launches,
     )
 
 

@@ -14,20 +14,29 @@ Where: after ``fuse_float``, when every operator is a call of a TIR function; it
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import tvm
 import tvm_ffi
 from tvm import tirx
 
+from bnn_deploy.passes.tir.cuda_source import device_kernels
 from bnn_deploy.passes.tir.raw_pointers import RawKernel, raw_pointers
 
 
 class KernelSet:
-    """The kernels so far; ``schedule`` is run on each. Their C symbols end in ``suffix``."""
+    """The kernels so far; ``schedule`` is run on each. Their C symbols end in ``suffix``.
 
-    def __init__(self, schedule: Callable[[tirx.PrimFunc], tirx.PrimFunc], suffix: str = "") -> None:
+    With ``sm``, they are for a GPU of that architecture, and ``launched`` is what is launched there.
+    """
+
+    def __init__(
+        self, schedule: Callable[[tirx.PrimFunc], tirx.PrimFunc], suffix: str = "", sm: int | None = None
+    ) -> None:
         self.schedule = schedule
         self.suffix = suffix
+        self.sm = sm
+        self.launched: list[tirx.PrimFunc] = []
         self.alike: dict[int, list[tuple[tirx.PrimFunc, RawKernel]]] = {}
         self.functions: dict[str, tirx.PrimFunc] = {}
         self.counts: dict[str, int] = {}
@@ -49,6 +58,10 @@ class KernelSet:
         # Kernels of the table keep their names there; Relax numbers functions of one name without a mark between.
         own = (function.attrs or {}).get("bnn.kernel", name)
         kernel = raw_pointers(self.schedule(function), self._symbol(str(own)))
+        if self.sm is not None:
+            parts, launches = device_kernels(kernel.function, self.sm)
+            self.launched.extend(parts)
+            kernel = replace(kernel, launches=launches)
         alike.append((function, kernel))
         self.functions[kernel.symbol] = kernel.function
         return kernel

@@ -19,6 +19,8 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import SBlock, SBlockRealize
 
+from bnn_deploy.plan import Launch
+
 # tvm's CallingConv::kDeviceKernelLaunch: the code generator then leaves the parameters as they are.
 _PLAIN = 2
 
@@ -31,11 +33,13 @@ class RawKernel:
         function: the kernel.
         scratch_bytes: of each scratch buffer it takes after its tensors.
         takes_block: its last parameter is the index of a block of rows, int32.
+        launches: what is launched for it on a GPU; () on processors.
     """
 
     function: tirx.PrimFunc
     scratch_bytes: tuple[int, ...]
     takes_block: bool = False
+    launches: tuple[Launch, ...] = ()
 
     @property
     def symbol(self) -> str:
