@@ -1,0 +1,125 @@
+"""From the dot products of a binary layer to what it stores: scale, shift, epilogue, floats and packed signs.
+
+Parameters are those of the CPU's kernels, in the same order (see ``targets.kernels.tile_store``)::
+
+    (X, weights, scale, shift, image_0 …, vector_0 …, [thresholds], [Y], words_0 …)
+
+Everything here is done by one thread for neighbouring output channels of one pixel; pixels are counted over all images.
+How bits of several threads become a word is left to the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tvm.ir import Expr
+from tvm.tirx import Buffer
+from tvm.tirx.script import builder as T
+
+from bnn_deploy.targets.kernels.bit_planes import shuffled
+from bnn_deploy.targets.kernels.epilogue import operand_channel
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
+from bnn_deploy.targets.kernels.tile_store import store_parameters
+from bnn_deploy.targets.kernels.vector import (
+    FLOAT,
+    Index,
+    cast,
+    fused_multiply_add,
+    lanes_at,
+    let,
+    view,
+)
+
+
+def result_parameters(layer: ConvolutionSpecification) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Names, shapes and dtypes of the parameters after ``weights``, for ``primitive_function``."""
+    return {
+        "scale": (layer.scale_shape, FLOAT),
+        "shift": ((layer.out_channels,), FLOAT),
+        **store_parameters(layer),
+    }
+
+
+class Result:
+    """What one thread does with its dot products.
+
+    Attributes:
+        planes: how many words of signs each 32 output channels have; 0 without packed signs.
+    """
+
+    def __init__(self, layer: ConvolutionSpecification, buffers: Sequence[Buffer]) -> None:
+        """``buffers``: the parameters of ``result_parameters``."""
+        self.epilogue = layer.epilogue
+        self.planes = layer.epilogue.planes if layer.epilogue else 0
+        self._outputs = layer.out_channels
+        named = dict(zip(result_parameters(layer), buffers, strict=True))
+        self.scale, self.shift = named["scale"], named["shift"]
+        batch, rows, columns, _ = layer.image_output_shape
+
+        def seen(name: str) -> Buffer:
+            return view(f"{name}_view", named[name], (batch * rows * columns, int(named[name].shape[-1])))
+
+        self._y = seen("Y") if "Y" in named else None
+        if layer.epilogue is not None:
+            self._images = [seen(f"image_{i}") for i in range(len(layer.epilogue.images))]
+            self._vectors = [named[f"vector_{i}"] for i in range(layer.epilogue.vectors)]
+            self._thresholds = named.get("thresholds")
+            self._words = [seen(f"words_{i}") for i in range(layer.epilogue.planes)]
+
+    def scaled(self, dots: Sequence[Expr], output: Index) -> list[Expr]:
+        """``fma(dot, scale, shift)`` for int32 dot products of the output channels from ``output`` on."""
+        scales, shifts = (
+            _neighbours(name, buffer, (), output, len(dots))
+            for name, buffer in (("scales", self.scale), ("shifts", self.shift))
+        )
+        return [
+            let("scaled", fused_multiply_add(cast(dot, FLOAT, 1), scale, shift, 1))
+            for dot, scale, shift in zip(dots, scales, shifts, strict=True)
+        ]
+
+    def computed(self, sums: Sequence[Expr], pixel: Index, output: Index) -> list[Expr]:
+        """The epilogue's results (float32) for sums of the output channels from ``output`` on; the sums if there is none."""
+        if self.epilogue is None:
+            return list(sums)
+        lanes = len(sums)
+        images = [self._image(i, pixel, output, lanes) for i in range(len(self._images))]
+        vectors = [_neighbours("vector", vector, (), output, lanes) for vector in self._vectors]
+
+        def result(lane: int, value: Expr) -> Expr:
+            program = self.epilogue.compute(value, lambda i: images[i][lane], lambda i: vectors[i][lane], 1)
+            return let("result", program)
+
+        return [result(lane, value) for lane, value in enumerate(sums)]
+
+    def store(self, values: Sequence[Expr], pixel: Index, output: Index) -> None:
+        """Store floats, if the layer stores any. Several values are one store: ``output`` must be a multiple of them."""
+        if self._y is None:
+            return
+        if self._outputs % len(values) == 0:
+            stored = values[0] if len(values) == 1 else shuffled(values, range(len(values)))
+            T.buffer_store(self._y, stored, [pixel, lanes_at(output, len(values))])
+            return
+        for lane, value in enumerate(values):
+            T.buffer_store(self._y, value, [pixel, output + lane])
+
+    def bit(self, plane: int, value: Expr, output: Index) -> Expr:
+        """Whether the sign of a result is +1 (bool); NaN is not."""
+        bound = self._thresholds[plane, output]
+        return value > bound if self.epilogue.zero == -1 else value >= bound
+
+    def store_word(self, plane: int, word: Expr, pixel: Index, index: Index) -> None:
+        """Store the signs (uint32) of the output channels from ``32 * index`` on."""
+        T.buffer_store(self._words[plane], word, [pixel, index])
+
+    def _image(self, i: int, pixel: Index, output: Index, lanes: int) -> list[Expr]:
+        operand = self.epilogue.images[i]
+        if operand.width % lanes == 0:
+            return _neighbours("image", self._images[i], (pixel,), operand_channel(operand, output), lanes)
+        # Neighbours may lie at both ends of a period.
+        return [let("image", self._images[i][pixel, operand_channel(operand, output + lane)]) for lane in range(lanes)]
+
+
+def _neighbours(name: str, buffer: Buffer, leading: tuple[Index, ...], start: Index, lanes: int) -> list[Expr]:
+    """Neighbouring elements: one load if the code generator sees that it is aligned."""
+    loaded = let(name, buffer[(*leading, lanes_at(start, lanes))])
+    return [loaded] if lanes == 1 else [shuffled([loaded], [lane]) for lane in range(lanes)]
