@@ -91,12 +91,11 @@ def architecture(sm: int) -> Architecture:
     for row in ARCHITECTURES:
         if row.sm == sm:
             return row
-    known = ", ".join(row.name for row in ARCHITECTURES)
-    if sm > ARCHITECTURES[-1].sm:
-        newest = ARCHITECTURES[-1].name
-        advice = f"compile for {newest}, whose PTX the drivers of newer GPUs translate when a program starts"
-    elif sm < ARCHITECTURES[0].sm:
-        advice = "use a newer GPU, or compile for the processor"
-    else:
-        advice = "compile for the newest one below"
-    raise TargetError(f"There are no kernels for sm_{sm}: {advice} (known: {known}).")
+    known = [row for row in ARCHITECTURES if row.sm < sm]
+    advice = (
+        f"compile for {known[-1].name}, whose PTX the drivers of newer GPUs translate when a program starts"
+        if known
+        else "use a newer GPU, or compile for the processor"
+    )
+    names = ", ".join(row.name for row in ARCHITECTURES)
+    raise TargetError(f"There are no kernels for sm_{sm}: {advice} (known: {names}).")
