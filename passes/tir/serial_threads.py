@@ -166,7 +166,8 @@ class _Block:
 
     def _for_each_thread(self, body: tirx.Stmt) -> tirx.Stmt:
         index = tirx.Var("thread", "int32")
-        thread = T.IntImm("int32", self.threads - 1) - index if self.descending else index
+        # ~index is -1 - index. Written so because TVM 0.27 simplifies quotients and remainders of 31 - index wrongly.
+        thread = T.int32(self.threads) + T.bitwise_xor(index, T.int32(-1)) if self.descending else index
         return tirx.For(index, 0, self.threads, _SERIAL, self._of_thread(body, thread))
 
     def _for_each_warp(self, name: str, places: list[Expr]) -> tirx.Stmt:
