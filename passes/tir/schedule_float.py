@@ -20,9 +20,10 @@ import math
 
 import tvm
 from tvm import s_tir, tirx
-from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from bnn_deploy.passes.tir.explicit_fma import explicit_fma
+from bnn_deploy.passes.tir.inline_producers import domain, inline_producers
 from bnn_deploy.passes.tir.split_segments import split_segments
 from bnn_deploy.passes.tir.tile_convolution import tile_convolution
 from bnn_deploy.passes.tir.vector_math import vector_math
@@ -34,55 +35,21 @@ _MAXIMUM_REGISTERS = 4
 _PARALLEL_ELEMENTS = 16384
 # A reduction of at most this many terms, as a pooling window, is unrolled: LLVM then keeps its sums in registers.
 _UNROLLED_TAPS = 49
-# A producer is recomputed inside its reader when that at most doubles its work, or when it only moves data.
-_RECOMPUTATION = 2
 
 
 def schedule_float(function: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
     """Run the pass on one kernel; binary kernels (attribute ``bnn.kernel``) are returned as they are."""
-    if function.attrs is not None and "bnn.kernel" in function.attrs:
+    inlined = inline_producers(function)
+    if inlined is None:
         return function
-    schedule = s_tir.Schedule(tvm.IRModule({"main": function}), error_render_level="none")
-    root = schedule.get_sblock("root") if _has_root(function) else None
-    if root is None:
-        return function
-    for block in schedule.get_child_blocks(root):
-        _inline(schedule, block)
-    tiled = tile_convolution(schedule.mod["main"], target, _PARALLEL_ELEMENTS)
+    tiled = tile_convolution(inlined, target, _PARALLEL_ELEMENTS)
     if tiled is not None:
         return explicit_fma(vector_math(tiled))
-    inlined = split_segments(schedule.mod["main"], target.float_lanes)
+    inlined = split_segments(inlined, target.float_lanes)
     schedule = s_tir.Schedule(tvm.IRModule({"main": inlined}), error_render_level="none")
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
         _schedule_block(schedule, block, target)
     return explicit_fma(vector_math(schedule.mod["main"].with_attrs(function.attrs)))
-
-
-def _has_root(function: tirx.PrimFunc) -> bool:
-    return isinstance(function.body, s_tir.SBlockRealize)
-
-
-def _inline(schedule: s_tir.Schedule, block: SBlockRV) -> None:
-    consumers = schedule.get_consumers(block)
-    if _reductions(schedule, block) or not consumers:
-        return
-    if not _only_moves_data(schedule, block):
-        elements = _domain(schedule, block)
-        if any(_domain(schedule, consumer) > _RECOMPUTATION * elements for consumer in consumers):
-            return
-    try:
-        schedule.compute_inline(block)
-    except ScheduleError:
-        return  # an output, or read in a way that cannot be inlined: it stays a loop of its own
-
-
-def _only_moves_data(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
-    """Whether the block copies elements, with a constant where an index is out of range: padding, slices, transposes."""
-    body = schedule.get(block).body
-    value = body.value if isinstance(body, tirx.BufferStore) else None
-    if isinstance(value, tvm.ir.Call) and getattr(value.op, "name", "") == "prim.if_then_else":
-        value = value.args[1]
-    return isinstance(value, tvm.ir.TensorLoad)
 
 
 def _schedule_block(schedule: s_tir.Schedule, block: SBlockRV, target: Target) -> None:
@@ -94,7 +61,7 @@ def _schedule_block(schedule: s_tir.Schedule, block: SBlockRV, target: Target) -
     reductions = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.CommReduce]
     if len(spatial) + len(reductions) != len(loops) or not spatial:
         return
-    elements = _domain(schedule, block)
+    elements = domain(schedule, block)
     last = spatial[-1]
     lanes = _vector_lanes(_extent(schedule, last), target)
     inner = None
@@ -124,17 +91,6 @@ def _vector_lanes(extent: int, target: Target) -> int:
     widest = _MAXIMUM_REGISTERS * target.float_lanes
     fitting = [lanes for lanes in range(target.float_lanes // 2, widest + 1) if lanes > 1 and extent % lanes == 0]
     return max(fitting, default=1)
-
-
-def _reductions(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
-    return any(int(variable.iter_type) != tirx.IterVar.DataPar for variable in schedule.get(block).iter_vars)
-
-
-def _domain(schedule: s_tir.Schedule, block: SBlockRV) -> int:
-    elements = 1
-    for variable in schedule.get(block).iter_vars:
-        elements *= int(variable.dom.extent)
-    return elements
 
 
 def _extent(schedule: s_tir.Schedule, loop: LoopRV) -> int:
