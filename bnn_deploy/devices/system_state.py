@@ -75,6 +75,8 @@ class SystemState:
         power_mode: of Jetson's ``nvpmodel -q``, such as "MAXN".
         jetson_linux: NVIDIA's L4T release, such as "R36.4.3", from /etc/nv_tegra_release.
         cuda_version: of the CUDA toolkit under /usr/local/cuda, such as "12.6.68".
+        gpu_driver: version of NVIDIA's kernel driver, such as "550.54.15".
+        gpu_name, gpu_compute_capability, gpu_memory_bytes: of the first GPU that nvidia-smi lists, such as "NVIDIA H200", "9.0".
         userland_bits: 32 or 64, of the programs that are installed there (the ELF class of /bin/sh).
         glibc: version of the C library that is installed there, such as "2.36".
         load_average: runnable processes over the last minute.
@@ -94,6 +96,10 @@ class SystemState:
     power_mode: str | None = None
     jetson_linux: str | None = None
     cuda_version: str | None = None
+    gpu_driver: str | None = None
+    gpu_name: str | None = None
+    gpu_compute_capability: str | None = None
+    gpu_memory_bytes: int | None = None
     userland_bits: int | None = None
     glibc: str | None = None
     load_average: float | None = None
@@ -134,6 +140,10 @@ class SystemState:
             power_mode=fields.text("power_mode"),
             jetson_linux=fields.text("jetson_linux"),
             cuda_version=fields.text("cuda_version"),
+            gpu_driver=fields.text("gpu_driver"),
+            gpu_name=fields.text("gpu_name"),
+            gpu_compute_capability=fields.text("gpu_compute_capability"),
+            gpu_memory_bytes=fields.whole("gpu_memory_bytes"),
             userland_bits=userland_bits,
             glibc=fields.text("glibc"),
             load_average=fields.number("load_average"),

@@ -87,14 +87,17 @@ static int find_program(char *path, const char *root, const char *program) {
     return 0;
 }
 
-static pid_t start(const char *path, const char *argument, int output) {
+static pid_t start(const char *path, const char *const *arguments, int output) {
     extern char **environ;
     pid_t child = -1;
     posix_spawn_file_actions_t actions;
     if (posix_spawn_file_actions_init(&actions) != 0) {
         return -1;
     }
-    char *words[] = {(char *)(uintptr_t)path, (char *)(uintptr_t)argument, NULL};
+    char *words[1 + MOST_ARGUMENTS + 1] = {(char *)(uintptr_t)path};
+    for (size_t i = 0; i < MOST_ARGUMENTS && arguments[i] != NULL; i++) {
+        words[1 + i] = (char *)(uintptr_t)arguments[i];
+    }
     if (posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0) != 0 ||
         posix_spawn_file_actions_adddup2(&actions, output, 1) != 0 ||
         posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0) != 0 ||
@@ -139,7 +142,7 @@ static int ended_well(pid_t child, int64_t deadline) {
     }
 }
 
-int system_command(const char *root, const char *program, const char *argument, char *text, size_t size) {
+int system_command(const char *root, const char *program, const char *const *arguments, char *text, size_t size) {
     char path[PATH_MAX];
     int ends[2];
     text[0] = '\0';
@@ -147,7 +150,7 @@ int system_command(const char *root, const char *program, const char *argument, 
         return 0;
     }
     int64_t deadline = milliseconds() + COMMAND_MILLISECONDS;
-    pid_t child = start(path, argument, ends[1]);
+    pid_t child = start(path, arguments, ends[1]);
     close(ends[1]);
     size_t length = child < 0 ? 0 : collect(ends[0], text, size, deadline);
     close(ends[0]);

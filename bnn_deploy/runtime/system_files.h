@@ -17,9 +17,12 @@ int system_text(const char *root, const char *path, char *text, size_t size);
 /* The whole number, decimal or hexadecimal after 0x, that a file begins with; -1 when it begins with none. */
 int64_t system_number(const char *root, const char *path);
 
+enum { MOST_ARGUMENTS = 4 };
+
 /* The first bytes of a program's standard output. It is looked for in the usual folders, runs without a shell and without
- * standard error, and is killed after three seconds. Whether it ended with status 0 and said something. */
-int system_command(const char *root, const char *program, const char *argument, char *text, size_t size);
+ * standard error, and is killed after three seconds. Whether it ended with status 0 and said something. `arguments` are at most
+ * MOST_ARGUMENTS, and a NULL at the end. */
+int system_command(const char *root, const char *program, const char *const *arguments, char *text, size_t size);
 
 /* A number of at most 63 bits after optional white space, decimal or hexadecimal after 0x; -1 when there is none. */
 int64_t parse_number(const char *text);

@@ -54,21 +54,46 @@ static void read_temperatures(system_state *state, const char *root) {
 
 /* "throttled=0x50005" */
 static int64_t read_throttled(const char *root) {
+    static const char *const ARGUMENTS[] = {"get_throttled", NULL};
     char text[64];
-    const char *value = system_command(root, "vcgencmd", "get_throttled", text, sizeof text) ? strchr(text, '=') : NULL;
+    const char *value = system_command(root, "vcgencmd", ARGUMENTS, text, sizeof text) ? strchr(text, '=') : NULL;
     return value == NULL ? -1 : parse_number(value + 1);
 }
 
 /* "NV Power Mode: MAXN", and the mode's number in the next line. */
 static void read_power_mode(system_state *state, const char *root) {
     static const char TITLE[] = "NV Power Mode:";
+    static const char *const ARGUMENTS[] = {"-q", NULL};
     char text[1024];
-    const char *at = system_command(root, "nvpmodel", "-q", text, sizeof text) ? strstr(text, TITLE) : NULL;
+    const char *at = system_command(root, "nvpmodel", ARGUMENTS, text, sizeof text) ? strstr(text, TITLE) : NULL;
     if (at != NULL) {
         at += strlen(TITLE);
         at += strspn(at, " \t");
         snprintf(state->power_mode, sizeof state->power_mode, "%.*s", (int)strcspn(at, "\r\n"), at);
     }
+}
+
+/* Up to the next comma or line; on Jetsons, nvidia-smi says "[N/A]" of much. */
+static const char *take_cell(const char *at, char *cell, size_t size) {
+    at += strspn(at, " ,");
+    size_t length = strcspn(at, ",\r\n");
+    snprintf(cell, size, "%.*s", (int)length, strncmp(at, "[", 1) == 0 ? "" : at);
+    return at + length;
+}
+
+/* "NVIDIA H200, 9.0, 143771 MiB" and a line like it for every other GPU. Without the driver nothing is started. */
+static void read_gpu(system_state *state, const char *root) {
+    static const char *const ARGUMENTS[] = {"--query-gpu=name,compute_cap,memory.total", "--format=csv,noheader", NULL};
+    char text[1024], memory[32] = "";
+    userland_nvidia_driver(root, state->gpu_driver, sizeof state->gpu_driver);
+    if (state->gpu_driver[0] == '\0' || !system_command(root, "nvidia-smi", ARGUMENTS, text, sizeof text)) {
+        return;
+    }
+    const char *at = take_cell(text, state->gpu_name, sizeof state->gpu_name);
+    at = take_cell(at, state->gpu_compute_capability, sizeof state->gpu_compute_capability);
+    take_cell(at, memory, sizeof memory);
+    int64_t mebibytes = strstr(memory, " MiB") == NULL ? -1 : parse_number(memory);
+    state->gpu_memory_bytes = mebibytes >= 0 && mebibytes < INT64_MAX >> 20 ? mebibytes << 20 : -1;
 }
 
 static void read_memory(system_state *state, const char *root) {
@@ -124,6 +149,8 @@ void system_state_read(system_state *state, const char *root) {
     /* Programs last: starting them takes time and warms the processor. */
     state->throttled = read_throttled(root);
     read_power_mode(state, root);
+    state->gpu_memory_bytes = -1;
+    read_gpu(state, root);
 }
 
 static void write_processors(FILE *stream, const system_state *state) {
@@ -180,6 +207,10 @@ void system_state_write(FILE *stream, const system_state *state) {
     write_text(stream, "power_mode", state->power_mode);
     write_text(stream, "jetson_linux", state->jetson_linux);
     write_text(stream, "cuda_version", state->cuda_version);
+    write_text(stream, "gpu_driver", state->gpu_driver);
+    write_text(stream, "gpu_name", state->gpu_name);
+    write_text(stream, "gpu_compute_capability", state->gpu_compute_capability);
+    write_integer(stream, "gpu_memory_bytes", state->gpu_memory_bytes);
     write_integer(stream, "userland_bits", state->userland_bits);
     write_text(stream, "glibc", state->glibc);
     fputs(",\n  \"load_average\": ", stream);

@@ -23,6 +23,8 @@ typedef struct system_state {
     size_t temperature_count;
     int64_t throttled;
     char power_mode[64], jetson_linux[32], cuda_version[32], glibc[32];
+    char gpu_driver[32], gpu_name[96], gpu_compute_capability[16];
+    int64_t gpu_memory_bytes;
     int userland_bits;
     double load_average;
     int64_t memory_total_bytes, memory_available_bytes, disk_available_bytes;

@@ -121,3 +121,19 @@ void userland_cuda(const char *root, char *version, size_t size) {
         take_version(text + strlen(TITLE), version, size);
     }
 }
+
+/* "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.15  Release Build  (…)": a word of digits and dots. */
+void userland_nvidia_driver(const char *root, char *version, size_t size) {
+    static const char TITLE[] = "Kernel Module";
+    char text[1024];
+    version[0] = '\0';
+    const char *at = system_text(root, "/proc/driver/nvidia/version", text, sizeof text) ? strstr(text, TITLE) : NULL;
+    while (at != NULL && version[0] == '\0') {
+        size_t length = strspn(at, "0123456789.");
+        if (length > 0 && memchr(at, '.', length) != NULL && strchr(" \n", at[length]) != NULL) {
+            take_version(at, version, size);
+        }
+        at = strchr(at, ' ');
+        at = at == NULL ? NULL : at + strspn(at, " ");
+    }
+}

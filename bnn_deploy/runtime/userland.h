@@ -16,4 +16,7 @@ void userland_jetson_linux(const char *root, char *version, size_t size);
 /* The version of the CUDA toolkit in /usr/local/cuda, such as "12.6.68". */
 void userland_cuda(const char *root, char *version, size_t size);
 
+/* The version of NVIDIA's driver, such as "550.54.15". */
+void userland_nvidia_driver(const char *root, char *version, size_t size);
+
 #endif

@@ -132,6 +132,35 @@ def test_raspberry_pi(probe: Path, tmp_path: Path) -> None:
     assert [value[name] for name in ("power_mode", "jetson_linux", "cuda_version", "glibc")] == [None] * 4
 
 
+H200 = (
+    "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.15  Release Build  (dvs-builder@U16)  Tue Mar 5\n"
+)
+ORIN = "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release Build  (buildbrain@mobile)\n"
+OLDER = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  470.256.02  Thu May  2 14:37:44 UTC 2024\nGCC version:  gcc 12.2.0\n"
+SMI = """#!/bin/sh
+[ "$*" = "--query-gpu=name,compute_cap,memory.total --format=csv,noheader" ] || exit 1
+"""
+GPU_FIELDS = ("gpu_driver", "gpu_name", "gpu_compute_capability", "gpu_memory_bytes")
+
+
+@pytest.mark.parametrize(
+    ("version", "answer", "expected"),
+    [
+        (H200, "echo 'NVIDIA H200, 9.0, 143771 MiB'; echo other", ["550.54.15", "NVIDIA H200", "9.0", 143771 << 20]),
+        (ORIN, "echo 'Orin (nvgpu), [N/A], [N/A]'", ["540.4.0", "Orin (nvgpu)", None, None]),
+        (OLDER, "exit 6", ["470.256.02", None, None, None]),
+        (OLDER, "echo 'Tesla T4, 7.5, much'", ["470.256.02", "Tesla T4", "7.5", None]),
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module", "echo 'NVIDIA H200, 9.0, 1 MiB'", [None] * 4),
+        (None, "echo 'NVIDIA H200, 9.0, 1 MiB'", [None] * 4),
+    ],
+)
+def test_gpu(probe: Path, tmp_path: Path, version: str | None, answer: str, expected: list[object]) -> None:
+    """The driver or the GPU is not found, or nvidia-smi is started on machines without NVIDIA's driver."""
+    files = {"usr/bin/nvidia-smi": SMI + answer + "\n"}
+    value = state(probe, write(tmp_path, files | ({} if version is None else {"proc/driver/nvidia/version": version})))
+    assert [value[name] for name in GPU_FIELDS] == expected
+
+
 def test_jetson(probe: Path, tmp_path: Path) -> None:
     """The power mode, the release or CUDA of a Jetson is not found."""
     library = "\x7fELF\2\1\1" + "\0" * 9 + "\3\0\x3e\0" + "\0" * 16500
