@@ -72,8 +72,18 @@ def lower_ptx_version(ptx: str, version: str) -> str:
     return f"{ptx[: found.start()]}.version {version}{ptx[found.end() :]}"
 
 
+@cache
+def compilers() -> tuple[Nvrtc | Nvcc, ...]:
+    """Those that were found, the preferred one first.
+
+    Raises:
+        ToolError: NVRTC is there, but does not load.
+    """
+    return tuple(compiler for compiler in (find_nvrtc(), find_nvcc()) if compiler is not None)
+
+
 def _compiler(sm: int) -> Nvrtc | Nvcc:
-    found = _compilers()
+    found = compilers()
     for compiler in found:
         if sm in compiler.sms:
             return compiler
@@ -81,8 +91,3 @@ def _compiler(sm: int) -> Nvrtc | Nvcc:
         raise ToolError(f"No compiler for GPUs was found, neither the wheel of NVRTC nor nvcc: {_INSTALL}.")
     names = " and ".join(compiler.identity for compiler in found)
     raise ToolError(f"The compiler for GPUs that was found, {names}, does not know sm_{sm}: {_INSTALL}.")
-
-
-@cache
-def _compilers() -> tuple[Nvrtc | Nvcc, ...]:
-    return tuple(compiler for compiler in (find_nvrtc(), find_nvcc()) if compiler is not None)

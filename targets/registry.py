@@ -9,7 +9,7 @@ from bnn_deploy.errors import TargetError
 from bnn_deploy.targets.arm64 import ARM64_TARGETS
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.cuda import CUDA, CUDA_TARGETS, cuda_target
-from bnn_deploy.targets.cuda.local_gpu import local_gpu_arch
+from bnn_deploy.targets.cuda.local_gpu import local_gpu
 from bnn_deploy.targets.x86_64 import X86_64_TARGETS
 
 HOST = "host"
@@ -55,13 +55,10 @@ def get_target(name: str, arch: str | None = None) -> Target:
 
 
 def _local_arch() -> str:
-    arch = local_gpu_arch()
-    if arch is None:
-        raise TargetError(
-            f"--target {CUDA} needs --arch, such as --arch sm_86: no GPU was found on this machine through NVIDIA's driver "
-            "(libcuda.so.1)."
-        )
-    return arch
+    try:
+        return f"sm_{local_gpu().sm}"
+    except TargetError as error:
+        raise TargetError(f"--target {CUDA} needs --arch, such as --arch sm_86: {error}.") from error
 
 
 def host_cpu_flags(cpu_information: Path = CPU_INFORMATION) -> frozenset[str]:

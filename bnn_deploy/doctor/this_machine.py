@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from bnn_deploy.doctor.check import Check, Status
-from bnn_deploy.errors import TargetError
+from bnn_deploy.errors import BnnDeployError, TargetError
 from bnn_deploy.progress import ReportProgress, quiet
 
 # The first link for a target builds zig's C library: over a minute on a slow machine, under a second afterwards.
@@ -37,7 +37,7 @@ def examine(progress: ReportProgress = quiet) -> list[Check]:
         checks.append(check_link("arm64", source, arm_program, ["-target", "aarch64-linux-musl", "-static"]))
         progress("qemu-aarch64")
         checks.append(check_emulator(arm_program))
-    return [*checks, check_ssh(), check_disk(Path.cwd()), check_memory()]
+    return [*checks, *check_gpu(), check_ssh(), check_disk(Path.cwd()), check_memory()]
 
 
 def check_python() -> Check:
@@ -108,6 +108,29 @@ def check_emulator(program: Path) -> Check:
         )
         return Check("qemu-aarch64", Status.WARNING, f"{emulator}: {failure or 'wrong output'}", advice)
     return Check("qemu-aarch64", Status.OK, f"{emulator} runs a static arm64 program")
+
+
+def check_gpu() -> list[Check]:
+    """The compiler for GPUs, and this machine's own GPU; neither is needed for anything else."""
+    try:
+        from bnn_deploy.cuda_compiler import compilers
+
+        found = ", ".join(compiler.identity for compiler in compilers())
+        advice = "" if found else "To compile for GPUs: pip install 'bnn-deploy[cuda]'"
+        compiler = Check("GPU compiler", Status.OK, found or "none", advice)
+    except (BnnDeployError, ImportError) as error:
+        compiler = Check("GPU compiler", Status.WARNING, "broken", str(error))
+    from bnn_deploy.targets.cuda.local_gpu import local_gpu
+
+    try:
+        gpu = local_gpu()
+    except TargetError as error:
+        return [compiler, Check("GPU", Status.OK, f"none: {error}")]
+    major, minor = gpu.cuda
+    return [
+        compiler,
+        Check("GPU", Status.OK, f"{gpu.name}, sm_{gpu.sm}, CUDA {major}.{minor}, {gpu.memory_bytes / 1e9:.1f} GB"),
+    ]
 
 
 def check_ssh() -> Check:

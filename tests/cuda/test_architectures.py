@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from bnn_deploy.device_code import CUDA_OF_PTX
 from bnn_deploy.errors import TargetError
 from bnn_deploy.targets import registry
 from bnn_deploy.targets.cuda.architectures import ARCHITECTURES, architecture
+from bnn_deploy.targets.cuda.local_gpu import LocalGpu
 from bnn_deploy.targets.registry import all_targets, get_target
 
 Invoke = Callable[..., Result]
@@ -80,13 +83,24 @@ def test_no_architecture(arch: str) -> None:
 
 def test_architecture_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if --target cuda alone does not take this machine's GPU, or guesses one where there is none."""
-    monkeypatch.setattr(registry, "local_gpu_arch", lambda: "sm_89")
+    gpu = LocalGpu("NVIDIA L4", 89, (12, 4), 24 << 30)
+    monkeypatch.setattr(registry, "local_gpu", lambda: gpu)
     assert get_target("cuda").name == "cuda-sm_89"
-    monkeypatch.setattr(registry, "local_gpu_arch", lambda: "sm_120")
+    monkeypatch.setattr(registry, "local_gpu", lambda: replace(gpu, sm=120))
     with pytest.raises(TargetError, match="compile for sm_90, whose PTX"):
         get_target("cuda")
-    monkeypatch.setattr(registry, "local_gpu_arch", lambda: None)
-    with pytest.raises(TargetError, match=r"^--target cuda needs --arch, such as --arch sm_86: no GPU was found"):
+
+
+def no_driver(name: str) -> ctypes.CDLL:
+    raise OSError(f"{name}: cannot open shared object file")
+
+
+def test_no_driver_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if a machine without a GPU gets a traceback, or an architecture is guessed there."""
+    monkeypatch.setattr(ctypes, "CDLL", no_driver)
+    with pytest.raises(
+        TargetError, match=r"^--target cuda needs --arch, .*: NVIDIA's driver, libcuda\.so\.1, was not found"
+    ):
         get_target("cuda")
 
 

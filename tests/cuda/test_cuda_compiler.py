@@ -62,7 +62,7 @@ def compiled(dot_product: str, sm: int) -> DeviceCode:
 @pytest.fixture(autouse=True)
 def compilers_found_anew() -> None:
     """No test sees the compilers that another one pretended to have."""
-    cuda_compiler._compilers.cache_clear()
+    cuda_compiler.compilers.cache_clear()
 
 
 def one_row(row: Architecture) -> str:
@@ -165,7 +165,7 @@ def test_cache_key_tells_compilers_apart(monkeypatch: pytest.MonkeyPatch) -> Non
     """Breaks if a newer compiler is not used because an older one's code is in the cache."""
     before = cache_key("a", 80)
     monkeypatch.setattr(cuda_nvrtc, "_wheel_version", lambda: "12.9.86")
-    cuda_compiler._compilers.cache_clear()
+    cuda_compiler.compilers.cache_clear()
     assert cache_key("a", 80) != before
 
 

@@ -23,7 +23,7 @@ def test_examines_this_machine() -> None:
     assert report["works"] is True
     checks = {check["name"]: check for check in report["checks"]}
     wanted = {"python", *doctor.PACKAGES, "host target", "linker for this machine", "linker for arm64", "qemu-aarch64"}
-    assert {*wanted, "ssh", "disk", "memory"} == set(checks)
+    assert {*wanted, "GPU compiler", "GPU", "ssh", "disk", "memory"} == set(checks)
     assert checks["python"]["found"].startswith(sys.version.split()[0])
     assert checks["linker for arm64"]["status"] == "ok"
     for check in checks.values():
