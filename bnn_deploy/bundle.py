@@ -18,6 +18,7 @@ from bnn_deploy.plan import ExecutionPlan, Step, TensorSpecification
 from bnn_deploy.runtime import manifest as manifest_format
 
 if TYPE_CHECKING:
+    from bnn_deploy.device_code import DeviceCode
     from bnn_deploy.targets.base import Target
 
 
@@ -68,6 +69,11 @@ class Bundle:
         return sorted(set(self.manifest["processor"]["required_cpu_flags"]).difference(flags))
 
     @property
+    def gpu(self) -> dict[str, Any] | None:
+        """What its kernels need of an NVIDIA GPU and its driver, as in docs/bundle.md; None: they run on the processor."""
+        return self.manifest.get("gpu")
+
+    @property
     def library(self) -> Path:
         """The shared library, glibc 2.17 or newer."""
         return self.path / "model.so"
@@ -79,7 +85,7 @@ class Bundle:
 
     @property
     def runner(self) -> Path:
-        """The static command-line program."""
+        """The command-line program; static, but for GPUs, whose driver is a shared library."""
         return self.path / "runner"
 
     @property
@@ -140,21 +146,23 @@ class Bundle:
 def write_bundle(
     output: str | Path,
     *,
-    kernels_objects: Sequence[Path],
     plan: ExecutionPlan,
     target: Target,
     model_info: dict[str, Any],
+    kernels_objects: Sequence[Path] = (),
+    device_code: DeviceCode | None = None,
     cache: ObjectCache = NO_CACHE,
 ) -> Bundle:
     """Link a bundle and put it in place as a whole; on failure an older bundle at ``output`` stays as it was.
 
     Args:
         output: folder to make; an existing bundle there is replaced.
-        kernels_objects: ELF object files with the plan's kernels, one for each of the target's ``variants``.
         plan: the network.
-        target: the processor.
+        target: the processor, and the GPU if there is one.
         model_info: the JSON objects ``"model"`` (the ONNX metadata), ``"statistics"`` (operation counts), ``"import"``
             (what the front end found in a foreign file) and ``"tools"`` (versions); missing ones are empty.
+        kernels_objects: ELF object files with the plan's kernels, one for each of the target's ``variants``; none for a GPU.
+        device_code: the kernels for the target's GPU.
         cache: keeps the objects of the runtime's sources.
 
     Raises:
@@ -167,6 +175,7 @@ def write_bundle(
     unknown = set(model_info) - {"model", "statistics", "import", "tools"}
     if unknown:
         raise ValueError(f"model_info has unknown keys {sorted(unknown)}; it takes model, statistics, import and tools")
+    _check_kernels(kernels_objects, device_code, target)
     destination = Path(os.path.abspath(output))
     check_destination(destination)
     try:
@@ -174,9 +183,16 @@ def write_bundle(
             folder = Path(temporary) / "bundle"
             folder.mkdir()
             link_model(
-                folder, kernels_objects=kernels_objects, plan=plan, architecture=target.architecture, cache=cache
+                folder,
+                kernels_objects=kernels_objects,
+                plan=plan,
+                architecture=target.architecture,
+                device_code=device_code,
+                cache=cache,
             )
             manifest = _manifest(folder, plan, target, model_info)
+            if device_code is not None:
+                manifest["gpu"] = _gpu_entry(device_code, plan)
             text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
             (folder / manifest_format.NAME).write_text(text + "\n", encoding="utf-8")
             Bundle.open(folder)
@@ -184,6 +200,16 @@ def write_bundle(
     except OSError as error:
         raise BundleError(f"The bundle {destination} cannot be written: {error.strerror or error}.") from error
     return Bundle(destination, manifest)
+
+
+def _check_kernels(kernels_objects: Sequence[Path], device_code: DeviceCode | None, target: Target) -> None:
+    """Raises ValueError unless the kernels are for what the target names: a defect of the caller."""
+    expected = None if target.gpu is None else target.gpu.sm
+    found = None if device_code is None else device_code.sm
+    if found != expected or (not kernels_objects) != (device_code is not None):
+        raise ValueError(
+            f"target {target.name} has a GPU of sm {expected}; given are {len(kernels_objects)} objects and device code for {found}"
+        )
 
 
 def _check_file(path: Path, expected: dict[str, Any]) -> None:
@@ -288,6 +314,21 @@ def _manifest(folder: Path, plan: ExecutionPlan, target: Target, model_info: dic
             }
             for index, (step, (stage, blocks)) in enumerate(zip(plan.steps, _places(plan), strict=True))
         ],
+    }
+
+
+def _gpu_entry(code: DeviceCode, plan: ExecutionPlan) -> dict[str, Any]:
+    return {
+        "arch": f"sm_{code.sm}",
+        "compute_capability": f"{code.sm // 10}.{code.sm % 10}",
+        "needs_cuda": code.needs_cuda,
+        "ptx_isa": "{}.{}".format(*code.ptx_isa),
+        "needs_cuda_ptx": code.needs_cuda_ptx,
+        "needs_cuda_runtime": False,
+        "needs_tvm": False,
+        "launches": sum(len(step.launches) for step in plan.steps),
+        "cubin_bytes": len(code.cubin),
+        "ptx_bytes": len(code.ptx.encode()),
     }
 
 

@@ -3,6 +3,8 @@
 The runtime is compiled once, for the architecture's baseline processor, into objects that depend on no C library's
 layouts; they go into ``libmodel.a``, into ``model.so`` (glibc 2.17 or newer) and into the static ``runner`` (musl).
 The very first static link for an architecture makes zig build musl (up to a minute, kept in zig's global cache).
+
+Of networks for a GPU everything is for glibc: a static program cannot load the GPU's driver, which is a shared library.
 """
 
 from __future__ import annotations
@@ -15,17 +17,24 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from bnn_deploy.codegen import WEIGHTS_ASSEMBLY, generate_plan_source
+from bnn_deploy.codegen import WEIGHTS_ASSEMBLY, bytes_assembly, generate_plan_source
+from bnn_deploy.codegen_gpu import generate_gpu_plan_source
+from bnn_deploy.device_code import DeviceCode
 from bnn_deploy.errors import ToolError
 from bnn_deploy.object_cache import NO_CACHE, ObjectCache, content_key
 from bnn_deploy.plan import ExecutionPlan
 
 RUNTIME_SOURCES = Path(__file__).parent / "runtime"
-MODEL_SOURCES = ("executor.c", "kernel_set.c", "thread_pool.c")
+MODEL_SOURCES = ("executor.c", "kernel_set.c", "thread_pool.c", "status_text.c", "no_device.c")
+GPU_MODEL_SOURCES = (
+    *("executor_gpu.c", "gpu_model.c", "gpu_module.c", "cuda_driver.c", "cuda_error.c"),
+    "status_text.c",
+)
 SYSTEM_SOURCES = ("system_state.c", "processor_state.c", "userland.c", "emulation.c", "system_files.c", "json_text.c")
 PROFILE_SOURCES = ("profile_measure.c", "profile_report.c", "memory_speed.c", *SYSTEM_SOURCES)
 # Only in model.so, and so compiled for its C library.
@@ -33,6 +42,7 @@ LIBRARY_SOURCES = ("tvm_functions.c", "tvm_system.c", "tvm_call.c", *PROFILE_SOU
 RUNNER_SOURCES = ("runner.c", "npy.c", "output_file.c", "profile_summary.c", *PROFILE_SOURCES)
 PROBE_SOURCES = ("probe.c", *SYSTEM_SOURCES)
 PROBE_LIBRARY_SOURCES = ("tvm_system.c", "tvm_call.c", *SYSTEM_SOURCES)
+GLIBC = "linux-gnu.2.17"
 PROCESSORS = {"x86_64": "x86_64", "arm64": "aarch64"}
 # No bundle is for 32-bit Arm, but a probe tells so of such a board. ARMv6 is a Raspberry Pi 1 or Zero.
 PROBE_TARGETS = {
@@ -56,47 +66,72 @@ COMPILE_OPTIONS = (
 PROVIDED_TVM_VARIABLES = {"__TVMBackendParallelLaunch", "__TVMBackendAllocWorkspace", "__TVMBackendFreeWorkspace"}
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """What differs between bundles.
+
+    Attributes:
+        library: the C library of ``libmodel.a`` and ``runner``, as zig's targets end.
+        sources: what runs the plan.
+        assembly: sources with the bytes that it runs with.
+        runner_options: how ``runner`` is linked.
+        libraries: what ``model.so`` and ``runner`` need of the C library besides.
+    """
+
+    library: str
+    sources: tuple[str, ...]
+    assembly: tuple[str, ...]
+    runner_options: tuple[str, ...]
+    libraries: tuple[str, ...]
+
+
+_FOR_PROCESSORS = _Kind("linux-musl", MODEL_SOURCES, ("weights.S",), ("-static",), ())
+_FOR_GPUS = _Kind(GLIBC, GPU_MODEL_SOURCES, ("weights.S", "cubin.S", "ptx.S"), (), ("-lpthread", "-ldl"))
+
+
 def link_model(
     folder: Path,
     *,
     kernels_objects: Sequence[Path],
     plan: ExecutionPlan,
     architecture: str,
+    device_code: DeviceCode | None = None,
     cache: ObjectCache = NO_CACHE,
 ) -> None:
     """Write ``model.so``, ``libmodel.a``, ``runner`` and ``bnn_model.h`` into an existing folder.
 
     Args:
         folder: where the four files go.
-        kernels_objects: ELF object files that define the plan's kernels for this architecture, one for each kernel set.
+        kernels_objects: ELF object files that define the plan's kernels for this architecture, one for each kernel set; none
+            with ``device_code``.
         plan: the network.
         architecture: ``"x86_64"`` or ``"arm64"``.
+        device_code: the kernels that the plan launches on a GPU.
         cache: keeps the objects of the runtime's sources.
 
     Raises:
         ToolError: ziglang is missing or failed, or the kernels need a part of TVM's runtime that bundles do not have.
         CompileError: the plan cannot be written as C.
     """
-    processor = PROCESSORS[architecture]
-    musl, glibc = f"{processor}-linux-musl", f"{processor}-linux-gnu.2.17"
+    kind = _FOR_PROCESSORS if device_code is None else _FOR_GPUS
+    native, glibc = f"{PROCESSORS[architecture]}-{kind.library}", f"{PROCESSORS[architecture]}-{GLIBC}"
     for path in kernels_objects:
         _check_tvm_variables(path)
     with tempfile.TemporaryDirectory(prefix="bnn-deploy-link-") as temporary:
         work = Path(temporary)
-        (work / "plan.c").write_text(generate_plan_source(plan), encoding="utf-8")
-        (work / "weights.S").write_text(WEIGHTS_ASSEMBLY, encoding="utf-8")
-        (work / "weights.bin").write_bytes(plan.weights)
+        _write_network(work, plan, device_code)
         (work / "exports.map").write_text(_exports([*api_symbols(), *tvm_symbols()]))
-        objects = ["weights.o"]
+        objects = [source.replace(".S", ".o") for source in kind.assembly]
         for number, path in enumerate(kernels_objects):
             objects.append(f"kernels_{number}.o")
             shutil.copyfile(path, work / objects[-1])
         for path in (*RUNTIME_SOURCES.glob("*.c"), *RUNTIME_SOURCES.glob("*.h")):
             shutil.copyfile(path, work / path.name)
 
-        _zig(work, "cc", "-target", musl, "-c", "weights.S", "-o", "weights.o")
-        for source in ("plan.c", *MODEL_SOURCES, *RUNNER_SOURCES):
-            command = ("cc", "-target", musl, *COMPILE_OPTIONS, "-c", source, "-o", source.replace(".c", ".o"))
+        for source in kind.assembly:
+            _zig(work, "cc", "-target", native, "-c", source, "-o", source.replace(".S", ".o"))
+        for source in ("plan.c", *kind.sources, *RUNNER_SOURCES):
+            command = ("cc", "-target", native, *COMPILE_OPTIONS, "-c", source, "-o", source.replace(".c", ".o"))
             (cache if source != "plan.c" else NO_CACHE).get(
                 _runtime_key(command), work / command[-1], partial(_zig, work, *command)
             )
@@ -111,14 +146,30 @@ def link_model(
             work,
             *("cc", "-target", glibc, "-shared", "-s", "-o", "model.so", *objects),
             *("-Wl,-soname,model.so", "-Wl,--version-script=exports.map", "-Wl,-z,defs", "-lm", "-lpthread"),
+            *kind.libraries,
         )
         runner_objects = [source.replace(".c", ".o") for source in RUNNER_SOURCES]
         # zig keeps a build of musl for -s and another one without it; examples/c/main.c says -s too, to share this one.
-        _zig(work, "cc", "-target", musl, "-static", "-s", "-o", "runner", *runner_objects, "libmodel.a", "-lm")
+        runner_options = ("-target", native, *kind.runner_options, "-s", "-o", "runner")
+        _zig(work, "cc", *runner_options, *runner_objects, "libmodel.a", "-lm", *kind.libraries)
         for name in ("model.so", "libmodel.a", "runner", "bnn_model.h"):
             shutil.copyfile(work / name, folder / name)
         for name in ("model.so", "runner"):
             (folder / name).chmod((folder / name).stat().st_mode | 0o111)
+
+
+def _write_network(work: Path, plan: ExecutionPlan, device_code: DeviceCode | None) -> None:
+    """The plan as C, and the bytes that belong to it with assembly that includes them."""
+    (work / "weights.bin").write_bytes(plan.weights)
+    (work / "weights.S").write_text(WEIGHTS_ASSEMBLY, encoding="utf-8")
+    if device_code is None:
+        (work / "plan.c").write_text(generate_plan_source(plan), encoding="utf-8")
+        return
+    (work / "plan.c").write_text(generate_gpu_plan_source(plan, device_code), encoding="utf-8")
+    (work / "cubin.bin").write_bytes(device_code.cubin)
+    (work / "cubin.S").write_text(bytes_assembly("bnn_cubin", "cubin.bin"), encoding="utf-8")
+    (work / "ptx.txt").write_text(device_code.ptx, encoding="utf-8")
+    (work / "ptx.S").write_text(bytes_assembly("bnn_ptx", "ptx.txt", end="    .byte 0\n"), encoding="utf-8")
 
 
 def link_probe(folder: Path, architecture: str, cache: ObjectCache = NO_CACHE) -> Path:

@@ -15,6 +15,12 @@
  * Threads: one bnn_model serves one run at a time (a second one at the same moment gets BNN_ERROR_BUSY); different
  * bnn_models are independent and may run at the same time. Results do not depend on the number of threads. After fork()
  * the child may use a bnn_model that was idle in the parent.
+ *
+ * Networks compiled for an NVIDIA GPU have the same interface and need the GPU's driver, libcuda.so.1 of CUDA 10.2 or newer,
+ * and nothing else of CUDA. They run on the first GPU that the driver shows (CUDA_VISIBLE_DEVICES). bnn_create allocates all
+ * memory there and copies the weights to it; buffers given by the caller may have any alignment, and are copied fastest from
+ * and to page-locked memory (cuMemHostRegister). Numbers of threads are checked, and make no difference. A child after fork()
+ * may not use the parent's bnn_models: CUDA does not work there.
  */
 #ifndef BNN_MODEL_H
 #define BNN_MODEL_H
@@ -35,7 +41,8 @@ typedef enum bnn_status {
     BNN_ERROR_MEMORY = 2,   /* the memory of the model could not be allocated */
     BNN_ERROR_THREADS = 3,  /* the worker threads could not be started */
     BNN_ERROR_KERNEL = 4,   /* a kernel reported failure; bnn_failed_step says which. The outputs are undefined. */
-    BNN_ERROR_BUSY = 5      /* this bnn_model is in use by another thread */
+    BNN_ERROR_BUSY = 5,     /* this bnn_model is in use by another thread */
+    BNN_ERROR_DEVICE = 6    /* the GPU cannot be used, or failed; bnn_device_error says why. The outputs are undefined. */
 } bnn_status;
 
 /* A network input or output. Data is C-ordered, little-endian, and as long as `bytes`; shape[0] counts the batch. */
@@ -47,12 +54,24 @@ typedef struct bnn_tensor {
     size_t bytes;
 } bnn_tensor;
 
-/* One kernel: called once, or once for every block of rows. */
+/* One kernel: called once, or once for every block of rows. On a GPU it may be several launches. */
 typedef struct bnn_step {
-    const char *kernel; /* C symbol */
+    const char *kernel; /* C symbol, or its name on a GPU */
     const char *layer;  /* module path in PyTorch; several fused layers are joined by " + " */
     const char *kind;   /* "binary", "pack" or "float" */
 } bnn_step;
+
+/* A GPU, as its driver describes it; -1: unknown. */
+typedef struct bnn_device_info {
+    char name[256];
+    int32_t compute_capability; /* times ten: 87 is 8.7 */
+    int32_t multiprocessors;
+    int32_t khz;             /* highest clock of the multiprocessors */
+    int32_t memory_khz;      /* highest clock of the memory */
+    int32_t memory_bus_bits; /* width of the path to the memory */
+    int64_t memory_bytes;
+    int32_t cuda_version; /* newest that the driver supports: 12020 is 12.2 */
+} bnn_device_info;
 
 /* Opaque: the memory and the threads of one running network. */
 typedef struct bnn_model bnn_model;
@@ -66,7 +85,8 @@ BNN_API const bnn_step *bnn_steps(size_t *count);
 BNN_API const char *bnn_kernel_set(void);
 
 /* Bytes that bnn_create allocates: the arena of intermediate results, a workspace for each thread, and room to realign
- * inputs and outputs. 0 for a thread count outside 1..BNN_MAX_THREADS. */
+ * inputs and outputs. On a GPU, bytes of its memory: weights, intermediate results, inputs and outputs. 0 for a thread count
+ * outside 1..BNN_MAX_THREADS. */
 BNN_API size_t bnn_memory_bytes(int threads);
 
 /* Prepares the network for runs on `threads` threads in all: the caller's and threads - 1 workers. */
@@ -79,15 +99,28 @@ BNN_API bnn_status bnn_set_threads(bnn_model *model, int threads);
 BNN_API bnn_status bnn_run(bnn_model *model, const void *const *inputs, void *const *outputs);
 
 /* The same, on the monotonic clock: step_seconds holds one number per step, all its calls together;
- * total_seconds is the whole run. Steps that run block by block share the time of their stage. */
+ * total_seconds is the whole run. Steps that run block by block share the time of their stage. On a GPU, step_seconds are of
+ * its own clock, and kernels are launched one by one: the gaps between short ones, which bnn_run does not have, are in them. */
 BNN_API bnn_status bnn_run_timed(bnn_model *model, const void *const *inputs, void *const *outputs,
                                  double *step_seconds, double *total_seconds);
 
-/* Index of the step that made the last run return BNN_ERROR_KERNEL, or -1. */
+/* Runs the network on data in the GPU's memory: inputs[i] and outputs[i] are addresses there, stream is the caller's CUstream
+ * of the GPU's primary context (null: the default stream) and not being captured. Returns as soon as everything is in the
+ * stream; runs of one bnn_model wait for each other on the GPU. On a processor: BNN_ERROR_DEVICE. */
+BNN_API bnn_status bnn_run_device(bnn_model *model, const uint64_t *inputs, const uint64_t *outputs, void *stream);
+
+/* Index of the step that made the last run return BNN_ERROR_KERNEL, or whose launch made it return BNN_ERROR_DEVICE; or -1. */
 BNN_API ptrdiff_t bnn_failed_step(const bnn_model *model);
 
 /* Joins the worker threads and frees the memory; a null pointer is allowed. */
 BNN_API void bnn_destroy(bnn_model *model);
+
+/* Describes the GPU that the network runs on. BNN_ERROR_DEVICE where it cannot be used, and on a processor. */
+BNN_API bnn_status bnn_device(bnn_device_info *info);
+
+/* What made the last call on this thread that returned BNN_ERROR_DEVICE do so: one English phrase with the driver's function and
+ * error, and what to do; "" before, and on a processor. It lives until the next call on this thread. */
+BNN_API const char *bnn_device_error(void);
 
 /* One English phrase for a status. */
 BNN_API const char *bnn_status_text(bnn_status status);

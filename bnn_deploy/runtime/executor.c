@@ -1,10 +1,10 @@
 /* Runs the generated plan: stage after stage, each block of rows by block of rows, over one arena. */
+#include "caller.h"
 #include "plan.h"
 #include "thread_pool.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { ALIGNMENT = 64 };
 
@@ -45,10 +45,8 @@ static size_t bytes_per_thread(void) {
     return round_up(bnn_network.workspace_bytes) + round_up(bnn_network.step_count * sizeof(double));
 }
 
-static int thread_count_is_valid(int threads) { return threads >= 1 && threads <= BNN_MAX_THREADS; }
-
 size_t bnn_memory_bytes(int threads) {
-    return thread_count_is_valid(threads) ? shared_bytes() + (size_t)threads * bytes_per_thread() : 0;
+    return bnn_thread_count_is_valid(threads) ? shared_bytes() + (size_t)threads * bytes_per_thread() : 0;
 }
 
 const bnn_tensor *bnn_inputs(size_t *count) {
@@ -81,7 +79,7 @@ static unsigned char *allocate_thread_memory(int threads) {
 }
 
 bnn_status bnn_create(int threads, bnn_model **result) {
-    if (result == NULL || !thread_count_is_valid(threads)) {
+    if (result == NULL || !bnn_thread_count_is_valid(threads)) {
         return BNN_ERROR_ARGUMENT;
     }
     *result = NULL;
@@ -112,7 +110,7 @@ bnn_status bnn_create(int threads, bnn_model **result) {
 }
 
 bnn_status bnn_set_threads(bnn_model *model, int threads) {
-    if (model == NULL || !thread_count_is_valid(threads)) {
+    if (model == NULL || !bnn_thread_count_is_valid(threads)) {
         return BNN_ERROR_ARGUMENT;
     }
     if (atomic_flag_test_and_set(&model->busy)) {
@@ -135,12 +133,6 @@ bnn_status bnn_set_threads(bnn_model *model, int threads) {
 }
 
 static int is_aligned(const void *pointer) { return (uintptr_t)pointer % ALIGNMENT == 0; }
-
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* One stage at work: what all its threads share. */
 typedef struct stage_run {
@@ -165,14 +157,14 @@ static int run_block(int block, bnn_parallel_environment *environment, void *clo
     int thread = environment->thread;
     const bnn_memory memory = {model->inputs, model->outputs, model->arena, workspace_of(model, thread)};
     double *step_seconds = seconds_of(model, thread);
-    double before = run->timed ? seconds() : 0;
+    double before = run->timed ? bnn_seconds() : 0;
     for (size_t i = run->first_step; i < run->first_step + run->stage->step_count; i++) {
         if (model->kernels->calls[i](&memory, block) != 0) {
             atomic_store(&model->failed_step, (ptrdiff_t)i);
             return -1;
         }
         if (run->timed) {
-            double after = seconds();
+            double after = bnn_seconds();
             step_seconds[i] += after - before;
             before = after;
         }
@@ -203,7 +195,7 @@ static bnn_status run_stages(bnn_model *model, double *step_seconds) {
         }
     }
     for (size_t i = 0; i < bnn_network.stage_count; i++, run.first_step += run.stage->step_count, run.stage++) {
-        double before = run.timed ? seconds() : 0;
+        double before = run.timed ? bnn_seconds() : 0;
         int status;
         if (run.stage->blocks == 1) {
             /* On this thread, so that the kernels themselves may use the others. */
@@ -216,7 +208,7 @@ static bnn_status run_stages(bnn_model *model, double *step_seconds) {
             return BNN_ERROR_KERNEL;
         }
         if (run.timed) {
-            share_out(model, &run, seconds() - before, step_seconds);
+            share_out(model, &run, bnn_seconds() - before, step_seconds);
         }
     }
     return BNN_OK;
@@ -249,21 +241,9 @@ static bnn_status run_exclusively(bnn_model *model, const void *const *inputs, v
     return status;
 }
 
-static int has_null(const void *const *pointers, size_t count) {
-    if (pointers == NULL) {
-        return 1;
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (pointers[i] == NULL) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
 static bnn_status run(bnn_model *model, const void *const *inputs, void *const *outputs, double *step_seconds) {
-    if (model == NULL || has_null(inputs, bnn_network.input_count) ||
-        has_null((const void *const *)outputs, bnn_network.output_count)) {
+    if (model == NULL || bnn_has_null(inputs, bnn_network.input_count) ||
+        bnn_has_null((const void *const *)outputs, bnn_network.output_count)) {
         return BNN_ERROR_ARGUMENT;
     }
     if (atomic_flag_test_and_set(&model->busy)) {
@@ -283,9 +263,9 @@ bnn_status bnn_run_timed(bnn_model *model, const void *const *inputs, void *cons
     if (step_seconds == NULL || total_seconds == NULL) {
         return BNN_ERROR_ARGUMENT;
     }
-    double before = seconds();
+    double before = bnn_seconds();
     bnn_status status = run(model, inputs, outputs, step_seconds);
-    *total_seconds = seconds() - before;
+    *total_seconds = bnn_seconds() - before;
     return status;
 }
 
@@ -297,22 +277,4 @@ void bnn_destroy(bnn_model *model) {
         free(model->thread_memory);
         free(model);
     }
-}
-
-const char *bnn_status_text(bnn_status status) {
-    switch (status) {
-    case BNN_OK:
-        return "success";
-    case BNN_ERROR_ARGUMENT:
-        return "an argument is a null pointer or out of range";
-    case BNN_ERROR_MEMORY:
-        return "the memory of the model could not be allocated";
-    case BNN_ERROR_THREADS:
-        return "the worker threads could not be started";
-    case BNN_ERROR_KERNEL:
-        return "a kernel reported failure";
-    case BNN_ERROR_BUSY:
-        return "the model is in use by another thread";
-    }
-    return "unknown status";
 }

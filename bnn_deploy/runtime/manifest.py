@@ -77,6 +77,8 @@ def _problem(manifest: dict[str, Any]) -> str | None:
         return "the kernel_sets of processor must have different names"
     if not _is_rate(processor.get("binary_macs_per_cycle")):
         return "binary_macs_per_cycle must be a positive number or null"
+    if not _is_gpu(manifest.get("gpu")):
+        return "gpu must name its arch, compute_capability, needs_cuda, needs_cuda_ptx and the number of launches"
     for name in ("arena_bytes", "weights_bytes"):
         if not _is_size(manifest.get(name)):
             return f"{name} must be a whole number from 0 to {MAX_SIZE}"
@@ -133,6 +135,22 @@ def _is_kernel_set(value: object) -> bool:
         and isinstance(value.get("mcpu"), str)
         and _is_list_of(str, value.get("mattr"))
         and _is_rate(value.get("binary_macs_per_cycle"))
+    )
+
+
+def _is_gpu(value: object) -> bool:
+    """Of bundles for a GPU; the others do not have it."""
+    if value is None:
+        return True
+    if not isinstance(value, dict) or not _is_size(value.get("launches"), 1):
+        return False
+    patterns = {
+        "arch": r"sm_\d{2,3}",
+        **dict.fromkeys(("compute_capability", "needs_cuda", "needs_cuda_ptx"), r"\d+\.\d+"),
+    }
+    return all(
+        isinstance(value.get(name), str) and re.fullmatch(form, value[name], re.ASCII)
+        for name, form in patterns.items()
     )
 
 

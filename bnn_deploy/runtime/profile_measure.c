@@ -47,11 +47,12 @@ bnn_status profile_measure(profile_report *report, bnn_model *model, const void 
         return status;
     }
     system_state_read(report->after, "");
-    /* An emulator's memory and speed are its own. The large buffers of memory_copy_speed come after the peak. */
+    report->has_gpu = bnn_device(&report->gpu) == BNN_OK;
+    /* An emulator's memory and speed are its own, and a GPU's kernels use others. The large buffers of memory_copy_speed come after the peak. */
     int emulated = report->after->emulated;
     report->peak_memory_bytes = emulated ? -1 : peak_memory_bytes();
     report->copy_bytes_per_second =
-        emulated ? -1 : memory_copy_speed(report->threads, report->after->memory_available_bytes);
+        emulated || report->has_gpu ? -1 : memory_copy_speed(report->threads, report->after->memory_available_bytes);
     return BNN_OK;
 }
 

@@ -2,6 +2,28 @@
 
 #include "json_text.h"
 
+static void write_gpu(FILE *stream, const bnn_device_info *gpu) {
+    const struct {
+        const char *name;
+        int64_t number;
+    } fields[] = {
+        {"compute_capability", gpu->compute_capability},
+        {"multiprocessors", gpu->multiprocessors},
+        {"khz", gpu->khz},
+        {"memory_khz", gpu->memory_khz},
+        {"memory_bus_bits", gpu->memory_bus_bits},
+        {"memory_bytes", gpu->memory_bytes},
+        {"cuda_version", gpu->cuda_version},
+    };
+    fputs("{\"name\": ", stream);
+    json_foreign_text(stream, gpu->name);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        fprintf(stream, ", \"%s\": ", fields[i].name);
+        json_integer(stream, fields[i].number);
+    }
+    fputs("}", stream);
+}
+
 void profile_report_write(FILE *stream, const profile_report *report) {
     size_t steps;
     const bnn_step *step = bnn_steps(&steps);
@@ -13,6 +35,12 @@ void profile_report_write(FILE *stream, const profile_report *report) {
     json_integer(stream, report->peak_memory_bytes);
     fputs(", \"copy_bytes_per_second\": ", stream);
     json_number(stream, report->copy_bytes_per_second);
+    fputs(",\n \"gpu\": ", stream);
+    if (report->has_gpu) {
+        write_gpu(stream, &report->gpu);
+    } else {
+        fputs("null", stream);
+    }
     fputs(",\n \"system_before\": ", stream);
     system_state_write(stream, report->before);
     fputs(",\n \"system_after\": ", stream);

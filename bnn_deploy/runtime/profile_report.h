@@ -16,6 +16,8 @@ typedef struct profile_report {
     system_state *before, *after; /* the warm-up, and the last repeat */
     int64_t peak_memory_bytes;    /* -1: unknown */
     double copy_bytes_per_second; /* -1: unknown */
+    int has_gpu;                  /* whether the network runs on a GPU: */
+    bnn_device_info gpu;
 } profile_report;
 
 /* Runs the network on one batch, report->warmup times and then report->repeat times with a clock (repeat > 0); the caller

@@ -120,6 +120,9 @@ void profile_summary_write(FILE *stream, const profile_report *report) {
             sort_column(sorted, report->step_seconds, report->repeat, steps, i);
             medians[i] = percentile(sorted, report->repeat, 0.5);
         }
+        if (report->has_gpu) {
+            fprintf(stream, "GPU: %s\n", report->gpu.name);
+        }
         write_slowest(stream, medians, steps);
         write_clock(stream, "before", report->before);
         write_clock(stream, "after", report->after);

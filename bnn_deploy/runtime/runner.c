@@ -1,4 +1,4 @@
-/* The bundle's static command-line program: .npy in, .npy out, and a profile; needs nothing on the device. */
+/* The bundle's command-line program: .npy in, .npy out, and a profile; needs nothing on the device but a GPU's driver. */
 #include "bnn_model.h"
 #include "npy.h"
 #include "output_file.h"
@@ -136,6 +136,12 @@ static void print_info(void) {
     if (bnn_kernel_set()[0] != '\0') {
         printf("kernel set: %s\n", bnn_kernel_set());
     }
+    bnn_device_info gpu;
+    if (bnn_device(&gpu) == BNN_OK) {
+        printf("GPU: %s, compute capability %d.%d\n", gpu.name, gpu.compute_capability / 10, gpu.compute_capability % 10);
+    } else if (bnn_device_error()[0] != '\0') {
+        printf("GPU: %s\n", bnn_device_error());
+    }
     printf("memory: %zu bytes\nsteps: %zu\n", bnn_memory_bytes(1), steps);
     for (size_t i = 0; i < steps; i++) {
         printf("%4zu  %-6s  %s  (%s)\n", i, step[i].kind, step[i].layer, step[i].kernel);
@@ -197,6 +203,9 @@ static void check(bnn_status status, const bnn_model *model) {
     if (status == BNN_ERROR_KERNEL) {
         const bnn_step *step = &steps[bnn_failed_step(model)];
         fail("kernel %s of layer %s reported failure.", step->kernel, step->layer);
+    }
+    if (status == BNN_ERROR_DEVICE) {
+        fail("%s: %s.", bnn_status_text(status), bnn_device_error());
     }
     if (status != BNN_OK) {
         fail("%s.", bnn_status_text(status));

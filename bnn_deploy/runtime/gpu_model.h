@@ -1,0 +1,34 @@
+/* A network on the GPU: what belongs to one bnn_model. */
+#ifndef BNN_GPU_MODEL_H
+#define BNN_GPU_MODEL_H
+
+#include "cuda_driver.h"
+#include "gpu_plan.h"
+
+#include <stdatomic.h>
+
+struct bnn_model {
+    atomic_flag busy;
+    atomic_ptrdiff_t failed_step;
+    cuda_context context;
+    cuda_module module;
+    cuda_pointer memory;
+    cuda_pointer spaces[BNN_SPACES]; /* where each begins in the memory */
+    cuda_stream stream;
+    cuda_event done; /* after the last run on a caller's stream */
+    int is_pending;  /* whether that may still go on */
+    cuda_executable_graph graph;
+    cuda_function *kernels;  /* one per launch */
+    cuda_pointer *addresses; /* one per argument of the plan */
+    void **parameters;       /* pointers to the addresses, as launches take them */
+    cuda_event *marks;       /* before the first step and after each one; made by the first timed run */
+};
+
+/* Calls of the driver go to the context that is this thread's; the caller's own comes back with gpu_leave. */
+bnn_status gpu_enter(const bnn_model *model) __attribute__((visibility("hidden")));
+void gpu_leave(void) __attribute__((visibility("hidden")));
+
+/* Puts all launches into a stream; with marks, an event before the first step and after each one. */
+bnn_status gpu_launch_steps(bnn_model *model, cuda_stream stream, cuda_event *marks) __attribute__((visibility("hidden")));
+
+#endif
