@@ -14,11 +14,14 @@ import tvm
 import tvm_ffi
 
 from bnn_deploy.bundle import Bundle, check_destination, write_bundle
+from bnn_deploy.cuda_compiler import cache_key, compile_cuda
+from bnn_deploy.device_code import DeviceCode
 from bnn_deploy.errors import CompileError, InputError, message_lines
 from bnn_deploy.foreign_model import open_model
 from bnn_deploy.import_report import ImportOptions, ImportReport
 from bnn_deploy.object_cache import ObjectCache, cache_folder, content_key
-from bnn_deploy.passes.pipeline import lower
+from bnn_deploy.passes.pipeline import Lowered, lower
+from bnn_deploy.passes.tir.cuda_source import cuda_source
 from bnn_deploy.statistics import model_statistics
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.registry import get_target
@@ -44,7 +47,7 @@ def compile_model(
         output: folder to write; an existing bundle there is replaced, only once everything succeeded.
         batch: images per inference, for files with a dynamic batch.
         options: choices that a file from elsewhere leaves.
-        dump_ir: folder for the module after every pass; created if missing.
+        dump_ir: folder for the module after every pass, and for a GPU the CUDA source; created if missing.
         cache: take machine code generated before from ``object_cache.cache_folder()``, and keep it there.
         progress: told what is being done.
         found: told what the front end made of the file's layers, before they are compiled.
@@ -75,20 +78,38 @@ def compile_model(
     objects = ObjectCache(cache_folder() if cache else None)
     with tempfile.TemporaryDirectory(prefix="bnn-deploy-") as scratch:
         report("generate machine code")
-        kernels_objects = []
-        for (name, variant), kernels in zip(chosen.variants, lowered.kernels, strict=True):
-            path = Path(scratch) / f"kernels-{name}.o"
-            objects.get(_kernels_key(kernels, variant), path, partial(_generate, kernels, variant, path))
-            kernels_objects.append(path)
-        report("link")
+        on_gpu = chosen.gpu is not None
         return write_bundle(
             output,
-            kernels_objects=kernels_objects,
+            kernels_objects=[] if on_gpu else _processor_code(lowered, chosen, objects, Path(scratch)),
+            device_code=_gpu_code(lowered, chosen, objects, Path(scratch), dump_ir) if on_gpu else None,
             plan=lowered.plan,
             target=chosen,
             model_info=information,
             cache=objects,
         )
+
+
+def _processor_code(lowered: Lowered, target: Target, objects: ObjectCache, scratch: Path) -> list[Path]:
+    """An object file for each kernel set."""
+    paths = []
+    for (name, variant), kernels in zip(target.variants, lowered.kernels, strict=True):
+        path = scratch / f"kernels-{name}.o"
+        objects.get(_kernels_key(kernels, variant), path, partial(_generate, kernels, variant, path))
+        paths.append(path)
+    return paths
+
+
+def _gpu_code(
+    lowered: Lowered, target: Target, objects: ObjectCache, scratch: Path, dump_ir: str | Path | None
+) -> DeviceCode:
+    sm = target.gpu.sm
+    source = cuda_source(lowered.launched, sm)
+    if dump_ir is not None:
+        (Path(dump_ir) / "kernels.cu").write_text(source, encoding="utf-8")
+    path = scratch / "kernels.device"
+    objects.get(cache_key(source, sm), path, lambda: path.write_bytes(compile_cuda(source, sm).to_bytes()))
+    return DeviceCode.from_bytes(path.read_bytes())
 
 
 def _kernels_key(kernels: tvm.IRModule, target: Target) -> str:

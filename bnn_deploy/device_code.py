@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 
@@ -76,6 +77,19 @@ class DeviceCode:
                 f"{_text(min(CUDA_OF_PTX))} to {_text(max(CUDA_OF_PTX))}; use the CUDA compiler of the extra bnn-deploy[cuda]."
             )
         return _text(max(CUDA_OF_PTX[self.ptx_isa], RUNTIME_CUDA))
+
+    def to_bytes(self) -> bytes:
+        """For the object cache: a line of JSON, the cubin, the PTX."""
+        line = json.dumps({"sm": self.sm, "toolkit": self.toolkit, "cubin_bytes": len(self.cubin)})
+        return line.encode() + b"\n" + self.cubin + self.ptx.encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> DeviceCode:
+        """What ``to_bytes`` made; the cache has checked that it is unchanged."""
+        line, _, images = content.partition(b"\n")
+        entry = json.loads(line)
+        size = entry["cubin_bytes"]
+        return cls(images[:size], images[size:].decode(), entry["sm"], entry["toolkit"])
 
 
 def _text(version: tuple[int, int]) -> str:
