@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
+import onnx
 import pytest
 import tvm
 from tvm.script import tirx as T
@@ -14,6 +16,12 @@ from bnn_deploy.compiler import compile_model
 from bnn_deploy.errors import BnnDeployError
 from bnn_deploy.object_cache import NO_CACHE, ObjectCache, cache_folder, content_key
 from bnn_deploy.targets.registry import get_target
+
+ROOT = str(Path(__file__).parents[1])
+if ROOT not in sys.path:
+    sys.path.insert(0, ROOT)
+
+from tests.passes.onnx_models import small_network  # noqa: E402
 
 
 class Maker:
@@ -122,8 +130,9 @@ def test_kernels_that_differ_have_different_keys() -> None:
     assert compiler._kernels_key(kernels(0.1), targets[0]) in keys
 
 
-def test_second_compilation_generates_nothing(tmp_path: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_compilation_generates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """compile ignores its cache, or the cached bundle differs; or --no-cache uses it."""
+    onnx.save(small_network(), tmp_path / "x.onnx")
     monkeypatch.setenv("BNN_DEPLOY_CACHE", str(tmp_path / "cache"))
     generate, zig, calls = compiler._generate, linker._zig, []
     monkeypatch.setattr(compiler, "_generate", lambda *arguments: (calls.append("kernels"), generate(*arguments)))
@@ -131,7 +140,7 @@ def test_second_compilation_generates_nothing(tmp_path: Path, tiny_onnx: Path, m
     manifests, generated = [], []
     for cache in (True, True, False):
         calls.clear()
-        manifests.append(compile_model(tiny_onnx, "rpi4", tmp_path / "bundle", cache=cache).manifest)
+        manifests.append(compile_model(tmp_path / "x.onnx", "rpi4", tmp_path / "bundle", cache=cache).manifest)
         generated.append({"kernels", "runner.c", "thread_pool.c", "plan.c"}.intersection(calls))
     assert manifests[0] == manifests[1] == manifests[2]
     assert generated == [{"kernels", "runner.c", "thread_pool.c", "plan.c"}, {"plan.c"}, generated[0]]

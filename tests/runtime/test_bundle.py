@@ -12,6 +12,7 @@ from toy_network import AWKWARD_LAYER, BATCH, HIDDEN, HOST, INPUTS, compile_kern
 
 from bnn_deploy.bundle import Bundle, write_bundle
 from bnn_deploy.errors import BundleError, CompileError, ToolError
+from bnn_deploy.object_cache import NO_CACHE, ObjectCache, cache_folder
 from bnn_deploy.runtime.manifest import FILES
 
 
@@ -31,7 +32,7 @@ def test_what_a_bundle_tells(host_bundle: Bundle) -> None:
 
 def test_linking_twice_gives_the_same_bytes(host_bundle: Bundle, tmp_path: Path) -> None:
     """Names of temporary folders or dates get into bundles, so nobody can reproduce one."""
-    again = toy_bundle(tmp_path, HOST)
+    again = toy_bundle(tmp_path, HOST, cache=NO_CACHE)
     assert again.manifest["files"] == host_bundle.manifest["files"]
 
 
@@ -139,7 +140,8 @@ def test_what_is_no_bundle_is_named(tmp_path: Path) -> None:
 
 
 def write(output: Path, kernels: Path) -> Bundle:
-    return write_bundle(output, kernels_objects=[kernels], plan=toy_plan(), target=HOST, model_info={})
+    cache = ObjectCache(cache_folder())
+    return write_bundle(output, kernels_objects=[kernels], plan=toy_plan(), target=HOST, model_info={}, cache=cache)
 
 
 def test_only_bundles_are_replaced(host_bundle: Bundle, copied_bundle: Path, tmp_path: Path) -> None:

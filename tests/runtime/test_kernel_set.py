@@ -18,6 +18,7 @@ from bnn_deploy.compiler import compile_model
 from bnn_deploy.devices import qemu
 from bnn_deploy.errors import BundleError, CompileError, ToolError
 from bnn_deploy.linker import RUNTIME_SOURCES
+from bnn_deploy.object_cache import ObjectCache, cache_folder
 from bnn_deploy.plan import ExecutionPlan, KernelSetSteps, Space, Step
 from bnn_deploy.runtime.loader import Model
 from bnn_deploy.targets.base import KernelSet
@@ -57,8 +58,14 @@ def two_set_bundle(folder: Path, target: str) -> Bundle:
     renamed.write_text("".join(lines) + f'#include "{SOURCES / "toy_kernels.c"}"\n')
     triple = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[target]
     zig("cc", "-target", triple, "-O2", "-fPIC", "-c", renamed, "-o", folder / "in_order.o")
-    objects = [kernels, folder / "in_order.o"]
-    return write_bundle(folder / "B", kernels_objects=objects, plan=two_set_plan(), target=chosen, model_info={})
+    return write_bundle(
+        folder / "B",
+        kernels_objects=[kernels, folder / "in_order.o"],
+        plan=two_set_plan(),
+        target=chosen,
+        model_info={},
+        cache=ObjectCache(cache_folder()),
+    )
 
 
 @pytest.fixture(scope="module")

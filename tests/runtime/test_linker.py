@@ -10,6 +10,7 @@ from toy_network import compile_kernels, toy_plan
 
 from bnn_deploy.errors import ToolError
 from bnn_deploy.linker import link_model
+from bnn_deploy.object_cache import ObjectCache, cache_folder
 
 
 def test_missing_ziglang_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,5 +33,6 @@ def test_wrong_architecture_fails_in_one_sentence(tmp_path: Path) -> None:
     """Kernels of another architecture are linked, or the linker's failure is not shown."""
     kernels = compile_kernels(tmp_path, "arm64")
     with pytest.raises(ToolError, match=r"Linking failed in `zig cc .*kernels_0\.o") as failure:
-        link_model(tmp_path, kernels_objects=[kernels], plan=toy_plan(), architecture="x86_64")
+        cache = ObjectCache(cache_folder())
+        link_model(tmp_path, kernels_objects=[kernels], plan=toy_plan(), architecture="x86_64", cache=cache)
     assert "\n" not in str(failure.value)

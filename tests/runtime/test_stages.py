@@ -11,6 +11,7 @@ import pytest
 import bnn_deploy
 from bnn_deploy.bundle import Bundle, write_bundle
 from bnn_deploy.errors import BnnDeployError
+from bnn_deploy.object_cache import ObjectCache, cache_folder
 from bnn_deploy.plan import Argument, ExecutionPlan, Space, Stage, Step, TensorSpecification
 from tests.runtime.toy_network import HOST
 
@@ -88,7 +89,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-gnu", "-O2", "-fPIC", "-c", "kernels.c"]
     subprocess.run([*command, "-o", "kernels.o"], cwd=folder, check=True)
     return write_bundle(
-        folder / "bundle", kernels_objects=[folder / "kernels.o"], plan=staged_plan(), target=HOST, model_info={}
+        folder / "bundle",
+        kernels_objects=[folder / "kernels.o"],
+        plan=staged_plan(),
+        target=HOST,
+        model_info={},
+        cache=ObjectCache(cache_folder()),
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from bnn_deploy.bundle import Bundle, write_bundle
 from bnn_deploy.codegen import WEIGHTS_ASSEMBLY, generate_plan_source
 from bnn_deploy.linker import MODEL_SOURCES, RUNNER_SOURCES, RUNTIME_SOURCES
+from bnn_deploy.object_cache import ObjectCache, cache_folder
 from bnn_deploy.plan import Argument, ExecutionPlan, Space, Step, TensorSpecification
 from bnn_deploy.targets.base import Target
 
@@ -80,12 +81,17 @@ def compile_kernels(folder: Path, architecture: str) -> Path:
     return path
 
 
-def toy_bundle(folder: Path, target: Target, seed: int = 0) -> Bundle:
-    """Build the network's bundle into a folder."""
+def toy_bundle(folder: Path, target: Target, seed: int = 0, cache: ObjectCache | None = None) -> Bundle:
+    """Build the network's bundle into a folder; the runtime's objects are those of the test run's cache, or of another."""
     kernels = compile_kernels(folder, target.architecture)
     info = {"model": {"bnn_deploy.model": "toy"}, "statistics": {"bops": 7680}, "tools": {"toy": "1"}}
     return write_bundle(
-        folder / f"{target.name}-{seed}", kernels_objects=[kernels], plan=toy_plan(seed), target=target, model_info=info
+        folder / f"{target.name}-{seed}",
+        kernels_objects=[kernels],
+        plan=toy_plan(seed),
+        target=target,
+        model_info=info,
+        cache=cache or ObjectCache(cache_folder()),
     )
 
 
