@@ -8,6 +8,7 @@ from bnn_deploy.bundle import Bundle
 from bnn_deploy.devices.base import Device
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.doctor.check import Check, Status
+from bnn_deploy.doctor.gpu import check_gpu
 from bnn_deploy.doctor.jetson import check_jetson
 from bnn_deploy.doctor.operating_system import check_glibc, check_system
 from bnn_deploy.doctor.processor import check_bundle, check_instructions, check_target
@@ -76,7 +77,7 @@ def check_board(state: SystemState, bundle: Bundle | None = None) -> list[Check]
     checks += [check_governor(state), check_clock(state)]
     throttling = check_throttling(state)
     checks += [throttling] if throttling is not None else []
-    return [*checks, check_temperature(state), *check_jetson(state)]
+    return [*checks, check_temperature(state), *check_jetson(state), *check_gpu(state)]
 
 
 def _reached(state: SystemState) -> Check:

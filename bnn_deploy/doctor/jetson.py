@@ -1,21 +1,9 @@
-"""What is special about NVIDIA's Jetson boards: power mode, Jetson Linux, and a GPU that nothing here uses yet."""
+"""What is special about NVIDIA's Jetson boards: power mode and Jetson Linux."""
 
 from __future__ import annotations
 
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.doctor.check import Check, Status
-
-# CUDA's "compute capability" by words of the name in the device tree, newest first, because "Orin Nano" is no Nano:
-# https://developer.nvidia.com/cuda-gpus, and for the oldest https://developer.nvidia.com/cuda-legacy-gpus
-GPU_ARCHITECTURES = (
-    ("orin", "sm_87"),
-    ("xavier", "sm_72"),
-    ("jetson-agx", "sm_72"),  # what the AGX Xavier's own device tree says
-    ("tx2", "sm_62"),
-    ("quill", "sm_62"),  # the TX2's developer kit
-    ("tx1", "sm_53"),
-    ("nano", "sm_53"),
-)
 
 
 def is_jetson(state: SystemState) -> bool:
@@ -28,7 +16,7 @@ def check_jetson(state: SystemState) -> list[Check]:
     """Rows for a Jetson; none for other boards."""
     if not is_jetson(state):
         return []
-    return [_check_power_mode(state), _check_jetson_linux(state), _check_gpu(state)]
+    return [_check_power_mode(state), _check_jetson_linux(state)]
 
 
 def _check_power_mode(state: SystemState) -> Check:
@@ -45,11 +33,3 @@ def _check_power_mode(state: SystemState) -> Check:
 
 def _check_jetson_linux(state: SystemState) -> Check:
     return Check("Jetson Linux", Status.OK, state.jetson_linux or "unknown: /etc/nv_tegra_release is missing")
-
-
-def _check_gpu(state: SystemState) -> Check:
-    name = (state.board or "").lower()
-    architecture = next((sm for word, sm in GPU_ARCHITECTURES if word in name), "of unknown architecture")
-    cuda = "no CUDA toolkit" if state.cuda_version is None else f"CUDA {state.cuda_version}"
-    advice = "Nothing needs to be done: there are no CUDA targets yet, so networks run on the CPU."
-    return Check("GPU", Status.OK, f"{architecture}, {cuda}; not used", advice)

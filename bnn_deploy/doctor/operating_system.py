@@ -35,6 +35,8 @@ def check_glibc(state: SystemState, bundle: Bundle | None) -> Check:
         BundleError: the bundle's ``model.so`` is damaged.
     """
     needed = newest_glibc_needed(bundle.library) if bundle is not None else None
+    # The runner of a GPU's bundle loads the driver, a shared library, and so is no static program.
+    runner_works = RUNNER_WORKS if bundle is None or bundle.gpu is None else "the runner needs it, too"
     wanted = "" if needed is None else f", model.so needs {'.'.join(map(str, needed))}"
     found = f"{state.glibc or 'none found'}{wanted}"
     try:
@@ -42,9 +44,9 @@ def check_glibc(state: SystemState, bundle: Bundle | None) -> Check:
     except ValueError:
         version = None
     if version is None:
-        advice = f"model.so and Python packages need glibc, so use a system that has it; {RUNNER_WORKS}."
+        advice = f"model.so and Python packages need glibc, so use a system that has it; {runner_works}."
         return Check("glibc", Status.WARNING, found, advice)
     if needed is not None and version < needed:
-        advice = f"To load model.so there, install a newer system; {RUNNER_WORKS}."
+        advice = f"To load model.so there, install a newer system; {runner_works}."
         return Check("glibc", Status.WARNING, found, advice)
     return Check("glibc", Status.OK, found)

@@ -8,6 +8,7 @@ from bnn_deploy.bundle import Bundle
 from bnn_deploy.devices.arm_cores import ArmCore, arm_core
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.doctor.check import Check, Status
+from bnn_deploy.doctor.gpu import check_gpu_bundle, gpu_target
 from bnn_deploy.runtime.processor import MACHINES
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.registry import cpu_targets
@@ -54,6 +55,8 @@ def check_bundle(state: SystemState, bundle: Bundle) -> Check:
             "bundle", Status.ERROR, found, f"There is no target for {state.machine}: use another system or board."
         )
     suited = suited_targets(state)
+    if bundle.gpu is not None:
+        suited = [target] if (target := gpu_target(state)) else suited
     compile_again = f"compile the model with --target {' or '.join(suited)}" if suited else "use another board"
     if bundle.architecture != architecture(state):
         return Check("bundle", Status.ERROR, found, f"This board is {state.machine}: {compile_again}.")
@@ -63,6 +66,8 @@ def check_bundle(state: SystemState, bundle: Bundle) -> Check:
         return Check("bundle", Status.ERROR, found, advice)
     if missing:
         return Check("bundle", Status.OK, f"{found}; whether the processor has {', '.join(missing)} is unknown")
+    if bundle.gpu is not None:
+        return check_gpu_bundle(state, bundle)
     kernels = fitting_kernel_set(state, bundle)
     found += f", runs with its {kernels} kernels" if kernels else ", runs"
     if suited and suited != [ANY_ARM64] and bundle.target not in suited:

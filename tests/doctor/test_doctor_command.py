@@ -74,7 +74,7 @@ def test_jetson(tmp_path: Path) -> None:
     found = checks(result)
     assert found["power mode"]["found"] == "15W" and found["power mode"]["status"] == "warning"
     assert found["Jetson Linux"]["found"] == "R36.4.3"
-    assert found["GPU"]["found"] == "sm_87, CUDA 12.6.68; not used"
+    assert found["GPU"]["found"] == "sm_87, CUDA 12.6: compile with --target orin"
     assert found["target"]["found"] == "6 x Cortex-A78AE: compile with --target arm64 or orin-cpu"
 
 
