@@ -8,6 +8,9 @@
 #define uint8_t unsigned char
 #define BNN_DEVICE static __device__ __forceinline__
 #define BNN_WHOLE_WARP 0xffffffffu
+// What TVM calls the constants of CUDA's math_constants.h, which a bare NVRTC does not have.
+#define CUDART_INF_F __int_as_float(0x7f800000)
+#define CUDART_NAN_F __int_as_float(0x7fffffff)
 
 BNN_DEVICE void bnn_barrier() { __syncthreads(); }
 
@@ -24,8 +27,14 @@ BNN_DEVICE void bnn_copy_async_1(void *destination, const void *source, int vali
 BNN_DEVICE void bnn_copy_async_2(void *destination, const void *source, int valid) { BNN_COPY_ASYNC("ca", 8); }
 BNN_DEVICE void bnn_copy_async_4(void *destination, const void *source, int valid) { BNN_COPY_ASYNC("cg", 16); }
 BNN_DEVICE void bnn_commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// The instruction takes a literal, which NVRTC does not see in the argument of an inline function; the rest is optimised away.
 BNN_DEVICE void bnn_wait_for_copies(const int pending) {
-    asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+    switch (pending) {
+    case 1: asm volatile("cp.async.wait_group 1;" ::: "memory"); break;
+    case 2: asm volatile("cp.async.wait_group 2;" ::: "memory"); break;
+    case 3: asm volatile("cp.async.wait_group 3;" ::: "memory"); break;
+    default: asm volatile("cp.async.wait_group 0;" ::: "memory"); // waits for all, which is right for any number
+    }
 }
 
 #else

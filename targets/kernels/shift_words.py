@@ -32,15 +32,15 @@ def build(specification: ShiftWordsSpecification, lanes: int) -> PrimFunc:
                 for first, words, row_shift, column_shift in specification.segments:
                     source = [
                         first_image + result_image,
-                        _wrapped(first_row + result_row, row_shift, specification.height),
-                        _wrapped(column, column_shift, specification.width),
+                        wrapped(first_row + result_row, row_shift, specification.height),
+                        wrapped(column, column_shift, specification.width),
                     ]
                     _copy(x, [*source, first], y, [result_image, result_row, column, start], words, lanes)
                     start += words
     return finished(builder)
 
 
-def _wrapped(position: Index, shift: int, extent: int) -> Index:
+def wrapped(position: Index, shift: int, extent: int) -> Index:
     """``(position + shift) modulo extent``; the position is within the extent."""
     shift %= extent
     if shift == 0:
