@@ -1,6 +1,7 @@
 """Which kernel runs a layer on a GPU: one literal table, as ``targets.kernels.table`` is for processors.
 
-Grammar of kernel names: see each module; ``mma`` kernels are made of b1 tensor-core instructions, ``popc`` kernels of ``__popc``.
+Kernel names are described in each module: those with ``mma`` are made of b1 tensor-core instructions, those with ``popc`` of
+``__popc``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bnn_deploy.targets.base import Gpu
-from bnn_deploy.targets.cuda.architectures import architecture
 from bnn_deploy.targets.cuda.kernels import bitpack, mma_conv2d, popcount_conv2d, shift_words
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.specification import (
@@ -22,10 +22,14 @@ from bnn_deploy.targets.kernels.specification import (
 
 @dataclass(frozen=True)
 class KernelChoice:
-    """A line of the table: where it applies, and what makes the kernel."""
+    """A line of the table: where it applies, what makes the kernel, and what it may do beside its sums.
+
+    ``fuses`` says of a layer whether the kernel takes an epilogue, and whether that may also pack signs.
+    """
 
     applies: Callable[[Specification, Gpu], bool]
     kernel: Callable[[Specification, Gpu], Kernel]
+    fuses: Callable[[ConvolutionSpecification], tuple[bool, bool]]
     reason: str
 
 
@@ -34,31 +38,39 @@ KERNELS = (
     KernelChoice(
         lambda specification, gpu: isinstance(specification, PackSpecification),
         bitpack.kernel,
+        lambda specification: (False, False),
         "a warp compares 32 neighbouring channels, and one ballot is their word",
     ),
     KernelChoice(
         lambda specification, gpu: isinstance(specification, ShiftWordsSpecification),
         shift_words.kernel,
+        lambda specification: (False, False),
         "words move, bits do not",
     ),
     KernelChoice(
-        lambda specification, gpu: architecture(gpu.sm).dot_product != "popc" and mma_conv2d.applies(specification, gpu),
+        mma_conv2d.applies,
         mma_conv2d.kernel,
-        "tensor cores multiply bits about 32 times as fast as __popc counts them (A100: 16384 to 512 per clock and SM)",
+        mma_conv2d.fuses,
+        "tensor cores multiply bits faster than __popc counts them: 16384 to 512 per clock on an SM of the A100",
     ),
     KernelChoice(
-        lambda specification, gpu: isinstance(specification, ConvolutionSpecification),
+        lambda specification, gpu: True,
         popcount_conv2d.kernel,
-        "no b1 mma on this GPU, or groups and scales per tap, which an mma cannot keep apart",
+        popcount_conv2d.fuses,
+        "no b1 mma on this GPU, or groups or scales per tap, which an mma cannot keep apart",
     ),
 )
 
 
 def select_kernel(specification: Specification, gpu: Gpu) -> Kernel:
     """The kernel that computes ``specification`` on ``gpu``; there always is one."""
-    return next(choice for choice in KERNELS if choice.applies(specification, gpu)).kernel(specification, gpu)
+    return _choice(specification, gpu).kernel(specification, gpu)
 
 
 def fuses_epilogue(specification: ConvolutionSpecification, gpu: Gpu) -> tuple[bool, bool]:
     """Whether the layer's kernel takes an epilogue, and whether that may also pack signs."""
-    return specification.fuses(gpu)
+    return _choice(specification, gpu).fuses(specification)
+
+
+def _choice(specification: Specification, gpu: Gpu) -> KernelChoice:
+    return next(choice for choice in KERNELS if choice.applies(specification, gpu))

@@ -1,4 +1,4 @@
-"""Which kernel runs a layer on a target: one literal table, read by dispatch, tests and benchmarks.
+"""Which kernel runs a layer on a target: one literal table, read by dispatch, tests and benchmarks; GPUs have ``cuda.table``.
 
 Grammar of kernel names::
 
@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bnn_deploy.targets.base import Target
+from bnn_deploy.targets.cuda import table as gpu_table
 from bnn_deploy.targets.kernels import (
     binary_conv2d,
     bitpack,
@@ -161,6 +162,8 @@ def widest_tile(target: Target) -> Tile:
 
 def fuses_epilogue(specification: ConvolutionSpecification, target: Target) -> tuple[bool, bool]:
     """Whether the layer's kernel takes an epilogue, and whether that may also pack signs."""
+    if target.gpu is not None:
+        return gpu_table.fuses_epilogue(specification, target.gpu)
     kernel = select_kernel(specification, target)
     builds = (binary_conv2d.build, carry_tree_conv2d.build)
     if specification.group > 1 or specification.tap_scaled or kernel.builder.func not in builds:
@@ -174,6 +177,8 @@ def fuses_epilogue(specification: ConvolutionSpecification, target: Target) -> t
 
 def select_kernel(specification: Specification, target: Target) -> Kernel:
     """The kernel that computes ``specification`` on ``target``; there always is one."""
+    if target.gpu is not None:
+        return gpu_table.select_kernel(specification, target.gpu)
     if type(specification) in PACKS:
         name, build = PACKS[type(specification)]
         three = "ternary_" if getattr(specification, "zero", None) == 0 else ""
