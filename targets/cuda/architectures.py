@@ -10,6 +10,9 @@ A binary dot product is ``base + alpha * accumulated + beta * popcount(activatio
 
 The last line is K - 2 popcount(a ^ w) with popcount(a ^ w) = popcount(a) + popcount(w) - 2 popcount(a & w).
 
+GPUs after sm_90 have no row: there is no b1 mma in them (ptxas 13.0 makes int8 mma of both operations for sm_100 and sm_120), and
+nobody has measured what is best there. They run bundles for sm_90, whose PTX their drivers translate.
+
 Sources: the PTX ISA 8.5, section 9.7.14 "mma" (shapes, operations, "PTX ISA Notes" and "Target ISA Notes") and "Release Notes" (the
 PTX version of each CUDA and SM). Which mma is native is no part of it: tests/cuda/test_cuda_compiler.py reads that from the
 machine code. ``__popc``: the CUDA C++ Programming Guide, "Throughput of Native Arithmetic Instructions", results per clock
@@ -93,7 +96,7 @@ def architecture(sm: int) -> Architecture:
             return row
     known = [row for row in ARCHITECTURES if row.sm < sm]
     advice = (
-        f"compile for {known[-1].name}, whose PTX the drivers of newer GPUs translate when a program starts"
+        f"compile for {known[-1].name}, whose PTX the driver of this newer GPU translates when a program starts"
         if known
         else "use a newer GPU, or compile for the processor"
     )
