@@ -102,10 +102,16 @@ class Result:
         for lane, value in enumerate(values):
             T.buffer_store(self._y, value, [pixel, output + lane])
 
+    def signs(self, plane: int, values: Sequence[Expr], output: Index) -> list[Expr]:
+        """Whether signs of results are +1 (bool); those of NaN are not."""
+        bounds = _neighbours("bound", self._thresholds, (plane,), output, len(values))
+        above = self.epilogue.zero == -1
+        return [value > bound if above else value >= bound for value, bound in zip(values, bounds, strict=True)]
+
     def bit(self, plane: int, value: Expr, output: Index) -> Expr:
-        """Whether the sign of a result is +1 (bool); NaN is not."""
-        bound = self._thresholds[plane, output]
-        return value > bound if self.epilogue.zero == -1 else value >= bound
+        """``signs`` of one result."""
+        (sign,) = self.signs(plane, [value], output)
+        return sign
 
     def store_word(self, plane: int, word: Expr, pixel: Index, index: Index) -> None:
         """Store the signs (uint32) of the output channels from ``32 * index`` on."""
