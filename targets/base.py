@@ -53,8 +53,8 @@ class Target:
         mattr: LLVM features on top of (``+name``) or taken from (``-name``) that core's.
         required_cpu_flags: names in /proc/cpuinfo's ``flags`` (x86) or ``Features`` (arm64) line without which the code faults.
         vector_bits: width of one vector register that kernels should fill, in bits.
-        binary_macs_per_cycle: the most that one core can make of our kernels' instructions, were there no loads, stores or
-            epilogues; None where the target's cores differ too much for one number.
+        binary_macs_per_cycle: the most that one core, or one multiprocessor of the GPU, can make of our kernels' instructions,
+            were there no loads, stores or epilogues; None where it is unknown, or the target's cores differ too much.
         kernel_sets: kernels for several kinds of cores, all in each bundle, the set for any core first; empty if one does for
             all. The target's own ``mcpu``, ``mattr`` and ``binary_macs_per_cycle`` are those of the first.
         gpu: where the kernels run; None: on the processor. The other attributes describe the processor that starts them.

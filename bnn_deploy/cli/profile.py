@@ -124,6 +124,9 @@ def _kernels(boards: Sequence[BoardReport]) -> str:
     from statistics import median
 
     rows = []
+    # One number for all boards only if they are alike.
+    limits = {board.processor_gmacs_per_s for board in boards}
+    limit = limits.pop() if len(limits) == 1 else None
     for calls in zip(*(board.kernels for board in boards), strict=True):
         us = median(call.us.median for call in calls)
         share = median(call.share for call in calls)
@@ -139,11 +142,14 @@ def _kernels(boards: Sequence[BoardReport]) -> str:
             f"{100 * share:.1f}%",
             f"{first.bmacs / 1e6:.3f}" if first.bmacs else "-",
             f"{rate:.1f}" if first.bmacs else "-",
+            *([f"{100 * rate / limit:.0f}%" if first.bmacs else "-"] if limit else []),
         )
         rows.append((us, cells))
     rows.sort(key=lambda row: row[0], reverse=True)
     return table(
-        ("layer", "kind", "kernel", "us", "spread", "share", "Mbmacs", "Gbmacs/s"), [cells for _, cells in rows], left=3
+        ("layer", "kind", "kernel", "us", "spread", "share", "Mbmacs", "Gbmacs/s", *(["of limit"] if limit else [])),
+        [cells for _, cells in rows],
+        left=3,
     )
 
 
@@ -176,6 +182,7 @@ def _summary(board: BoardReport) -> list[str]:
             f"{board.fastest_gmacs_per_s:.0f}"
         )
         if board.processor_gmacs_per_s:
-            line += f"; the processor's limit is {board.processor_gmacs_per_s:.0f}"
+            limited = "processor" if board.gpu is None else "GPU"
+            line += f"; the {limited}'s limit is {board.processor_gmacs_per_s:.0f}"
         lines.append(line)
     return lines

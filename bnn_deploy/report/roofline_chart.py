@@ -91,9 +91,10 @@ def _ceilings(axes: Axes, board: BoardReport) -> None:
         return
     x = [kernel.bmacs / kernel.bytes for kernel in found]
     low, high = 0.5 * min(x), 2 * max(x)
+    limited = "processor" if board.gpu is None else "GPU"
     levels = [
         (board.fastest_gmacs_per_s, ":", f"fastest kernel {board.fastest_gmacs_per_s:.0f}"),
-        (board.processor_gmacs_per_s, "--", f"processor's limit {board.processor_gmacs_per_s or 0:.0f}"),
+        (board.processor_gmacs_per_s, "--", f"{limited}'s limit {board.processor_gmacs_per_s or 0:.0f}"),
     ]
     top = max(level for level, _, _ in levels if level) * 1.6
     for level, line, text in levels:

@@ -19,6 +19,7 @@ def _gpu_target(name: str, description: str, host: str, sm: int) -> Target:
         architecture=host,
         mcpu={"arm64": "generic", "x86_64": "x86-64"}[host],
         required_cpu_flags={"arm64": ("asimd",), "x86_64": ()}[host],
+        binary_macs_per_cycle=architecture(sm).binary_macs_per_clock,
         gpu=Gpu(sm),
     )
 
