@@ -15,8 +15,9 @@ nobody has measured what is best there. They run bundles for sm_90, whose PTX th
 
 Sources: the PTX ISA 8.5, section 9.7.14 "mma" (shapes, operations, "PTX ISA Notes" and "Target ISA Notes") and "Release Notes" (the
 PTX version of each CUDA and SM). Which mma is native is no part of it: tests/cuda/test_cuda_compiler.py reads that from the
-machine code. ``__popc``: the CUDA C++ Programming Guide, "Throughput of Native Arithmetic Instructions", results per clock
-per SM, times the 32 bits of each. A100: NVIDIA's whitepaper, 4992 binary TOPS = 108 SMs * 1.41 GHz * 2 * 16384.
+machine code. ``__popc``: the CUDA C++ Programming Guide, "Throughput of Native Arithmetic Instructions": 16 or 32 results per
+clock and SM, each for the 64 bits that a full adder leaves to it (kernels/popcount_conv2d.py), whose 4 other instructions take
+as long: 64 or 128 per clock. A100: NVIDIA's whitepaper, 4992 binary TOPS = 108 SMs * 1.41 GHz * 2 * 16384.
 """
 
 from __future__ import annotations
@@ -69,12 +70,12 @@ class Architecture:
 
 
 ARCHITECTURES = (
-    Architecture(53, "popc", _NO_TENSOR_CORES, "6.0", 32 * 32, _GUIDE),
-    Architecture(60, "popc", _NO_TENSOR_CORES, "6.0", 16 * 32, _GUIDE),
-    Architecture(61, "popc", _NO_TENSOR_CORES, "6.0", 32 * 32, _GUIDE),
-    Architecture(62, "popc", _NO_TENSOR_CORES, "6.0", 32 * 32, _GUIDE),
-    Architecture(70, "popc", _NO_B1, "6.0", 16 * 32, _GUIDE),
-    Architecture(72, "popc", _NO_B1, "6.1", 16 * 32, _GUIDE),
+    Architecture(53, "popc", _NO_TENSOR_CORES, "6.0", 32 * 64, _GUIDE),
+    Architecture(60, "popc", _NO_TENSOR_CORES, "6.0", 16 * 64, _GUIDE),
+    Architecture(61, "popc", _NO_TENSOR_CORES, "6.0", 32 * 64, _GUIDE),
+    Architecture(62, "popc", _NO_TENSOR_CORES, "6.0", 32 * 64, _GUIDE),
+    Architecture(70, "popc", _NO_B1, "6.0", 16 * 64, _GUIDE),
+    Architecture(72, "popc", _NO_B1, "6.1", 16 * 64, _GUIDE),
     Architecture(75, "xor_8x8x128", _SMALL_XOR, "7.0"),
     Architecture(80, "xor_16x8x256", _XOR, "7.0", 16384, "NVIDIA A100 whitepaper"),
     Architecture(86, "xor_16x8x256", _XOR, "7.1"),
