@@ -10,6 +10,7 @@ from types import TracebackType
 import numpy as np
 
 from bnn_deploy.bundle import Bundle
+from bnn_deploy.devices.gpu_information import GpuInformation
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.errors import DeviceError, InputError
 from bnn_deploy.progress import ReportProgress, quiet
@@ -34,6 +35,7 @@ class DeviceProfile:
         peak_memory_bytes: largest resident size of the process that ran the network, None if unknown.
         copy_bytes_per_second: measured bandwidth of copying memory larger than most caches, read and written bytes together;
             None if not measured.
+        gpu: what the network ran on, None for a processor.
     """
 
     board: str
@@ -45,6 +47,7 @@ class DeviceProfile:
     after: SystemState | None = None
     peak_memory_bytes: int | None = None
     copy_bytes_per_second: float | None = None
+    gpu: GpuInformation | None = None
 
 
 @dataclass(frozen=True)

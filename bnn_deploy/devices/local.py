@@ -14,7 +14,7 @@ from bnn_deploy.devices.runner_process import RunnerProcessSession
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.errors import DeviceError
 from bnn_deploy.progress import ReportProgress, quiet
-from bnn_deploy.runtime.loader import Model
+from bnn_deploy.runtime.loader import Model, check_gpu
 from bnn_deploy.runtime.processor import check_processor
 
 
@@ -42,6 +42,7 @@ class _LocalSession(RunnerProcessSession):
     def __init__(self, bundle: Bundle, threads: int, timeout: float) -> None:
         super().__init__(bundle, threads, timeout)
         check_processor(bundle)
+        check_gpu(bundle)
         self._model: Model | None = None
 
     def command(self, folder: Path) -> list[str]:

@@ -31,7 +31,8 @@ CLOSE_SECONDS = 5.0
 DESCRIPTION_BYTES = 1 << 20
 STATE_BYTES = 1 << 20
 PROFILE_LIMIT_BYTES = 1 << 28
-KERNEL_FAILED = -4  # BNN_ERROR_KERNEL of bnn_model.h, negated
+KERNEL_FAILED, DEVICE_FAILED = -4, -6  # BNN_ERROR_KERNEL and BNN_ERROR_DEVICE of bnn_model.h, negated
+LONGEST_REASON = 4096
 
 
 class RpcBoard:
@@ -215,6 +216,9 @@ class RpcBoard:
             raise BundleError(
                 f"Kernel {step.kernel} of layer {step.layer} reported failure on {self.name} in {bundle.path}."
             )
+        if status == DEVICE_FAILED:
+            reason = self._text("bnn_device_error", LONGEST_REASON)
+            raise DeviceError(f"{self.name}: the network of {bundle.path} cannot run on the GPU: {reason}.")
         raise DeviceError(
             f"{self.name}: the network of {bundle.path} gave the status {-status} of bnn_model.h on {self._threads} "
             "threads; see whether the board has memory left."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import tempfile
@@ -68,7 +69,7 @@ class RunnerProcessSession(Session):
             result = subprocess.run(
                 command,
                 cwd=folder,
-                env={},
+                env=_gpu_environment() if self.bundle.gpu else {},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -88,6 +89,15 @@ class RunnerProcessSession(Session):
             else:
                 reason = f"failed: {lines[-1] if lines else f'exit status {result.returncode}'}"
         raise ToolError(f"The runner of {self.bundle.path} on {self.board} {reason}")
+
+
+def _gpu_environment() -> dict[str, str]:
+    """What NVIDIA's driver is found and set by; HOME is where it keeps the kernels that it has compiled from PTX."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in ("HOME", "LD_LIBRARY_PATH") or name.startswith("CUDA_")
+    }
 
 
 def check_result(result: np.ndarray, bundle: Bundle, batches: int) -> None:

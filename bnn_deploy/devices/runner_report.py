@@ -9,6 +9,7 @@ import numpy as np
 
 from bnn_deploy.bundle import Bundle
 from bnn_deploy.devices.base import DeviceProfile
+from bnn_deploy.devices.gpu_information import GpuInformation
 from bnn_deploy.devices.json_fields import JsonFields
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.errors import BundleError
@@ -56,6 +57,8 @@ def read_profile(text: str, bundle: Bundle, board: str, *, emulated: bool = Fals
         after=SystemState.from_json(fields.take("system_after"), f"{where}: system_after"),
         peak_memory_bytes=fields.whole("peak_memory_bytes"),
         copy_bytes_per_second=fields.number("copy_bytes_per_second"),
+        # Runners of before ran on processors only, and do not say so.
+        gpu=None if fields.take("gpu") is None else GpuInformation.from_json(fields.take("gpu"), f"{where}: gpu"),
     )
 
 

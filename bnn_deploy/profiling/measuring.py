@@ -113,6 +113,7 @@ def _board(bundle: Bundle, times: DeviceProfile, threads: int) -> BoardReport:
         before=times.before,
         after=times.after,
         warnings=remarks(times, latency, threads),
+        gpu=times.gpu,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bnn_deploy.devices.gpu_information import GpuInformation
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.profiling.spread import Spread
 
@@ -74,6 +75,7 @@ class BoardReport:
         peak_memory_bytes: largest resident size of the process that ran the network, None if unknown.
         before, after: the board's state before the warm-up runs and right after the last repeat, None if unknown.
         warnings: what makes these times worth less.
+        gpu: what the kernels ran on, None for a processor.
     """
 
     board: str
@@ -90,6 +92,7 @@ class BoardReport:
     before: SystemState | None
     after: SystemState | None
     warnings: tuple[Remark, ...]
+    gpu: GpuInformation | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -97,7 +100,7 @@ class BoardReport:
         result["latency_ms"] = asdict(self.latency_ms)
         result["kernels"] = [asdict(kernel) for kernel in self.kernels]
         result["warnings"] = [asdict(warning) for warning in self.warnings]
-        for name, state in (("before", self.before), ("after", self.after)):
+        for name, state in (("before", self.before), ("after", self.after), ("gpu", self.gpu)):
             result[name] = None if state is None else state.to_dict()
         return result
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bnn_deploy.devices.gpu_information import GpuInformation
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.errors import DeviceError, InputError
 from bnn_deploy.profiling.model import (
@@ -110,6 +111,7 @@ def _board(fields: _Fields) -> BoardReport:
         before=_state(fields, "before"),
         after=_state(fields, "after"),
         warnings=tuple(Remark(entry.text("code"), entry.text("text")) for entry in fields.entries("warnings")),
+        gpu=_gpu(fields),
     )
 
 
@@ -138,6 +140,16 @@ def _spread(fields: _Fields) -> Spread:
         interval=fields.pair("interval") if fields.has("interval") else None,
         drift=fields.number("drift", smallest=-1.0),
     )
+
+
+def _gpu(fields: _Fields) -> GpuInformation | None:
+    value = fields.value.get("gpu")  # profiles of before are of processors only, and do not say so
+    if value is None:
+        return None
+    try:
+        return GpuInformation.from_json(value, f"{fields.where}: {fields.prefix}gpu")
+    except DeviceError as error:
+        raise InputError(str(error)) from error
 
 
 def _state(fields: _Fields, name: str) -> SystemState | None:

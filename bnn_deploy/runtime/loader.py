@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from bnn_deploy.bundle import Bundle
-from bnn_deploy.errors import BnnDeployError, BundleError
+from bnn_deploy.errors import BnnDeployError, BundleError, DeviceError
 from bnn_deploy.plan import TensorSpecification
 from bnn_deploy.runtime.arrays import check_threads, checked_arrays
 from bnn_deploy.runtime.processor import check_processor
 
 KERNEL_FAILED = 4  # BNN_ERROR_KERNEL of bnn_model.h
+DEVICE_FAILED = 6  # BNN_ERROR_DEVICE
 
 
 class _Tensor(ctypes.Structure):
@@ -33,6 +34,21 @@ class _Tensor(ctypes.Structure):
     )
 
 
+class _DeviceInfo(ctypes.Structure):
+    """``bnn_device_info`` of bnn_model.h."""
+
+    _fields_ = (
+        ("name", ctypes.c_char * 256),
+        ("compute_capability", ctypes.c_int32),
+        ("multiprocessors", ctypes.c_int32),
+        ("khz", ctypes.c_int32),
+        ("memory_khz", ctypes.c_int32),
+        ("memory_bus_bits", ctypes.c_int32),
+        ("memory_bytes", ctypes.c_int64),
+        ("cuda_version", ctypes.c_int32),
+    )
+
+
 class Model:
     """A network ready to run. Calls from several threads take turns.
 
@@ -42,6 +58,7 @@ class Model:
 
     Raises:
         BundleError: the bundle is missing, damaged or of a newer format, or this processor cannot run it.
+        DeviceError: it is for a GPU, and this machine's is missing, too old or has no memory left, or its driver is.
         InputError: ``threads`` is not from 1 to 256.
     """
 
@@ -54,7 +71,9 @@ class Model:
         self._lock = threading.Lock()
         self._library = _load_library(self.bundle)
         handle = ctypes.c_void_p()
-        self._check(self._library.bnn_create(int(threads), ctypes.byref(handle)))
+        status = self._library.bnn_create(int(threads), ctypes.byref(handle))
+        _check_gpu_status(status, self._library, self.bundle)
+        self._check(status)
         self._handle = handle
         self.close = weakref.finalize(self, self._library.bnn_destroy, handle)
 
@@ -76,6 +95,7 @@ class Model:
         Raises:
             InputError: wrong shape or dtype.
             BundleError: a kernel reported failure.
+            DeviceError: the GPU failed.
         """
         checked, batches = checked_arrays(arrays, self.inputs)
         results = [np.empty((batches * out.shape[0], *out.shape[1:]), out.dtype) for out in self.outputs]
@@ -95,6 +115,7 @@ class Model:
         Raises:
             InputError: wrong shape or dtype.
             BundleError: a kernel reported failure.
+            DeviceError: the GPU failed.
         """
         checked, _ = checked_arrays(arrays, self.inputs)
         results = [np.empty(out.shape, out.dtype) for out in self.outputs]
@@ -113,9 +134,40 @@ class Model:
         if status == KERNEL_FAILED:
             step = self.bundle.steps[self._library.bnn_failed_step(self._handle)]
             raise BundleError(f"Kernel {step.kernel} of layer {step.layer} reported failure in {self.bundle.path}.")
+        if status == DEVICE_FAILED:
+            reason = self._library.bnn_device_error().decode(errors="replace")
+            raise DeviceError(f"The network of {self.bundle.path} failed on the GPU: {reason}.")
         if status != 0:
             text = self._library.bnn_status_text(status).decode()
             raise BnnDeployError(f"The network of {self.bundle.path} cannot run: {text}.")
+
+
+def check_gpu(bundle: Bundle) -> None:
+    """Refuse a bundle for a GPU that this machine does not have, without any work on the GPU; other bundles pass.
+
+    Raises:
+        BundleError: its library cannot be loaded.
+        DeviceError: names what is missing and what to do.
+    """
+    if bundle.gpu is None:
+        return
+    library, found = _load_library(bundle), _DeviceInfo()
+    _check_gpu_status(library.bnn_device(ctypes.byref(found)), library, bundle)
+    needed = int(bundle.gpu["compute_capability"].replace(".", ""))
+    if 0 <= found.compute_capability < needed:
+        raise DeviceError(
+            f"The bundle {bundle.path} needs an NVIDIA GPU of compute capability {bundle.gpu['compute_capability']} or newer: "
+            f"{found.name.decode(errors='replace')} has {found.compute_capability / 10}; compile the model with --target cuda "
+            f"--arch sm_{found.compute_capability}."
+        )
+
+
+def _check_gpu_status(status: int, library: ctypes.CDLL, bundle: Bundle) -> None:
+    if status == DEVICE_FAILED and bundle.gpu is not None:
+        raise DeviceError(
+            f"The bundle {bundle.path} needs an NVIDIA GPU of compute capability {bundle.gpu['compute_capability']} or newer: "
+            f"{library.bnn_device_error().decode(errors='replace')}."
+        )
 
 
 def _pointers(arrays: list[np.ndarray], tensors: tuple[TensorSpecification, ...], batch: int) -> ctypes.Array:
@@ -151,6 +203,9 @@ def _declare(library: ctypes.CDLL) -> None:
     library.bnn_steps.argtypes, library.bnn_steps.restype = [count], pointer
     if hasattr(library, "bnn_kernel_set"):
         library.bnn_kernel_set.argtypes, library.bnn_kernel_set.restype = [], ctypes.c_char_p
+    if hasattr(library, "bnn_device_error"):  # not in libraries of before
+        library.bnn_device_error.argtypes, library.bnn_device_error.restype = [], ctypes.c_char_p
+        library.bnn_device.argtypes = [ctypes.POINTER(_DeviceInfo)]
     library.bnn_create.argtypes = [ctypes.c_int, ctypes.POINTER(pointer)]
     library.bnn_run.argtypes = [pointer] * 3
     library.bnn_run_timed.argtypes = [pointer] * 5

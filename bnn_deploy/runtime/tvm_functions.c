@@ -5,6 +5,7 @@
  *     bnn_create(threads)                                  a handle of a model
  *     bnn_run(handle, input, output)                       runs as many batches as the tensors hold
  *     bnn_failed_step(handle)                              see bnn_model.h
+ *     bnn_device_error(text)                               see bnn_model.h
  *     bnn_profile(handle, threads, input, output, repeat, warmup, text)   the runner's profile of the first batch, as JSON
  *     bnn_destroy(handle)
  *
@@ -89,6 +90,20 @@ TVM_FUNCTION(bnn_destroy) {
 TVM_FUNCTION(bnn_failed_step) {
     (void)self;
     return tvm_give(result, count == 1 ? bnn_failed_step(model_of(&arguments[0])) : -1);
+}
+
+TVM_FUNCTION(bnn_device_error) {
+    (void)self;
+    tvm_text text;
+    tvm_buffer place = count == 1 ? tvm_bytes(&arguments[0]) : (tvm_buffer){NULL, 0};
+    if (place.data == NULL) {
+        return tvm_give(result, -BNN_ERROR_ARGUMENT);
+    }
+    if (!text_open(&text)) {
+        return tvm_give(result, -BNN_ERROR_MEMORY);
+    }
+    fputs(bnn_device_error(), text.stream);
+    return tvm_give(result, text_finish(&text, place));
 }
 
 TVM_FUNCTION(bnn_run) {

@@ -540,6 +540,9 @@ API int cuStreamDestroy_v2(void *stream) {
         return INVALID_HANDLE;
     }
     finish(found, UINT64_MAX);
+    if (found->capturing != NULL) {
+        forget(found->capturing);
+    }
     forget(found);
     return 0;
 }

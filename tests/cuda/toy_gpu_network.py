@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bnn_deploy.bundle import Bundle, write_bundle
 from bnn_deploy.device_code import DeviceCode
+from bnn_deploy.object_cache import ObjectCache, cache_folder
 from bnn_deploy.plan import Argument, ExecutionPlan, Launch, Space, Step, TensorSpecification
 from bnn_deploy.targets.base import Gpu, Target
 from tests.runtime.toy_network import BATCH, HIDDEN, INPUTS, constants
@@ -50,5 +51,10 @@ def toy_gpu_plan(seed: int = 0) -> ExecutionPlan:
 def toy_gpu_bundle(folder: Path, target: Target = HOST) -> Bundle:
     """Build the network's bundle into a folder."""
     return write_bundle(
-        folder / target.name, device_code=CODE, plan=toy_gpu_plan(), target=target, model_info={"tools": {"toy": "1"}}
+        folder / target.name,
+        device_code=CODE,
+        plan=toy_gpu_plan(),
+        target=target,
+        model_info={"tools": {"toy": "1"}},
+        cache=ObjectCache(cache_folder()),
     )

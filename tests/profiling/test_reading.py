@@ -92,7 +92,9 @@ def test_nonsense_is_refused_as_the_schema_says(valid: dict[str, Any], data: st.
 @given(st.data())
 def test_missing_parts_are_refused(valid: dict[str, Any], data: st.DataObject) -> None:
     """Breaks if half a profile is believed, or ends in a traceback."""
-    path = data.draw(st.sampled_from([path for path in places(valid) if path and isinstance(path[-1], str)]))
+    # Profiles of before do not have the GPU.
+    named = [path for path in places(valid) if path and isinstance(path[-1], str) and path[-1] != "gpu"]
+    path = data.draw(st.sampled_from(named))
     document = copy.deepcopy(valid)
     inner = document
     for key in path[:-1]:

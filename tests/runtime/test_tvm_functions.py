@@ -124,6 +124,7 @@ def test_wrong_arguments_are_refused(library: Any) -> None:
     for threads in (0, -1, 257, 2**32 + 1, "1"):
         assert library["bnn_create"](threads) == ARGUMENT, threads
     assert library["bnn_describe"](1) == library["bnn_system_state"]() == library["bnn_create"]() == ARGUMENT
+    assert library["bnn_device_error"]() == ARGUMENT and library["bnn_device_error"](good) == 0
     assert library["bnn_destroy"](0) == 0 and library["bnn_failed_step"](0) == -1
     assert run(handle, good, result) == 0
     library["bnn_destroy"](handle)
@@ -144,7 +145,7 @@ def test_nothing_else_is_exported(host_bundle: Bundle) -> None:
     )
     assert {line.split()[-1] for line in listing.stdout.splitlines()} == {*api_symbols(), *tvm_symbols()}
     source = "".join((RUNTIME_SOURCES / name).read_text() for name in ("tvm_functions.c", "tvm_system.c"))
-    assert len(tvm_symbols()) == source.count("\nTVM_FUNCTION(") == 7
+    assert len(tvm_symbols()) == source.count("\nTVM_FUNCTION(") == 8
 
 
 def test_probe_library_tells_the_runners_state(host_bundle: Bundle, tmp_path: Path) -> None:
