@@ -19,7 +19,9 @@ from bnn_deploy.errors import CompileError
 from bnn_deploy.plan import Launch
 from bnn_deploy.targets.cuda import device_functions
 
-_DEVICE_FUNCTIONS = Path(device_functions.__file__).with_suffix(".cuh")
+_DEVICE_FUNCTIONS = tuple(
+    Path(device_functions.__file__).with_name(name) for name in ("device_functions.cuh", "float_functions.cuh")
+)
 _KERNELS_BEGIN = 'extern "C" __global__'
 
 # From blocks, whose loops a schedule bound to threads, to launches.
@@ -65,7 +67,8 @@ def cuda_source(kernels: Sequence[tirx.PrimFunc], sm: int) -> str:
     module = tvm.ir.transform.Sequential(_FINAL)(module)
     module = tvm.IRModule({variable: _cuda_calls(function) for variable, function in module.functions_items()})
     text = tvm.get_global_func("target.build.cuda")(module, target).inspect_source()
-    return f"{_DEVICE_FUNCTIONS.read_text(encoding='utf-8')}\n{text[text.index(_KERNELS_BEGIN) :]}"
+    functions = "\n".join(path.read_text(encoding="utf-8") for path in _DEVICE_FUNCTIONS)
+    return f"{functions}\n{text[text.index(_KERNELS_BEGIN) :]}"
 
 
 def device_kernels(function: tirx.PrimFunc, sm: int) -> tuple[tuple[tirx.PrimFunc, ...], tuple[Launch, ...]]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import tvm
+import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import SBlock, SBlockRealize
 
@@ -72,6 +73,8 @@ def _without_allocations(body: tirx.Stmt) -> tuple[tirx.Stmt, list[tirx.Buffer]]
     root = body.block
     # What a GPU's schedule keeps in shared memory or registers stays the kernel's own.
     own = [buffer for buffer in root.alloc_buffers if buffer.scope() != "global"]
+    if not own and not _is_block(root.body):
+        return root.body, list(root.alloc_buffers)
     bare = SBlock(
         root.iter_vars,
         root.reads,
@@ -84,6 +87,13 @@ def _without_allocations(body: tirx.Stmt) -> tuple[tirx.Stmt, list[tirx.Buffer]]
         root.annotations,
     )
     return SBlockRealize([], True, bare), [buffer for buffer in root.alloc_buffers if buffer.scope() == "global"]
+
+
+def _is_block(statement: tirx.Stmt) -> bool:
+    """Whether TVM has yet to lower it; a GPU's launches are plain statements."""
+    found: list[SBlockRealize] = []
+    tvm_ffi.structural_walk(statement, (SBlockRealize, found.append))
+    return bool(found)
 
 
 def _bytes(buffer: tirx.Buffer) -> int:

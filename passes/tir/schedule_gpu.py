@@ -1,30 +1,124 @@
-"""Schedule the float kernels of a GPU."""
+"""Give the float kernels to the threads of a GPU: every loop nest becomes a launch.
+
+Before::
+
+    for n, h, w, o, i, j, c: t[n, h, w, o] += if_then_else(inside, x[n, 2 * h + i - 1, 2 * w + j - 1, c], 0) * f[i, j, c, o]
+    for n, h, w, o: y[n, h, w, o] = t[n, h, w, o] + bias[o]
+After::
+
+    launch blockIdx.x, threadIdx.x:                       # each thread has a tile of outputs; t is gone
+        for i, j, c: total[…] += …                        # in registers
+        y[n, h, w, o:o + 4] = total[…] + bias[o:o + 4]
+
+    launch blockIdx.x, threadIdx.x:                       # few outputs of many terms: threads share the terms of each
+        for k in range(K / P): total[0] += x[g, k * P + r]
+        shared[…] = total[0];  barrier;  …                # a tree adds the P sums
+        if r == 0: y[g] = shared[…]
+
+What only the next nest reads, element by element, does not leave the registers. Other intermediates go through global memory,
+from one launch to the next. What one thread sums, it sums in the order of the processors' kernels. Threads that share a sum
+have every P-th term each, in that order, and their sums are added by a fixed tree: the result is the same in every run and on
+every GPU, but not that of a processor.
+Where: on TIR after ``fuse_float``, in place of ``schedule_float``; binary kernels come for threads and are left alone.
+"""
 
 from __future__ import annotations
 
-import tvm
-from tvm import s_tir, tirx
+from math import prod
 
+import tvm_ffi
+from tvm import s_tir, tirx
+from tvm.ir import Expr
+
+from bnn_deploy.errors import CompileError
+from bnn_deploy.passes.tir.device_math import device_math
 from bnn_deploy.passes.tir.explicit_fma import explicit_fma
+from bnn_deploy.passes.tir.gpu_tile import select_tile
 from bnn_deploy.passes.tir.inline_producers import inline_producers
-from bnn_deploy.passes.tir.vector_math import vector_math
+from bnn_deploy.passes.tir.loop_nest import LoopNest, loads_of, read_nest
+from bnn_deploy.passes.tir.nest_launch import NestLaunch, sums_split
 from bnn_deploy.targets.base import Target
+
+_LARGEST = 2**31
 
 
 def schedule_gpu(function: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
-    """Run the pass on one kernel; binary kernels (attribute ``bnn.kernel``) are returned as they are."""
+    """Run the pass on one kernel; binary kernels (attribute ``bnn.kernel``) are returned as they are.
+
+    Raises:
+        CompileError: a tensor of 2**31 elements or more, or an operator that is no nest of loops.
+    """
     inlined = inline_producers(function)
     if inlined is None:
         return function
-    schedule = s_tir.Schedule(tvm.IRModule({"main": inlined}), error_render_level="none")
-    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
-        loops = schedule.get_loops(block)
-        kinds = [int(variable.iter_type) for variable in schedule.get(block).iter_vars]
-        spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.DataPar]
-        rest = [loop for loop, kind in zip(loops, kinds, strict=True) if kind != tirx.IterVar.DataPar]
-        schedule.reorder(*spatial, *rest)
-        fused = schedule.fuse(*spatial) if spatial else schedule.add_unit_loop(loops[0])
-        outer, inner = schedule.split(fused, [None, 128])
-        schedule.bind(outer, "blockIdx.x")
-        schedule.bind(inner, "threadIdx.x")
-    return explicit_fma(vector_math(schedule.mod["main"].with_attrs(function.attrs)))
+    root = inlined.body.block
+    for buffer in (*function.params, *root.alloc_buffers):
+        _require_small(buffer)
+    statements = list(root.body.seq) if isinstance(root.body, tirx.SeqStmt) else [root.body]
+    nests = [_nest(statement, function) for statement in statements]
+    launches, kept, index = [], list(root.alloc_buffers), 0
+    while index < len(nests):
+        nest, after = nests[index], None
+        if index + 1 < len(nests) and _is_read_only_by(nest, nests[index + 1], nests[index + 2 :], function):
+            after = nests[index + 1]
+            kept = [buffer for buffer in kept if not buffer.same_as(nest.store.buffer)]
+        launches.append(_launch(nest, after))
+        index += 1 if after is None else 2
+    body = launches[0] if len(launches) == 1 else tirx.SeqStmt(launches)
+    if kept:
+        # Only this holds memory that the plan has to provide; see raw_pointers.
+        body = s_tir.SBlockRealize([], True, s_tir.SBlock([], [], [], "root", body, None, kept))
+    scheduled = tirx.PrimFunc(function.params, body, function.ret_type, function.attrs)
+    return explicit_fma(device_math(scheduled))
+
+
+def _require_small(buffer: tirx.Buffer) -> None:
+    elements = prod(int(extent) for extent in buffer.shape)
+    if elements >= _LARGEST:
+        raise CompileError(
+            f"Tensor {buffer.name} has {elements} elements, but kernels for GPUs count to {_LARGEST - 1}; compile for a "
+            "smaller batch with --batch."
+        )
+
+
+def _nest(statement: tirx.Stmt, function: tirx.PrimFunc) -> LoopNest:
+    nest = read_nest(statement)
+    if nest is None or nest.store is None:
+        name = (function.attrs or {}).get("global_symbol", "an operator")
+        raise CompileError(
+            f"Kernel {name} has a loop that is no elementwise operator and no reduction, which GPUs have no schedule for; "
+            "compile this model for a processor."
+        )
+    return nest
+
+
+def _is_read_only_by(nest: LoopNest, after: LoopNest, later: list[LoopNest], function: tirx.PrimFunc) -> bool:
+    """Whether ``after`` is elementwise in the sums of ``nest``, and nothing else reads them."""
+    buffer = nest.store.buffer
+    reads = [load for load in loads_of(after.store.value) if load.source.same_as(buffer)]
+    return (
+        bool(nest.reduced and reads)
+        and not after.reduced
+        and after.extents == nest.extents
+        and nest.is_at_point(list(nest.store.indices))
+        and all(after.is_at_point(list(load.indices)) for load in reads)
+        and not any(buffer.same_as(parameter) for parameter in function.params)
+        and not any(load.source.same_as(buffer) for other in later for load in loads_of(other.block.body))
+    )
+
+
+def _launch(nest: LoopNest, after: LoopNest | None) -> tirx.Stmt:
+    shares, parts_first = False, False
+    if nest.reduced:
+        operands = [load for load in loads_of(nest.store.value) if not load.source.same_as(nest.store.buffer)]
+        shares = len({load.source.name for load in operands}) > 1
+        largest = max(operands, key=lambda load: prod(int(e) for e in load.source.shape), default=None)
+        parts_first = largest is not None and bool(largest.indices) and _uses(largest.indices[-1], nest.reduced[-1])
+    tile = select_tile(nest.extents, prod(nest.terms), sums_split(nest), shares, parts_first)
+    return NestLaunch(nest, after, tile).statement()
+
+
+def _uses(index: Expr, variable: tirx.Var) -> bool:
+    found: list[tirx.Var] = []
+    tvm_ffi.structural_walk(index, (tirx.Var, lambda v: found.append(v) if v.same_as(variable) else None))
+    return bool(found)

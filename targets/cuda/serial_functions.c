@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "float_functions.cuh"
+
 enum { LANES = 32, MAXIMUM_COPIES = 1 << 16, PATTERN = 0xA5 };
 
 typedef struct copy {
