@@ -1,0 +1,178 @@
+"""``conv2d_mma``: binary convolutions and linear layers on b1 tensor cores, for sm_75 and newer.
+
+Names: <values>_conv2d_mma_<form>_<rows>x<columns>     binary_conv2d_mma_xor_128x128
+
+An implicit GEMM: a block of threads computes the tile that ``mma_tiling`` chose, and goes over the words of the windows chunk by
+chunk. While the warps multiply one chunk, the next ones are on their way from global to shared memory. What the tensor cores
+count becomes dot products as ``mma_weights`` says, and these what ``mma_store`` stores.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tvm.ir import Expr
+from tvm.tirx import Buffer, PrimFunc
+from tvm.tirx.script import builder as T
+
+from bnn_deploy.errors import CompileError
+from bnn_deploy.targets.base import Gpu
+from bnn_deploy.targets.cuda.architectures import architecture
+from bnn_deploy.targets.cuda.device_functions import barrier, commit_copies, mma, wait_for_copies
+from bnn_deploy.targets.cuda.kernels.mma_counts import ActivationCounts
+from bnn_deploy.targets.cuda.kernels.mma_operands import (
+    LARGEST_KERNEL,
+    ActivationTile,
+    WeightTile,
+    memory,
+    warp_position,
+)
+from bnn_deploy.targets.cuda.kernels.mma_store import store_tile
+from bnn_deploy.targets.cuda.kernels.mma_tiling import LANE_WORDS, STEPS, MmaTiling, choose_tiling
+from bnn_deploy.targets.cuda.kernels.mma_weights import array_words, pack_weights
+from bnn_deploy.targets.cuda.kernels.result import Result, result_parameters
+from bnn_deploy.targets.kernels.kernel import Kernel
+from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification, Specification
+from bnn_deploy.targets.kernels.vector import INTEGER, WORD, finished, let, loop, primitive_function, when
+
+# Indices are int32.
+_LARGEST_TENSOR = 2**31 - 1
+
+
+def applies(specification: Specification, gpu: Gpu) -> bool:
+    """Whether the kernel computes the layer: any without groups and scales per tap, on a GPU with b1 tensor cores."""
+    return (
+        isinstance(specification, ConvolutionSpecification)
+        and architecture(gpu.sm).dot_product != "popc"
+        and specification.group == 1
+        and not specification.tap_scaled
+        and sum(specification.kernel_shape) <= LARGEST_KERNEL
+    )
+
+
+def fuses(specification: ConvolutionSpecification) -> tuple[bool, bool]:
+    """Whether the kernel takes an epilogue, and whether that may also pack signs."""
+    return True, specification.out_channels % WORD_BITS == 0
+
+
+def kernel(specification: ConvolutionSpecification, gpu: Gpu) -> Kernel:
+    """The kernel of a layer that ``applies``.
+
+    Raises:
+        CompileError: a tensor of the layer has more elements than an int32 counts.
+    """
+    tiling = choose_tiling(specification, gpu)
+    return tiled_kernel(tiling)
+
+
+def tiled_kernel(tiling: MmaTiling) -> Kernel:
+    """The kernel with a given tile.
+
+    Raises:
+        CompileError: a tensor of the layer has more elements than an int32 counts.
+    """
+    layer = tiling.specification
+    elements = max(tiling.pixels * _widest(layer), tiling.pixels * layer.out_channels, _size(layer.input_shape))
+    if max(elements, array_words(tiling)) > _LARGEST_TENSOR:
+        raise CompileError(
+            f"A layer of {layer.image_output_shape} outputs has a tensor of {elements} elements; GPU kernels count up to "
+            f"{_LARGEST_TENSOR}: compile for a smaller batch."
+        )
+    values = "ternary" if layer.ternary else "binary"
+    return Kernel(
+        f"{values}_conv2d_mma_{tiling.form}_{tiling.tile.name}",
+        "binary",
+        layer,
+        partial(build, tiling),
+        partial(pack_weights, tiling=tiling),
+    )
+
+
+def build(tiling: MmaTiling) -> PrimFunc:
+    """The kernel ``(X, weights, scale, shift, …)``: weights uint32 (``array_words``,), the others as in ``result``."""
+    layer, tile = tiling.specification, tiling.tile
+    with primitive_function(
+        X=((_size(layer.input_shape),), WORD),
+        weights=((array_words(tiling),), WORD),
+        **result_parameters(layer),
+    ) as (builder, (x, weights, *results)):
+        result = Result(layer, results)
+        with (
+            T.launch_thread("blockIdx.x", tiling.blocks) as block,
+            T.launch_thread("threadIdx.x", tile.threads) as thread,
+        ):
+            # Blocks side by side read the same activations, of which there are more than weights.
+            pixel_tile = let("pixel_tile", block // tiling.channel_tiles)
+            channel_tile = let("channel_tile", block % tiling.channel_tiles)
+            position = warp_position(tiling, thread)
+            activations = ActivationTile(tiling, x, thread, pixel_tile)
+            counts = ActivationCounts(tiling, activations.shared, position)
+            sums = _multiply(tiling, (activations, WeightTile(tiling, weights, thread, channel_tile)), counts, position)
+            counts.exchange()
+            store_tile(tiling, (sums, counts), weights, result, (pixel_tile, channel_tile), position)
+    return finished(builder)
+
+
+def _multiply(
+    tiling: MmaTiling,
+    operands: tuple[ActivationTile, WeightTile],
+    counts: ActivationCounts,
+    position: tuple[Expr, Expr, Expr],
+) -> Buffer:
+    """What the tensor cores count: int32, four for each subtile of the warp, pixel subtiles of the first channels first."""
+    tile, stages, chunks = tiling.tile, tiling.stages, tiling.chunks
+    activations, weights = operands
+    pixels, channels = tile.pixel_subtiles, tile.channel_subtiles
+    sums = memory("sums", pixels * channels * 4, INTEGER, "local")
+    with loop("sum", pixels * channels * 4, "unroll") as index:
+        T.buffer_store(sums, T.int32(0), [index])
+    rows = memory("weight_fragments", channels * STEPS * LANE_WORDS, WORD, "local")
+    inverse = memory("inverse_fragments", channels * STEPS * LANE_WORDS, WORD, "local") if tiling.planes == 2 else rows
+    column = memory("activation_fragment", tiling.planes * LANE_WORDS, WORD, "local")
+    for chunk in range(stages - 1):
+        if chunk < chunks:
+            activations.copy(chunk, chunk)
+            weights.copy(chunk, chunk)
+        commit_copies()
+    with loop("chunk", chunks) as chunk:
+        stage = let("stage", chunk % stages)
+        wait_for_copies(stages - 2)
+        # Now this chunk can be read, and nobody reads the one before it any more.
+        barrier()
+        ahead = chunk + (stages - 1)
+        if chunks >= stages:
+            with when(ahead < chunks):
+                free = let("free_stage", ahead % stages)
+                activations.copy(ahead, free)
+                weights.copy(ahead, free)
+        commit_copies()
+        weights.load(rows, stage, position[1], position[2])
+        if tiling.planes == 2:
+            with loop("word", channels * STEPS * LANE_WORDS, "unroll") as word:
+                T.buffer_store(inverse, ~rows[word], [word])
+        with loop("pixel_subtile", pixels, "unroll") as pixel_subtile:
+            activations.load(column, stage, pixel_subtile, position[0], position[2])
+            counts.add(column, pixel_subtile)
+            if tiling.planes == 2:
+                # The planes of nonzero and positive values become those of negative and positive ones.
+                with loop("word", LANE_WORDS, "unroll") as word:
+                    T.buffer_store(column, column[word] ^ column[word + LANE_WORDS], [word])
+            with loop("step", STEPS, "unroll") as step, loop("channel_subtile", channels, "unroll") as channel_subtile:
+                sums_at = (sums, (channel_subtile * pixels + pixel_subtile) * 4)
+                fragment = (channel_subtile * STEPS + step) * LANE_WORDS
+                if tiling.planes == 2:
+                    mma(tiling.form, sums_at, (inverse, fragment), (column, step * 2))
+                mma(tiling.form, sums_at, (rows, fragment), (column, (tiling.planes - 1) * LANE_WORDS + step * 2))
+    return sums
+
+
+def _widest(layer: ConvolutionSpecification) -> int:
+    """Channels of the widest operand of the epilogue."""
+    return max([1, *(image.channels for image in layer.epilogue.images)]) if layer.epilogue else 1
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for extent in shape:
+        size *= extent
+    return size
