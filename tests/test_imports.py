@@ -47,7 +47,7 @@ FLOORS: list[list[str]] = [
     # 4: from a module to files that run.
     [
         "bnn_deploy/bundle.py",
-        "bnn_deploy/codegen.py",
+        "bnn_deploy/codegen*.py",
         "bnn_deploy/object_cache.py",
         "bnn_deploy/compiler.py",
         "bnn_deploy/cuda_*.py",
