@@ -23,12 +23,12 @@ from bnn_deploy.targets.kernels.specification import (
     SignPackSpecification,
     TernaryPackSpecification,
 )
-from bnn_deploy.targets.registry import all_targets, get_target, missing_cpu_flags
+from bnn_deploy.targets.registry import cpu_targets, get_target, missing_cpu_flags
 from tests.targets import reference
 from tests.targets.cases import Case, make_case
 from tests.targets.program import Program
 
-X86_64 = [target.name for target in all_targets() if target.architecture == "x86_64"]
+X86_64 = [target.name for target in cpu_targets() if target.architecture == "x86_64"]
 SPECIAL = np.array([np.nan, -np.nan, 0.0, -0.0, np.inf, -np.inf, 1e-45, 0.5, -0.5], np.float32)
 Many = MultiSignPackSpecification | MultiTernaryPackSpecification
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.depthwise_rows import is_row_layer
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
-from bnn_deploy.targets.registry import all_targets, get_target, missing_cpu_flags
+from bnn_deploy.targets.registry import cpu_targets, get_target, missing_cpu_flags
 from tests.targets.cases import COLUMN, ROW, SAME, Case, layer, make_case
 from tests.targets.program import Program
 
-X86_64 = [target.name for target in all_targets() if target.architecture == "x86_64"]
+X86_64 = [target.name for target in cpu_targets() if target.architecture == "x86_64"]
 VARIANTS = ({}, {"ternary": True}, {"tap_scaled": True}, {"ternary": True, "tap_scaled": True})
 
 # Words per pixel that divide the vectors, are divided by them, neither; images narrower than the kernel.
