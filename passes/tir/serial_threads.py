@@ -199,7 +199,23 @@ class _Block:
             found = self._found(value)
             return value if found is None or is_buffer_var(value) else found.memory[found.place([0], thread)]
 
-        return tvm_ffi.structural_map(node, [(TensorLoad, load), (tirx.BufferStore, store), (tirx.Var, variable)])
+        def note(allocation: tirx.AllocBuffer) -> None:
+            # Registers between two meetings: they need no place of their own for each thread.
+            buffer = allocation.buffer
+            memory = tirx.decl_buffer(buffer.shape, buffer.dtype, buffer.name)
+            self.memories.append(_Memory(buffer, memory, None))
+
+        def allocation(value: tirx.AllocBuffer) -> tirx.Stmt:
+            return tirx.AllocBuffer(self._found(value.buffer).memory)
+
+        tvm_ffi.structural_walk(node, (tirx.AllocBuffer, note))
+        callbacks = [
+            (TensorLoad, load),
+            (tirx.BufferStore, store),
+            (tirx.AllocBuffer, allocation),
+            (tirx.Var, variable),
+        ]
+        return tvm_ffi.structural_map(node, callbacks)
 
     def _varies(self, value: Expr) -> bool:
         """Whether threads of one block may have different values."""
