@@ -18,6 +18,7 @@ _TERMS = 4
 _SECTOR = 8
 # Threads of a block that shares sums: its barriers wait for all of them.
 _SHARING = 512
+# Threads of a block otherwise, by how many threads there are: small blocks reach more multiprocessors.
 _BLOCKS = ((262144, 256), (16384, 128), (0, 64))
 
 
@@ -77,8 +78,13 @@ def row_axis(extents: tuple[int, ...]) -> int | None:
     return next((axis for axis in reversed(range(len(extents) - 1)) if extents[axis] > 1), None)
 
 
+def single_tile(groups: int, rows: int = 1, columns: int = 1) -> Tile:
+    """Every thread computes all of its outputs alone."""
+    return Tile(rows, columns, next(threads for bound, threads in _BLOCKS if groups >= bound))
+
+
 def _tile(rows: int, columns: int, groups: int, parts: int, least: int, parts_first: bool) -> Tile:
     if parts == 1:
-        return Tile(rows, columns, next(threads for bound, threads in _BLOCKS if groups >= bound))
+        return single_tile(groups, rows, columns)
     together = min(max(128 // parts, least), groups)
     return Tile(rows, columns, together, parts, parts_first)

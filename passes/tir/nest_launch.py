@@ -33,7 +33,7 @@ def sums_split(nest: LoopNest) -> bool:
 
 
 class NestLaunch:
-    """One launch: a nest with a store as its body, and perhaps another one that reads each result once, at its own point."""
+    """One launch: a nest, and perhaps another one that reads each of its results once, at its own point."""
 
     def __init__(self, nest: LoopNest, after: LoopNest | None, tile: Tile) -> None:
         self.nest, self.after, self.tile = nest, after, tile
@@ -44,7 +44,8 @@ class NestLaunch:
         self.blocks = ceil(self.groups / tile.groups)
         self.group = tirx.Var("group", self.dtype)
         self.row, self.column = tirx.Var("row", self.dtype), tirx.Var("column", self.dtype)
-        self.totals = self._registers("totals", str(nest.store.buffer.dtype), tile.rows * tile.columns)
+        if nest.store is not None:
+            self.totals = self._registers("totals", str(nest.store.buffer.dtype), tile.rows * tile.columns)
 
     def statement(self) -> tirx.Stmt:
         """The launch."""
@@ -61,8 +62,8 @@ class NestLaunch:
             )
         else:
             parts.append(tirx.Bind(self.group, group))
-            inside = [tirx.AllocBuffer(self.totals), *self._sums(None)] if self.nest.reduced else []
-            body = _sequence([*inside, self._stores()])
+            inside = [tirx.AllocBuffer(self.totals), *self._sums(None)] if self.nest.store and self.nest.reduced else []
+            body = _sequence([*inside, self._stores()]) if self.nest.store else self._as_it_stands()
             guarded = self.blocks * self.tile.groups > self.groups
             parts.append(tirx.IfThenElse(self.group < self.groups, body, None) if guarded else body)
         body = _sequence(parts)
@@ -135,6 +136,15 @@ class NestLaunch:
         value = self._at(nest.store.value, (*nest.axes, *nest.reduced), [*self._point(), *term])
         loads, value = self._loaded(self._with_total(value, nest.store.buffer))
         return loads, [tirx.BufferStore(self.totals, value, [self._place()])]
+
+    def _as_it_stands(self) -> tirx.Stmt:
+        """A body of several stores, as of an argmax: in memory, by one thread for each point, its terms in order."""
+        nest, point = self.nest, self._point()
+        body = self._at(_without_threads(nest.block.body), nest.axes, point)
+        for variable, extent in zip(reversed(nest.reduced), reversed(nest.terms), strict=True):
+            body = self._loop(variable, extent, body, tirx.ForKind.SERIAL)
+        start = [] if nest.block.init is None else [self._at(nest.block.init, nest.axes, point)]
+        return _sequence([*start, body])
 
     def _tree(self, part: Expr) -> list[tirx.Stmt]:
         """Add the parts' sums: those of the upper half of the threads to those of the lower half, and again."""
@@ -256,7 +266,7 @@ class NestLaunch:
 
         return tvm_ffi.structural_map(value, (TensorLoad, load))
 
-    def _at(self, value: Expr, axes: Sequence[tirx.Var], point: Sequence[Expr]) -> Expr:
+    def _at(self, value: tirx.Stmt | Expr, axes: Sequence[tirx.Var], point: Sequence[Expr]) -> tirx.Stmt | Expr:
         def place(variable: tirx.Var) -> Expr:
             return next((p for axis, p in zip(axes, point, strict=True) if axis.same_as(variable)), variable)
 
@@ -267,6 +277,15 @@ class NestLaunch:
 
     def _whole(self, value: int) -> Expr:
         return tirx.IntImm(self.dtype, value)
+
+
+def _without_threads(body: tirx.Stmt) -> tirx.Stmt:
+    """Loops over a processor's threads as plain ones."""
+
+    def serial(loop: tirx.For) -> tirx.For:
+        return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body)
+
+    return tvm_ffi.structural_map(body, (tirx.For, serial))
 
 
 def _without_choices(value: Expr) -> Expr:

@@ -33,7 +33,7 @@ from tvm.ir import Expr
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.tir.device_math import device_math
 from bnn_deploy.passes.tir.explicit_fma import explicit_fma
-from bnn_deploy.passes.tir.gpu_tile import select_tile
+from bnn_deploy.passes.tir.gpu_tile import select_tile, single_tile
 from bnn_deploy.passes.tir.inline_producers import inline_producers
 from bnn_deploy.passes.tir.loop_nest import LoopNest, loads_of, read_nest
 from bnn_deploy.passes.tir.nest_launch import NestLaunch, sums_split
@@ -83,10 +83,10 @@ def _require_small(buffer: tirx.Buffer) -> None:
 
 def _nest(statement: tirx.Stmt, function: tirx.PrimFunc) -> LoopNest:
     nest = read_nest(statement)
-    if nest is None or nest.store is None:
+    if nest is None:
         name = (function.attrs or {}).get("global_symbol", "an operator")
         raise CompileError(
-            f"Kernel {name} has a loop that is no elementwise operator and no reduction, which GPUs have no schedule for; "
+            f"Kernel {name} has a loop that is neither elementwise nor a reduction, which GPUs have no schedule for; "
             "compile this model for a processor."
         )
     return nest
@@ -94,6 +94,8 @@ def _nest(statement: tirx.Stmt, function: tirx.PrimFunc) -> LoopNest:
 
 def _is_read_only_by(nest: LoopNest, after: LoopNest, later: list[LoopNest], function: tirx.PrimFunc) -> bool:
     """Whether ``after`` is elementwise in the sums of ``nest``, and nothing else reads them."""
+    if nest.store is None or after.store is None:
+        return False
     buffer = nest.store.buffer
     reads = [load for load in loads_of(after.store.value) if load.source.same_as(buffer)]
     return (
@@ -109,6 +111,8 @@ def _is_read_only_by(nest: LoopNest, after: LoopNest, later: list[LoopNest], fun
 
 def _launch(nest: LoopNest, after: LoopNest | None) -> tirx.Stmt:
     shares, parts_first = False, False
+    if nest.store is None:
+        return NestLaunch(nest, None, single_tile(nest.outputs)).statement()
     if nest.reduced:
         operands = [load for load in loads_of(nest.store.value) if not load.source.same_as(nest.store.buffer)]
         shares = len({load.source.name for load in operands}) > 1
