@@ -10,15 +10,16 @@ count becomes dot products as ``mma_weights`` says, and these what ``mma_store``
 from __future__ import annotations
 
 from functools import partial
+from math import prod
 
 from tvm.ir import Expr
 from tvm.tirx import Buffer, PrimFunc
 from tvm.tirx.script import builder as T
 
-from bnn_deploy.errors import CompileError
 from bnn_deploy.targets.base import Gpu
 from bnn_deploy.targets.cuda.architectures import architecture
 from bnn_deploy.targets.cuda.device_functions import barrier, commit_copies, mma, wait_for_copies
+from bnn_deploy.targets.cuda.kernels.index_range import require_int32_indices
 from bnn_deploy.targets.cuda.kernels.mma_counts import ActivationCounts
 from bnn_deploy.targets.cuda.kernels.mma_operands import (
     LARGEST_KERNEL,
@@ -34,9 +35,6 @@ from bnn_deploy.targets.cuda.kernels.result import Result, result_parameters
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification, Specification
 from bnn_deploy.targets.kernels.vector import INTEGER, WORD, finished, let, loop, primitive_function, when
-
-# Indices are int32.
-_LARGEST_TENSOR = 2**31 - 1
 
 
 def applies(specification: Specification, gpu: Gpu) -> bool:
@@ -59,25 +57,22 @@ def kernel(specification: ConvolutionSpecification, gpu: Gpu) -> Kernel:
     """The kernel of a layer that ``applies``.
 
     Raises:
-        CompileError: a tensor of the layer has more elements than an int32 counts.
+        CompileError: a tensor of the layer has more elements than indices count.
     """
-    tiling = choose_tiling(specification, gpu)
-    return tiled_kernel(tiling)
+    return tiled_kernel(choose_tiling(specification, gpu))
 
 
 def tiled_kernel(tiling: MmaTiling) -> Kernel:
     """The kernel with a given tile.
 
     Raises:
-        CompileError: a tensor of the layer has more elements than an int32 counts.
+        CompileError: a tensor of the layer has more elements than indices count.
     """
     layer = tiling.specification
-    elements = max(tiling.pixels * _widest(layer), tiling.pixels * layer.out_channels, _size(layer.input_shape))
-    if max(elements, array_words(tiling)) > _LARGEST_TENSOR:
-        raise CompileError(
-            f"A layer of {layer.image_output_shape} outputs has a tensor of {elements} elements; GPU kernels count up to "
-            f"{_LARGEST_TENSOR}: compile for a smaller batch."
-        )
+    shapes = [shape for shape, _ in result_parameters(layer).values()]
+    require_int32_indices(
+        f"A binary layer of outputs {layer.output_shape}", layer.input_shape, (array_words(tiling),), *shapes
+    )
     values = "ternary" if layer.ternary else "binary"
     return Kernel(
         f"{values}_conv2d_mma_{tiling.form}_{tiling.tile.name}",
@@ -92,7 +87,7 @@ def build(tiling: MmaTiling) -> PrimFunc:
     """The kernel ``(X, weights, scale, shift, …)``: weights uint32 (``array_words``,), the others as in ``result``."""
     layer, tile = tiling.specification, tiling.tile
     with primitive_function(
-        X=((_size(layer.input_shape),), WORD),
+        X=((prod(layer.input_shape),), WORD),
         weights=((array_words(tiling),), WORD),
         **result_parameters(layer),
     ) as (builder, (x, weights, *results)):
@@ -164,15 +159,3 @@ def _multiply(
                     mma(tiling.form, sums_at, (inverse, fragment), (column, step * 2))
                 mma(tiling.form, sums_at, (rows, fragment), (column, (tiling.planes - 1) * LANE_WORDS + step * 2))
     return sums
-
-
-def _widest(layer: ConvolutionSpecification) -> int:
-    """Channels of the widest operand of the epilogue."""
-    return max([1, *(image.channels for image in layer.epilogue.images)]) if layer.epilogue else 1
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for extent in shape:
-        size *= extent
-    return size

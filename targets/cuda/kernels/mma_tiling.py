@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from bnn_deploy.targets.base import Gpu
 from bnn_deploy.targets.cuda.architectures import architecture
 from bnn_deploy.targets.cuda.device_functions import WARP
-from bnn_deploy.targets.kernels.specification import ConvolutionSpecification, ceil_divide, word_count
+from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification, ceil_divide, word_count
 
 # Words of one chunk: a lane loads four of a pixel with one 128-bit load, and eight lanes' loads are two whole pixels, so that
 # they fall into all 32 banks of shared memory once.
@@ -155,7 +155,7 @@ class MmaTiling:
 
 
 def choose_tiling(specification: ConvolutionSpecification, gpu: Gpu) -> MmaTiling:
-    """The first tile that no dimension of the layer leaves half empty and that gives every multiprocessor a block.
+    """The first tile that the layer fills to three quarters and that gives every multiprocessor a block.
 
     A larger tile reads less for each product, but layers of few pixels would leave most of the GPU idle.
     """
@@ -168,5 +168,9 @@ def _suits(tiling: MmaTiling) -> bool:
     # Narrow copies keep track of more pixels in each thread.
     if tiling.copy_words == 1 and tile.warp_pixels * tile.warp_channels > 32 * 32:
         return False
-    filled = outputs > tile.channels // 2 or tile.channels == 32
-    return filled and tiling.blocks >= MULTIPROCESSORS[tiling.gpu.sm]
+    filled = _fills(outputs, tile.channels) or tile.channels == WORD_BITS
+    return filled and _fills(tiling.pixels, tile.pixels) and tiling.blocks >= MULTIPROCESSORS[tiling.gpu.sm]
+
+
+def _fills(size: int, tile: int) -> bool:
+    return 4 * size >= 3 * ceil_divide(size, tile) * tile
