@@ -118,6 +118,9 @@ class _Block:
         # Of each pixel: bits that count twice, and a word of bits that are not counted yet.
         self.count = T.alloc_buffer((tiling.pixels,), INTEGER, scope="local")
         self.rest = T.alloc_buffer((tiling.pixels,), WORD, scope="local")
+        # Of each pixel: what is stored. And a bit of this lane, and the bits of all.
+        self.values = T.alloc_buffer((tiling.pixels,), FLOAT, scope="local")
+        self.bits = T.alloc_buffer((2,), WORD, scope="local")
         # The weights of the next step, and where those of the step after it are, in pieces of a step. Behind a load, which is
         # no common subexpression, it stays visible that their index is aligned.
         self.place = T.alloc_buffer((1,), INTEGER, scope="local")
@@ -187,8 +190,6 @@ class _Block:
 
     def _store(self, pixels: PixelTile, result: Result) -> None:
         tiling = self.tiling
-        values = T.alloc_buffer((tiling.pixels,), FLOAT, scope="local")
-        bits = T.alloc_buffer((2,), WORD, scope="local")
         with loop("p", tiling.pixels, "unroll") as p:
             pixel = self.block_pixel + self.own_pixel + p
             base = pixels.base(self.own_pixel + p, self.tile * LANES + self.lane)
@@ -196,19 +197,19 @@ class _Block:
             sums = result.scaled([let("dot", base - 2 * differing)], self.output)
             # Beyond the last pixel, the last one is computed, and not stored.
             (value,) = result.computed(sums, T.min(pixel, tiling.output_pixels - 1), self.output)
-            T.buffer_store(values, value, [p])
+            T.buffer_store(self.values, value, [p])
         # Apart, so that what all pixels read is loaded once.
         with loop("p", tiling.pixels, "unroll") as p:
             pixel = self.block_pixel + self.own_pixel + p
             with when(pixel < tiling.output_pixels), when(self.has_channel):
-                result.store([values[p]], pixel, self.output)
+                result.store([self.values[p]], pixel, self.output)
         for plane in range(result.planes):
             with loop("p", tiling.pixels, "unroll") as p:
-                T.buffer_store(bits, T.Cast(WORD, result.bit(plane, values[p], self.output)), [0])
-                ballot((bits, 1), (bits, 0))
+                T.buffer_store(self.bits, T.Cast(WORD, result.bit(plane, self.values[p], self.output)), [0])
+                ballot((self.bits, 1), (self.bits, 0))
                 pixel = self.block_pixel + self.own_pixel + p
                 with when(self.lane == 0), when(pixel < tiling.output_pixels):
-                    result.store_word(plane, bits[1], pixel, self.tile)
+                    result.store_word(plane, self.bits[1], pixel, self.tile)
 
 
 def _parts(vector: Expr) -> list[Expr]:
