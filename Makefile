@@ -11,7 +11,7 @@ demo: $(VENV)/ready
 	$(VENV)/bin/python examples/digits_demo.py
 
 test: $(VENV)/ready
-	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadscope
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 lint: $(VENV)/ready
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt ruff mypy

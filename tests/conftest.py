@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -27,6 +28,36 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
+# What takes longest comes first, so that no test process is left alone with it at the end.
+LONG = {
+    "test_zoo.py",
+    "test_kernels.py",
+    "test_guides.py",
+    "test_documentation.py",
+    "test_depthwise.py",
+    "test_fleet.py",
+}
+
+
+@pytest.hookimpl(specname="pytest_collection_modifyitems")
+def pytest_long_files_first(items: list[pytest.Item]) -> None:
+    """The long files first, all others in their order; ``make test`` keeps it by ``--no-loadscope-reorder``."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """The path at which ``make`` made something for whichever test process asked first; the others wait for it."""
+    base = factory.getbasetemp()
+    # pytest-xdist gives each process a folder within that of the run.
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    path = folder / name
+    with open(folder / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            make(path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def invoke() -> Invoke:
     """Run the command line in this process: ``invoke("export", "bimlp_tiny", ...)``."""
@@ -42,19 +73,23 @@ def invoke() -> Invoke:
 @pytest.fixture(scope="session")
 def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke) -> Path:
     """bimlp_tiny with seeded, calibrated weights and a dynamic batch."""
-    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
-    result = invoke("export", "bimlp_tiny", "-o", path)
-    assert result.exit_code == 0, result.stderr
-    return path
+
+    def make(path: Path) -> None:
+        result = invoke("export", "bimlp_tiny", "-o", path)
+        assert result.exit_code == 0, result.stderr
+
+    return made_once(tmp_path_factory, "tiny.onnx", make)
 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke, tiny_onnx: Path) -> Path:
     """``tiny_onnx`` compiled for this machine with batch 2."""
-    path = tmp_path_factory.mktemp("bundle") / "tiny"
-    result = invoke("compile", tiny_onnx, "--target", "host", "--batch", 2, "-o", path)
-    assert result.exit_code == 0, result.stderr
-    return path
+
+    def make(path: Path) -> None:
+        result = invoke("compile", tiny_onnx, "--target", "host", "--batch", 2, "-o", path)
+        assert result.exit_code == 0, result.stderr
+
+    return made_once(tmp_path_factory, "tiny", make)
 
 
 @pytest.fixture(scope="session")

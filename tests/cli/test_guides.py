@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -76,9 +77,46 @@ def missing_lines(documented: tuple[str, ...], printed: str) -> Iterator[str]:
             return
 
 
+class Typed:
+    """What ``bnn-deploy export`` and ``compile`` do on the PC, whatever board is meant, is done once for all guides.
+
+    Args:
+        folder: keeps the files that were made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._done: dict[str, CompletedProcess[str]] = {}
+
+    def run(self, command: str, folder: Path, environment: dict[str, str]) -> CompletedProcess[str]:
+        """``run_documented``, or what came of the same line before."""
+        if not re.match(r"bnn-deploy (export|compile) ", command):
+            return run_documented(command, folder, environment)
+        if command not in self._done:
+            before = set(folder.iterdir())
+            done = run_documented(command, folder, environment)
+            for path in set(folder.iterdir()) - before:
+                copy(path, self._folder / str(len(self._done)) / path.name)
+            self._done[command] = done
+        else:
+            for path in (self._folder / str(list(self._done).index(command))).iterdir():
+                copy(path, folder / path.name)
+        return self._done[command]
+
+
+def copy(path: Path, to: Path) -> None:
+    to.parent.mkdir(exist_ok=True)
+    (shutil.copytree if path.is_dir() else shutil.copy2)(path, to)
+
+
+@pytest.fixture(scope="module")
+def typed(tmp_path_factory: pytest.TempPathFactory) -> Typed:
+    return Typed(tmp_path_factory.mktemp("typed"))
+
+
 @pytest.mark.board
 @pytest.mark.parametrize("guide", GUIDES)
-def test_commands_of_the_guide(guide: str, tmp_path: Path) -> None:
+def test_commands_of_the_guide(guide: str, typed: Typed, tmp_path: Path) -> None:
     """A command of the guide fails on the PC or on the board, or prints something else than the guide shows."""
     needs_board()
     flavour, host = GUIDES[guide]
@@ -91,7 +129,7 @@ def test_commands_of_the_guide(guide: str, tmp_path: Path) -> None:
         with client.environment():
             environment = newcomers_environment(tmp_path / "programs")
             for documented in commands:
-                done = run_documented(documented.command, folder, environment)
+                done = typed.run(documented.command, folder, environment)
                 missing = list(missing_lines(documented.output, done.stdout + done.stderr))
                 assert not missing, f"{documented.command}\nlacks {missing}\n{done.stdout}{done.stderr}"
     made = {path.name for path in folder.iterdir()}
