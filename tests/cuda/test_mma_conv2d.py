@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -220,6 +221,21 @@ def test_layers_without_borders_have_no_bases() -> None:
     """XOR layers without padded pixels read a table that holds the same number everywhere."""
     assert formula(tiling_of(layer((1, 6, 6, 64), 32, kernel_shape=(3, 3)), XOR, 0)).base == 9 * 64
     assert formula(tiling_of(layer((1, 6, 6, 64), 32, **SAME), XOR, 0)).base is None
+
+
+@pytest.mark.parametrize("gpu, barriers", [(XOR, 1), (AND, 3)], ids=lambda value: str(value))
+def test_barriers(gpu: Gpu, barriers: int) -> None:
+    """Copies of other threads are read before all have waited for theirs, or memory is used anew while it is still read: threads
+    as loops do not show that, because all of them wait at once there."""
+    function = raw_pointers(tiled_kernel(tiling_of(layer((2, 9, 9, 256), 64), gpu, 2)).build(), "kernel").function
+    source = cuda_source(device_kernels(function, gpu.sm)[0], gpu.sm)
+    body = source[source.index('extern "C" __global__') :]
+    assert len(re.findall(r"bnn_wait_for_copies\(2\);\s*bnn_barrier\(\);", body)) == 1
+    # The AND form: before the memory of tiles is used for counts, and before these are read.
+    assert body.count("bnn_barrier();") == barriers
+    if gpu == AND:
+        assert re.search(r"bnn_add_across_4[^;]*;\s*}\s*bnn_barrier\(\);", body)
+        assert re.search(r"bnn_barrier\(\);\s*int quarter", body)
 
 
 @pytest.mark.parametrize("sm", sorted(MULTIPROCESSORS))
