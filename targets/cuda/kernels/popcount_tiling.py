@@ -1,8 +1,8 @@
 """How the popcount kernel cuts a layer into blocks, warps and registers.
 
 A lane computes one output channel, a warp 32 of them for ``pixels`` output pixels. What a lane keeps for a pixel is a counter and
-a word. With 8 pixels, NVRTC 12.2 takes 32 to 96 registers (ternary layers and long dot products most) and spills none, so that an
-SM holds 20 warps or more; and one load of 128 bits of weights, from L1 or L2, serves 32 words of dot product: 80 instructions.
+a word. With 8 pixels, NVRTC 12.2 takes 32 to 96 registers for BCDNet-A's layers and those of the tests, and spills none, so that
+an SM holds 20 warps or more; and one load of 128 bits of weights, from L1 or L2, serves 32 words of dot product: 80 instructions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MOST_CHUNK_WORDS = 72
 _ENOUGH_WARPS = 128
 # What a step costs a warp beside its pixels, in pixels: 5 instructions where a pixel has 11, and a guess at the wait for weights.
 _STEP_OVERHEAD = 1.5
-# Lanes left idle at the end of the image that are worth sharing weights between warps for.
+# Warps per busy one, the rest idle behind the last pixel, that are worth sharing weights between warps for.
 _MOST_IDLE = 1.25
 
 
@@ -51,7 +51,7 @@ class PopcountTiling:
 
     @cached_property
     def pixels(self) -> int:
-        """Output pixels of a lane: 7 for images of 7x7, 14x14, …"""
+        """Output pixels of a lane: 7 for an image of 7x7, 1 for one row of a linear layer."""
         tiles = self.group_tiles * self.specification.group
         enough = min(_ENOUGH_WARPS, self.output_pixels * tiles)
         able = [p for p in range(1, _MOST_PIXELS + 1) if ceil_divide(self.output_pixels, p) * tiles >= enough]
