@@ -37,6 +37,7 @@ from bnn_deploy.passes.relax.split_means import split_means
 from bnn_deploy.passes.relax.to_channels_last import to_channels_last
 from bnn_deploy.passes.tir.kernel_set import KernelSet
 from bnn_deploy.passes.tir.schedule_float import schedule_float
+from bnn_deploy.passes.tir.schedule_gpu import schedule_gpu
 from bnn_deploy.plan import ExecutionPlan, KernelSetSteps
 from bnn_deploy.targets.base import Target
 
@@ -76,7 +77,15 @@ def lower(
         BnnDeployError: the model cannot be compiled; says which node or layer, or which pass.
     """
     run = _Runner(dump_ir, progress)
+    return lower_packed(pack_network(model, batch, run), target, run)
 
+
+def pack_network(
+    model: onnx.ModelProto,
+    batch: int,
+    run: Callable[[str, Callable[[], object]], object] = lambda name, compute: compute(),
+) -> tvm.IRModule:
+    """The passes up to packed Relax, the same for all targets: what the network computes, and how its tensors lie in memory."""
     # Phase 1, ONNX: what is easiest while a layer is still one node.
     model = run("freeze_batch", lambda: freeze_batch(model, batch))
     model = run("merge_heads", lambda: merge_heads(model))
@@ -95,9 +104,7 @@ def lower(
     module = run("split_means", lambda: split_means(module))
     module = run("pack", lambda: pack(module))
     module = run("gather_shifts", lambda: gather_shifts(module))
-    module = run("merge_layers", lambda: merge_layers(module))
-
-    return lower_packed(module, target, run)
+    return run("merge_layers", lambda: merge_layers(module))
 
 
 def lower_packed(
@@ -106,11 +113,8 @@ def lower_packed(
     run: Callable[[str, Callable[[], object]], object] = lambda name, compute: compute(),
 ) -> Lowered:
     """The passes from packed Relax on: from what the network computes to how the target does."""
-    if target.gpu is None:
-        network = run("block_rows", lambda: block_rows(module))
-    else:
-        # Whole tensors lie in a GPU's memory, and one kernel fills all of its cores.
-        network = StagedNetwork(module, {})
+    # A GPU has memory enough for whole tensors, and one kernel fills all of its cores.
+    network = StagedNetwork(module, {}) if target.gpu else run("block_rows", lambda: block_rows(module))
     functions = {"main": network.main} | {name: stage.module for name, stage in network.stages.items()}
     functions = run("merge_packs", lambda: {name: merge_packs(f) for name, f in functions.items()})
 
@@ -161,10 +165,7 @@ def _lower_to_kernels(
     functions = run(f"fuse_float{suffix}", lambda: {n: fuse_float(f) for n, f in functions.items()})
 
     # Phase 5, TIR and the plan.
-    if target.gpu is None:
-        schedule = schedule_float
-    else:
-        from bnn_deploy.passes.tir.schedule_gpu import schedule_gpu as schedule
+    schedule = schedule_float if target.gpu is None else schedule_gpu
     kernels = KernelSet(lambda f: schedule(f, target), suffix, None if target.gpu is None else target.gpu.sm)
     lowered = run(f"kernel_set{suffix}", lambda: {n: LoweredFunction(f, kernels.of(f)) for n, f in functions.items()})
     stages = {name: (stage, lowered[name]) for name, stage in network.stages.items()}

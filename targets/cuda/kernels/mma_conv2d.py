@@ -34,7 +34,7 @@ from bnn_deploy.targets.cuda.kernels.mma_weights import array_words, pack_weight
 from bnn_deploy.targets.cuda.kernels.result import Result, result_parameters
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification, Specification
-from bnn_deploy.targets.kernels.vector import INTEGER, WORD, finished, let, loop, primitive_function, when
+from bnn_deploy.targets.kernels.vector import INTEGER, WORD, finished, let, loop, primitive_function, view, when
 
 
 def applies(specification: Specification, gpu: Gpu) -> bool:
@@ -87,10 +87,9 @@ def build(tiling: MmaTiling) -> PrimFunc:
     """The kernel ``(X, weights, scale, shift, …)``: weights uint32 (``array_words``,), the others as in ``result``."""
     layer, tile = tiling.specification, tiling.tile
     with primitive_function(
-        X=((prod(layer.input_shape),), WORD),
-        weights=((array_words(tiling),), WORD),
-        **result_parameters(layer),
-    ) as (builder, (x, weights, *results)):
+        X=(layer.input_shape, WORD), weights=((array_words(tiling),), WORD), **result_parameters(layer)
+    ) as (builder, (image, weights, *results)):
+        x = view("words", image, (prod(layer.input_shape),))
         result = Result(layer, results)
         with (
             T.launch_thread("blockIdx.x", tiling.blocks) as block,
