@@ -272,7 +272,8 @@ def test_machine_code(sm: int) -> None:
         (layer((1, 7, 7, 1024), 1024), XOR, "64x64"),
         (layer((1, 1, 1, 1024), 1000), XOR, "8x32"),
         (layer((1, 112, 112, 32), 32, **SAME), XOR, "128x32"),
-        (layer((128, 56, 56, 128), 128, ternary=True, **SAME), XOR, "128x64"),
+        (layer((128, 14, 14, 512), 512, ternary=True, **SAME), XOR, "128x64"),
+        (layer((128, 56, 56, 128), 128, **SAME), AND, "64x64"),
     ],
 )
 def test_choice_of_tiles(spec: ConvolutionSpecification, gpu: Gpu, tile: str) -> None:

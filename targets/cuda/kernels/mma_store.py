@@ -6,6 +6,7 @@ lanes 128 bytes of a pixel. Four ballots are the packed signs of 32 channels of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tvm.ir import Expr
@@ -75,26 +76,36 @@ def store_tile(
     votes = memory("votes", 4, WORD, "local") if result.planes else None
     lanes = next(count for count in (4, 2, 1) if layer.out_channels % count == 0)
 
-    def store_channels(bases: Expr | int, count: Expr | int, first: Index) -> None:
-        """Four channels; ``first`` is the sum of the first of them."""
+    result.hold(4)
+
+    def for_each_output(act: Callable[[Expr, int], None]) -> None:
         for channel in range(0, 4, lanes):
             output = quad[0] * 4 + channel
             with when(output < layer.out_channels if layer.out_channels % tile.channels else True):
-                places = range(channel, channel + lanes)
-                # Row 8 h of mma i is channel 2 i + h.
-                counts_of = [sums[first + place // 2 * (tile.pixel_subtiles * 4) + place % 2 * 2] for place in places]
-                starts = base.of_outputs(bases, output, lanes)
-                dots = [start + rule.alpha * own for start, own in zip(starts, counts_of, strict=True)]
-                dots = [dot + rule.beta * count for dot in dots] if rule.beta else dots
-                values = result.computed(result.scaled(dots, output), pixel_at[0], output)
-                result.store(values, pixel_at[0], output)
-                for plane in range(result.planes):
-                    for place, sign in zip(places, result.signs(plane, values, output), strict=True):
-                        T.buffer_store(signs, T.Cast(WORD, sign), [plane * 4 + place])
+                act(output, channel)
+
+    def store_channels(bases: Expr | int, count: Expr | int, first: Index) -> None:
+        """Four channels; ``first`` is the sum of the first of them."""
+
+        def act(output: Expr, channel: int) -> None:
+            places = range(channel, channel + lanes)
+            # Row 8 h of mma i is channel 2 i + h.
+            counted_here = [sums[first + place // 2 * (tile.pixel_subtiles * 4) + place % 2 * 2] for place in places]
+            starts = base.of_outputs(bases, output, lanes)
+            dots = [start + rule.alpha * own for start, own in zip(starts, counted_here, strict=True)]
+            dots = [dot + rule.beta * count for dot in dots] if rule.beta else dots
+            values = result.computed(result.scaled(dots, output, channel), pixel_at[0], output, channel)
+            result.store(values, pixel_at[0], output)
+            for plane in range(result.planes):
+                for place, sign in zip(places, result.signs(plane, values, output, channel), strict=True):
+                    T.buffer_store(signs, T.Cast(WORD, sign), [plane * 4 + place])
+
+        for_each_output(act)
 
     with loop("group", tile.channel_subtiles // 2, "unroll") as group:
         word = let("word", first_word + group)
         T.buffer_store(quad, word * (WORD_BITS // 4) + lane // 4, [0])
+        for_each_output(lambda output, channel: result.fetch(output, channel, lanes))
         with loop("subtile", tile.pixel_subtiles, "unroll") as subtile, loop("side", 2, "unroll") as side:
             place = first_pixel + (subtile * MMA_PIXELS + side)
             T.buffer_store(pixel_at, tile_position[0] * tile.pixels + place, [0])

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tvm.ir import Expr
+from tvm.script.ir_builder import IRBuilder
 from tvm.tirx import Buffer
 from tvm.tirx.script import builder as T
 
@@ -52,6 +53,7 @@ class Result:
         self.epilogue = layer.epilogue
         self.planes = layer.epilogue.planes if layer.epilogue else 0
         self._outputs = layer.out_channels
+        self._held: dict[str, Buffer] = {}
         named = dict(zip(result_parameters(layer), buffers, strict=True))
         self.scale, self.shift = named["scale"], named["shift"]
         batch, rows, columns, _ = layer.image_output_shape
@@ -66,24 +68,35 @@ class Result:
             self._thresholds = named.get("thresholds")
             self._words = [seen(f"words_{i}") for i in range(layer.epilogue.planes)]
 
-    def scaled(self, dots: Sequence[Expr], output: Index) -> list[Expr]:
-        """``fma(dot, scale, shift)`` for int32 dot products of the output channels from ``output`` on."""
-        scales, shifts = (
-            _neighbours(name, buffer, (), output, len(dots))
-            for name, buffer in (("scales", self.scale), ("shifts", self.shift))
-        )
+    def hold(self, channels: int) -> None:
+        """Declare registers for all that depends on the output channel only, for a thread that goes over many pixels."""
+        for name in self._by_channel():
+            self._held[name] = T.alloc_buffer((channels,), FLOAT, scope="local")
+            IRBuilder.name(f"held_{name}", self._held[name])
+
+    def fetch(self, output: Index, place: int, lanes: int) -> None:
+        """Load the output channels from ``output`` on into the registers from ``place`` on; they are used in place of memory."""
+        for name, (buffer, leading) in self._by_channel().items():
+            T.buffer_store(self._held[name], buffer[(*leading, lanes_at(output, lanes))], [lanes_at(place, lanes)])
+
+    def scaled(self, dots: Sequence[Expr], output: Index, place: int = 0) -> list[Expr]:
+        """``fma(dot, scale, shift)`` for int32 dot products of the output channels from ``output`` on.
+
+        ``place``: here and below, where these channels were fetched to.
+        """
+        scales, shifts = (self._channels(name, output, len(dots), place) for name in ("scale", "shift"))
         return [
             let("scaled", fused_multiply_add(cast(dot, FLOAT, 1), scale, shift, 1))
             for dot, scale, shift in zip(dots, scales, shifts, strict=True)
         ]
 
-    def computed(self, sums: Sequence[Expr], pixel: Index, output: Index) -> list[Expr]:
+    def computed(self, sums: Sequence[Expr], pixel: Index, output: Index, place: int = 0) -> list[Expr]:
         """The epilogue's results (float32) for sums of the output channels from ``output`` on; the sums if there is none."""
         if self.epilogue is None:
             return list(sums)
         lanes = len(sums)
         images = [self._image(i, pixel, output, lanes) for i in range(len(self._images))]
-        vectors = [_neighbours("vector", vector, (), output, lanes) for vector in self._vectors]
+        vectors = [self._channels(f"vector_{i}", output, lanes, place) for i in range(self.epilogue.vectors)]
 
         def result(lane: int, value: Expr) -> Expr:
             program = self.epilogue.compute(value, lambda i: images[i][lane], lambda i: vectors[i][lane], 1)
@@ -102,9 +115,9 @@ class Result:
         for lane, value in enumerate(values):
             T.buffer_store(self._y, value, [pixel, output + lane])
 
-    def signs(self, plane: int, values: Sequence[Expr], output: Index) -> list[Expr]:
+    def signs(self, plane: int, values: Sequence[Expr], output: Index, place: int = 0) -> list[Expr]:
         """Whether signs of results are +1 (bool); those of NaN are not."""
-        bounds = _neighbours("bound", self._thresholds, (plane,), output, len(values))
+        bounds = self._channels(f"bound_{plane}", output, len(values), place)
         above = self.epilogue.zero == -1
         return [value > bound if above else value >= bound for value, bound in zip(values, bounds, strict=True)]
 
@@ -116,6 +129,20 @@ class Result:
     def store_word(self, plane: int, word: Expr, pixel: Index, index: Index) -> None:
         """Store the signs (uint32) of the output channels from ``32 * index`` on."""
         T.buffer_store(self._words[plane], word, [pixel, index])
+
+    def _by_channel(self) -> dict[str, tuple[Buffer, tuple[int, ...]]]:
+        """Buffers that have an element for each output channel, and the indices before it."""
+        found: dict[str, tuple[Buffer, tuple[int, ...]]] = {"scale": (self.scale, ()), "shift": (self.shift, ())}
+        if self.epilogue is not None:
+            found |= {f"vector_{i}": (vector, ()) for i, vector in enumerate(self._vectors)}
+            found |= {f"bound_{plane}": (self._thresholds, (plane,)) for plane in range(self.planes)}
+        return found
+
+    def _channels(self, name: str, output: Index, lanes: int, place: int) -> list[Expr]:
+        if name in self._held:
+            return [self._held[name][place + lane] for lane in range(lanes)]
+        buffer, leading = self._by_channel()[name]
+        return _neighbours(name, buffer, leading, output, lanes)
 
     def _image(self, i: int, pixel: Index, output: Index, lanes: int) -> list[Expr]:
         operand = self.epilogue.images[i]
