@@ -19,7 +19,7 @@ from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.tir.cuda_source import cuda_source, device_kernels
 from bnn_deploy.passes.tir.raw_pointers import raw_pointers
 from bnn_deploy.targets.base import Gpu
-from bnn_deploy.targets.cuda.architectures import architecture
+from bnn_deploy.targets.cuda.architectures import ARCHITECTURES, architecture
 from bnn_deploy.targets.cuda.kernels.mma_conv2d import applies, kernel, tiled_kernel
 from bnn_deploy.targets.cuda.kernels.mma_tiling import MULTIPROCESSORS, TERNARY_TILES, TILES, MmaTiling, choose_tiling
 from bnn_deploy.targets.cuda.kernels.mma_weights import classes, formula, pack_weights, tile_words
@@ -279,6 +279,11 @@ def test_machine_code(sm: int) -> None:
 def test_choice_of_tiles(spec: ConvolutionSpecification, gpu: Gpu, tile: str) -> None:
     """Small layers leave most of a GPU idle, or large ones are cut into tiles that read more than they compute."""
     assert choose_tiling(spec, gpu).tile.name == tile
+
+
+def test_every_architecture_has_multiprocessors() -> None:
+    """A GPU with b1 tensor cores has no tiles: its layers end in a KeyError."""
+    assert set(MULTIPROCESSORS) == {row.sm for row in ARCHITECTURES if row.dot_product != "popc"}
 
 
 def test_what_it_refuses() -> None:
