@@ -75,7 +75,6 @@ def store_tile(
     signs = memory("signs", 4 * result.planes, WORD, "local") if result.planes else None
     votes = memory("votes", 4, WORD, "local") if result.planes else None
     lanes = next(count for count in (4, 2, 1) if layer.out_channels % count == 0)
-
     result.hold(4)
 
     def for_each_output(act: Callable[[Expr, int], None]) -> None:
