@@ -166,7 +166,7 @@ def _lower_to_kernels(
 
     # Phase 5, TIR and the plan.
     schedule = schedule_float if target.gpu is None else schedule_gpu
-    kernels = KernelSet(lambda f: schedule(f, target), suffix, None if target.gpu is None else target.gpu.sm)
+    kernels = KernelSet(lambda function: schedule(function, target), suffix, on_gpu=target.gpu is not None)
     lowered = run(f"kernel_set{suffix}", lambda: {n: LoweredFunction(f, kernels.of(f)) for n, f in functions.items()})
     stages = {name: (stage, lowered[name]) for name, stage in network.stages.items()}
     plan = run(f"plan_memory{suffix}", lambda: plan_memory(lowered["main"], stages, constants))

@@ -1,4 +1,4 @@
-"""The models of the list, from PyTorch to bundles: counts, file size, onnxruntime, this machine, and arm64 under qemu.
+"""The models of the list, from PyTorch to bundles: counts, file size, onnxruntime, this machine, arm64 under qemu, and GPUs.
 
 All run at their papers' 224x224 input. Every model with kernels of its own is compiled; for this machine, for arm64, or for
 both: backbones and blocks run on both, but not with every head and normalisation that they come with.
@@ -24,10 +24,14 @@ from bnn_deploy.devices import get_device, qemu
 from bnn_deploy.devices.qemu import find_qemu
 from bnn_deploy.errors import ToolError
 from bnn_deploy.export import export_model
+from bnn_deploy.foreign_model import open_model
 from bnn_deploy.models.bimlp import BIMLP_M, BIMLP_S
 from bnn_deploy.models.calibration import CalibrationReport, calibration_inputs, seeded_model
 from bnn_deploy.models.registry import MODELS, input_shape
+from bnn_deploy.passes.pipeline import lower_packed, pack_network
 from bnn_deploy.statistics import model_statistics
+from bnn_deploy.targets.cuda import CUDA_TARGETS
+from tests.cuda.networks import check_machine_code, logits_on_fake_gpu
 
 SAMPLES = 2
 
@@ -122,6 +126,27 @@ class Zoo:
         agree(session.run(None, {"input": exported.images})[0], exported.logits)
 
 
+class OnEveryGpu:
+    """And for the presets of GPUs: their machine code."""
+
+    def test_gpu_presets(self, exported: Exported) -> None:
+        """The model would not compile for a Jetson's GPU or an H200, or its layers would not be native instructions there."""
+        network = pack_network(open_model(exported.path, None, lambda message: None).model, SAMPLES)
+        for target in CUDA_TARGETS:
+            check_machine_code(lower_packed(network, target), target)
+
+
+class OnAGpu(OnEveryGpu):
+    """And for the bundle for one of them, on a driver that runs its kernels on the processor."""
+
+    gpu_target = "h200"
+
+    def test_gpu_bundle(self, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The model compiled for a GPU would classify differently than PyTorch: kernels, plan or runtime."""
+        logits = logits_on_fake_gpu(exported.path, exported.images, self.gpu_target, tmp_path, monkeypatch)
+        agree(logits, exported.logits)
+
+
 class OnThisMachine:
     """And for the bundle for this machine."""
 
@@ -166,43 +191,48 @@ class OnBothKindsOfCores(OnArm64):
         np.testing.assert_array_equal(*logits)
 
 
-class TestBiMLPSPaper(Zoo, OnThisMachine, OnArm64):
+class TestBiMLPSPaper(Zoo, OnThisMachine, OnArm64, OnAGpu):
     name = "bimlp_s"
     variant = "paper"
+    gpu_target = "cuda-sm_87"
 
 
-class TestBiMLPMReleased(Zoo, OnThisMachine):
+class TestBiMLPMReleased(Zoo, OnThisMachine, OnEveryGpu):
     name = "bimlp_m"
     variant = "released"
 
 
-class TestBiMLPSReleased(Zoo, OnArm64):
+class TestBiMLPSReleased(Zoo, OnArm64, OnAGpu):
     name = "bimlp_s"
     variant = "released"
 
 
-class TestBCDNetA(Zoo, OnThisMachine, OnBothKindsOfCores):
+class TestBCDNetA(Zoo, OnThisMachine, OnBothKindsOfCores, OnAGpu):
     name = "bcdnet_a"
 
 
-class TestBCDNetB(Zoo, OnThisMachine):
+class TestBCDNetB(Zoo, OnThisMachine, OnAGpu):
     name = "bcdnet_b"
+    gpu_target = "cuda-sm_86"
 
 
-class TestBCDNetAOnResNet18(Zoo, OnThisMachine):
+class TestBCDNetAOnResNet18(Zoo, OnThisMachine, OnAGpu):
     name = "bcdnet_a_r18"
+    gpu_target = "cuda-sm_75"
 
 
-class TestBCDNetBOnResNet18(Zoo, OnThisMachine, OnArm64):
+class TestBCDNetBOnResNet18(Zoo, OnThisMachine, OnArm64, OnAGpu):
     name = "bcdnet_b_r18"
 
 
-class TestReActNetA(Zoo, OnThisMachine):
+class TestReActNetA(Zoo, OnThisMachine, OnAGpu):
     name = "reactnet_a"
+    gpu_target = "cuda-sm_53"
 
 
-class TestReActNetOnResNet18(Zoo, OnThisMachine):
+class TestReActNetOnResNet18(Zoo, OnThisMachine, OnAGpu):
     name = "reactnet_r18"
+    gpu_target = "cuda-sm_72"
 
 
 def test_bimlp_m_of_the_paper_is_bimlp_s_with_more_blocks() -> None:

@@ -1,7 +1,7 @@
 """TIR kernels for a GPU as one CUDA C source, and how each of them is launched.
 
 TVM generates the code of every kernel; in place of what it puts before them, which includes headers that a bare NVRTC does not
-have, stands ``targets/cuda/device_functions.cuh``.
+have, stand ``targets/cuda/device_functions.cuh`` and ``float_functions.cuh``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tvm
 import tvm_ffi
-from tvm import s_tir, tirx
+from tvm import tirx
 from tvm.ir import Call, Expr
 from tvm.tirx.script import builder as T
 
@@ -24,19 +24,6 @@ _DEVICE_FUNCTIONS = tuple(
 )
 _KERNELS_BEGIN = 'extern "C" __global__'
 
-# From blocks, whose loops a schedule bound to threads, to launches.
-_BLOCKS = (
-    s_tir.transform.LowerCrossThreadReduction(),
-    s_tir.transform.LowerInitBlock(),
-    s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
-    s_tir.transform.ConvertBlocksToOpaque(),
-    s_tir.transform.LiftThreadBinding(),
-    s_tir.transform.CompactBufferAllocation(),
-    s_tir.transform.UnifyThreadBinding(),
-    s_tir.transform.LowerMatchBuffer(),
-    s_tir.transform.StmtSimplify(),
-    s_tir.transform.LowerOpaqueBlock(),
-)
 _LOWERING = (
     tirx.transform.StmtSimplify(),
     tirx.transform.FlattenBuffer(),
@@ -45,12 +32,6 @@ _LOWERING = (
     tirx.transform.UnrollLoop(),
     tirx.transform.StmtSimplify(),
     tirx.transform.RemoveNoOp(),
-)
-# Barriers of kernels that were scheduled; those written thread by thread have their own.
-_SYNCHRONISATION = (
-    s_tir.transform.RewriteUnsafeSelect(),
-    s_tir.transform.ThreadSync("shared"),
-    s_tir.transform.LowerThreadAllreduce(),
 )
 # Common expressions are left to NVRTC: as variables they would hide from TVM that an index is a multiple of a vector.
 _FINAL = (tirx.transform.LowerWarpMemory(), tirx.transform.LowerIntrin())
@@ -63,8 +44,9 @@ def cuda_source(kernels: Sequence[tirx.PrimFunc], sm: int) -> str:
         kernels: as ``device_kernels`` gives them.
         sm: compute capability times ten.
     """
-    target = _target(sm)
-    module = tvm.IRModule({str(kernel.attrs["global_symbol"]): kernel for kernel in kernels})
+    # NVRTC is told the real architecture; TVM only decides by it what it may generate.
+    target = tvm.target.Target({"kind": "cuda", "arch": f"sm_{sm}", "max_num_threads": 1024})
+    module = tvm.IRModule({str(k.attrs["global_symbol"]): k.with_attr("target", target) for k in kernels})
     module = tvm.ir.transform.Sequential(_FINAL)(module)
     module = tvm.IRModule({variable: _cuda_calls(function) for variable, function in module.functions_items()})
     text = tvm.get_global_func("target.build.cuda")(module, target).inspect_source()
@@ -72,19 +54,15 @@ def cuda_source(kernels: Sequence[tirx.PrimFunc], sm: int) -> str:
     return f"{functions}\n{text[text.index(_KERNELS_BEGIN) :]}"
 
 
-def device_kernels(function: tirx.PrimFunc, sm: int) -> tuple[tuple[tirx.PrimFunc, ...], tuple[Launch, ...]]:
+def device_kernels(function: tirx.PrimFunc) -> tuple[tuple[tirx.PrimFunc, ...], tuple[Launch, ...]]:
     """Cut a kernel of the plan (see ``raw_pointers``) into what is launched one after the other, and lower it.
 
-    Every nest of loops that is bound to threads becomes a kernel of its own, with all parameters of the whole.
+    Every launch becomes a kernel of its own, with all parameters of the whole.
 
     Raises:
         CompileError: part of it runs on no thread (a defect of a schedule).
     """
     symbol = str(function.attrs["global_symbol"])
-    function = function.with_attr("target", _target(sm))
-    blocks = _holds_blocks(function.body)
-    if blocks:
-        function = _run(_BLOCKS, function, symbol)
     declarations = [part for part in _flat(function.body) if isinstance(part, tirx.DeclBuffer)]
     nests = [part for part in _flat(function.body) if not isinstance(part, tirx.DeclBuffer)]
     if not nests or not all(_is_launch(nest) for nest in nests):
@@ -97,26 +75,15 @@ def device_kernels(function: tirx.PrimFunc, sm: int) -> tuple[tuple[tirx.PrimFun
         body = tirx.SeqStmt([*declarations, nest])
         kernel = tirx.PrimFunc(function.params, body, tvm.ir.PrimType("void"), function.attrs)
         kernel = kernel.with_attr("global_symbol", name).with_attr("tirx.is_global_func", True)
-        kernels.append(_run((*_LOWERING, *_SYNCHRONISATION) if blocks else _LOWERING, kernel, name))
+        kernels.append(_lowered(kernel, name))
         launches.append(_launch(name, nest))
     return tuple(kernels), tuple(launches)
 
 
-def _target(sm: int) -> tvm.target.Target:
-    # NVRTC is told the real architecture; TVM only decides by it what it may generate.
-    return tvm.target.Target({"kind": "cuda", "arch": f"sm_{sm}", "max_num_threads": 1024})
-
-
-def _run(passes: Sequence[tvm.ir.transform.Pass], function: tirx.PrimFunc, symbol: str) -> tirx.PrimFunc:
+def _lowered(function: tirx.PrimFunc, symbol: str) -> tirx.PrimFunc:
     # "#pragma unroll" leaves the unrolling to NVRTC, which keeps the source small.
     with tvm.transform.PassContext(config={"tirx.UnrollLoop": {"explicit_unroll": False}}):
-        return tvm.ir.transform.Sequential(list(passes))(tvm.IRModule({symbol: function}))[symbol]
-
-
-def _holds_blocks(body: tirx.Stmt) -> bool:
-    found: list[object] = []
-    tvm_ffi.structural_walk(body, (s_tir.SBlockRealize, found.append))
-    return bool(found)
+        return tvm.ir.transform.Sequential(_LOWERING)(tvm.IRModule({symbol: function}))[symbol]
 
 
 def _is_launch(statement: tirx.Stmt) -> bool:

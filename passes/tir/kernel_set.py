@@ -27,15 +27,15 @@ from bnn_deploy.passes.tir.raw_pointers import RawKernel, raw_pointers
 class KernelSet:
     """The kernels so far; ``schedule`` is run on each. Their C symbols end in ``suffix``.
 
-    With ``sm``, they are for a GPU of that architecture, and ``launched`` is what is launched there.
+    With ``on_gpu``, ``launched`` is what is launched there for them.
     """
 
     def __init__(
-        self, schedule: Callable[[tirx.PrimFunc], tirx.PrimFunc], suffix: str = "", sm: int | None = None
+        self, schedule: Callable[[tirx.PrimFunc], tirx.PrimFunc], suffix: str = "", on_gpu: bool = False
     ) -> None:
         self.schedule = schedule
         self.suffix = suffix
-        self.sm = sm
+        self.on_gpu = on_gpu
         self.launched: list[tirx.PrimFunc] = []
         self.alike: dict[int, list[tuple[tirx.PrimFunc, RawKernel]]] = {}
         self.functions: dict[str, tirx.PrimFunc] = {}
@@ -58,8 +58,8 @@ class KernelSet:
         # Kernels of the table keep their names there; Relax numbers functions of one name without a mark between.
         own = (function.attrs or {}).get("bnn.kernel", name)
         kernel = raw_pointers(self.schedule(function), self._symbol(str(own)))
-        if self.sm is not None:
-            parts, launches = device_kernels(kernel.function, self.sm)
+        if self.on_gpu:
+            parts, launches = device_kernels(kernel.function)
             self.launched.extend(parts)
             kernel = replace(kernel, launches=launches)
         alike.append((function, kernel))

@@ -16,7 +16,6 @@ After::
 
 Functions of a warp are called once for each warp, on the registers of all its lanes (``targets/cuda/serial_functions.c``).
 With ``descending``, threads run from the last to the first: a missing barrier shows as a difference between the two orders.
-Kernels of float operators, whose schedule bound loops to threads, have no barriers yet: their loops just become loops again.
 Where: instead of ``cuda_source``, on the same kernels; the tests of the GPU's kernels run what comes out.
 """
 
@@ -45,17 +44,8 @@ def serial_threads(function: tirx.PrimFunc, descending: bool = False) -> tirx.Pr
     Raises:
         ValueError: a barrier or a warp function stands where threads may not meet.
     """
-    body = _without_launches(_loops_for_bindings(function.body), descending)
+    body = _without_launches(function.body, descending)
     return tirx.PrimFunc(function.params, body, function.ret_type, function.attrs)
-
-
-def _loops_for_bindings(body: tirx.Stmt) -> tirx.Stmt:
-    def serial(loop: tirx.For) -> tirx.For:
-        if loop.kind != tirx.ForKind.THREAD_BINDING:
-            return loop
-        return tirx.For(loop.loop_var, loop.min, loop.extent, _SERIAL, loop.body)
-
-    return tvm_ffi.structural_map(body, [(tirx.For, serial)])
 
 
 def _is_launch(statement: tirx.Stmt) -> bool:

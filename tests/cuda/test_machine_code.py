@@ -27,7 +27,7 @@ def test_binary_layers(row: Architecture) -> None:
     kernels = []
     for name, layer in LAYERS.items():
         function = raw_pointers(select_kernel(layer, Gpu(row.sm)).build(), name).function
-        kernels += device_kernels(function, row.sm)[0]
+        kernels += device_kernels(function)[0]
     code = compile_cuda(cuda_source(kernels, row.sm), row.sm)
     assembled = kernel_code(assemble(code.ptx, row.sm))
     for found in (kernel_code(code.cubin), assembled):

@@ -228,7 +228,7 @@ def test_barriers(gpu: Gpu, barriers: int) -> None:
     """Copies of other threads are read before all have waited for theirs, or memory is used anew while it is still read: threads
     as loops do not show that, because all of them wait at once there."""
     function = raw_pointers(tiled_kernel(tiling_of(layer((2, 9, 9, 256), 64), gpu, 2)).build(), "kernel").function
-    source = cuda_source(device_kernels(function, gpu.sm)[0], gpu.sm)
+    source = cuda_source(device_kernels(function)[0], gpu.sm)
     body = source[source.index('extern "C" __global__') :]
     assert len(re.findall(r"bnn_wait_for_copies\(2\);\s*bnn_barrier\(\);", body)) == 1
     # The AND form: before the memory of tiles is used for counts, and before these are read.
@@ -253,7 +253,7 @@ def test_machine_code(sm: int) -> None:
     kernels = []
     for number, tiling in enumerate(tilings):
         function = raw_pointers(tiled_kernel(tiling).build(), f"kernel_{number}").function
-        kernels += device_kernels(function, sm)[0]
+        kernels += device_kernels(function)[0]
     codes = kernel_code(compile_cuda(cuda_source(kernels, sm), sm).cubin)
     assert len(codes) == len(tilings)
     for code in codes.values():

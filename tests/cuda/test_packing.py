@@ -140,7 +140,7 @@ def test_random_shifts(tmp_path_factory: pytest.TempPathFactory, specifications:
 def cubin_of(kernel: Kernel, sm: int) -> bytes:
     """Machine code of a kernel, whose symbol is "kernel"."""
     function = raw_pointers(kernel.build().with_attr("bnn.kernel", kernel.name), "kernel").function
-    return compile_cuda(cuda_source(device_kernels(function, sm)[0], sm), sm).cubin
+    return compile_cuda(cuda_source(device_kernels(function)[0], sm), sm).cubin
 
 
 @pytest.mark.parametrize("sm", [53, 90])

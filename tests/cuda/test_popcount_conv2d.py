@@ -215,7 +215,7 @@ MACHINE_CODE = {
 
 def machine_code(shape: ConvolutionSpecification, sm: int) -> KernelCode:
     raw = raw_pointers(kernel(shape, Gpu(sm)).build().with_attr("bnn.kernel", "layer"), "bnn_kernel_layer").function
-    code = compile_cuda(cuda_source(device_kernels(raw, sm)[0], sm), sm)
+    code = compile_cuda(cuda_source(device_kernels(raw)[0], sm), sm)
     assert ".local" not in code.ptx
     (found,) = kernel_code(code.cubin).values()
     return found

@@ -126,7 +126,7 @@ def run_functions(functions: Sequence[tirx.PrimFunc], arrays: Sequence[Sequence[
 
 def compiled(function: tirx.PrimFunc, symbol: str = "k", sm: int = 87) -> tuple[tuple[Launch, ...], str]:
     """Launches and CUDA source; every launch within the limits of the oldest GPU."""
-    kernels, launches = device_kernels(raw_pointers(schedule_gpu(function, ORIN), symbol).function, sm)
+    kernels, launches = device_kernels(raw_pointers(schedule_gpu(function, ORIN), symbol).function)
     for launch in launches:
         assert 1 <= launch.block[0] <= 1024 and 1 <= launch.grid[0] < 2**31
         assert launch.block[1:] == launch.grid[1:] == (1, 1)
