@@ -43,14 +43,14 @@ _LARGEST = 2**31
 
 
 def schedule_gpu(function: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
-    """Run the pass on one kernel; binary kernels (attribute ``bnn.kernel``) are returned as they are.
+    """Run the pass on one kernel; binary kernels (attribute ``bnn.kernel``) come for threads, and get ``device_math`` only.
 
     Raises:
         CompileError: a tensor of 2**31 elements or more, or an operator that is no nest of loops.
     """
     inlined = inline_producers(function)
     if inlined is None:
-        return function
+        return device_math(function)
     root = inlined.body.block
     for buffer in (*function.params, *root.alloc_buffers):
         _require_small(buffer)

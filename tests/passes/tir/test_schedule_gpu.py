@@ -17,6 +17,9 @@ from bnn_deploy.passes.relax.fuse_float import fuse_float
 from bnn_deploy.passes.tir.gpu_tile import select_tile
 from bnn_deploy.passes.tir.schedule_float import schedule_float
 from bnn_deploy.passes.tir.schedule_gpu import schedule_gpu
+from bnn_deploy.targets.kernels.epilogue import Epilogue
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
+from bnn_deploy.targets.kernels.table import select_kernel
 from tests.passes.execute import run_function
 from tests.passes.gpu_threads import HOST, ORIN, SHARED_BYTES, compiled, kernels_of, random_arrays, run_threads
 from tests.passes.networks import build, constant, take
@@ -233,6 +236,16 @@ def test_tensors_that_indices_cannot_count_are_refused() -> None:
     (function,) = functions(lambda emit, x: relax.op.abs(x), (2**16, 2**15))
     with pytest.raises(CompileError, match="has 2147483648 elements, but kernels for GPUs count to 2147483647"):
         schedule_gpu(function, ORIN)
+
+
+def test_binary_kernels_compare_as_processors_do() -> None:
+    """Breaks: an epilogue's maximum with NaN is the other number, as CUDA's max gives it, and the sign +1 where a CPU's is -1."""
+    epilogue = Epilogue(images=(), vectors=1, steps=(("maximum", 0, 1), ("minimum", 2, 1)))
+    layer = ConvolutionSpecification(1, 4, 4, 32, 32, epilogue=epilogue)
+    kernel = select_kernel(layer, ORIN)
+    _, source = compiled(kernel.build().with_attr("bnn.kernel", kernel.name))
+    results = re.findall(r"float result\w* = (.*);", kernels_of(source))
+    assert results and all("?" in result and "max(" not in result and "min(" not in result for result in results)
 
 
 @pytest.mark.parametrize("sm", [53, 90])
