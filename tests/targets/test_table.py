@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bnn_deploy.errors import CompileError
+from bnn_deploy.targets.cuda import CUDA_TARGETS
 from bnn_deploy.targets.kernels.specification import (
     ConvolutionSpecification,
     MultiSignPackSpecification,
@@ -15,7 +16,7 @@ from bnn_deploy.targets.kernels.specification import (
     TernaryPackSpecification,
 )
 from bnn_deploy.targets.kernels.table import TILES, select_kernel
-from bnn_deploy.targets.registry import all_targets, get_target
+from bnn_deploy.targets.registry import cpu_targets, get_target
 from tests.targets.cases import edge_bank
 
 GRAMMAR = re.compile(
@@ -25,17 +26,21 @@ GRAMMAR = re.compile(
     r"|(binary|ternary)_depthwise_conv2d(_tap)?_u32x\d+"
     r"|(sign|ternary|ternary_sign)_pack(_many)?_(x86_64|arm64)"
 )
+# As the modules of targets/cuda/kernels say.
+GPU_GRAMMAR = re.compile(
+    r"(binary|ternary)_conv2d_mma_(xor|and)_\d+x\d+"
+    r"|(binary|ternary)_conv2d_popc_\d+x\d+"
+    r"|(binary|ternary)_grouped_conv2d(_tap)?_popc_\d+"
+    r"|(sign|ternary|ternary_sign)_pack(_many)?_ballot"
+)
 
 
 def test_names_follow_the_grammar() -> None:
     """A name in a report or a benchmark cannot be traced to the table that documents it."""
-    names = {
-        select_kernel(shape, target).name
-        for target in all_targets()
-        for first_variant in range(3)
-        for shape in edge_bank(first_variant).values()
-    }
-    assert [name for name in names if not GRAMMAR.fullmatch(name)] == []
+    shapes = [shape for first_variant in range(3) for shape in edge_bank(first_variant).values()]
+    for targets, grammar in ((cpu_targets(), GRAMMAR), (CUDA_TARGETS, GPU_GRAMMAR)):
+        names = {select_kernel(shape, target).name for target in targets for shape in shapes}
+        assert [name for name in names if not grammar.fullmatch(name)] == []
 
 
 @pytest.mark.parametrize(
@@ -47,6 +52,9 @@ def test_names_follow_the_grammar() -> None:
         ("arm64", "binary_conv2d_chain5x4_p2"),
         ("rpi3", "binary_conv2d_chain1x4_p4"),
         ("rpi4", "binary_conv2d_chain1x4_p7"),
+        ("jetson-xavier", "binary_conv2d_popc_32x32"),
+        ("orin", "binary_conv2d_mma_xor_64x64"),
+        ("h200", "binary_conv2d_mma_and_32x32"),
     ],
 )
 def test_selection(name: str, kernel: str) -> None:
