@@ -409,7 +409,8 @@ def test_tvm_is_told_what_is_wrong(bundle: Bundle, driver: Path) -> None:
         "library = tvm.runtime.load_module(sys.argv[1])\n"
         "assert library['bnn_create'](1) == -6\n"
         "text = tvm.runtime.empty((4096,), 'uint8')\n"
-        "print(text.numpy()[: library['bnn_device_error'](text)].tobytes().decode())\n"
+        "length = library['bnn_device_error'](text)\n"
+        "print(text.numpy()[:length].tobytes().decode())\n"
     )
     result = run_python(script, bundle.library, environment=driver_environment(driver, None, devices=0))
     assert (result.returncode, result.stderr) == (0, "")
