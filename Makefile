@@ -5,13 +5,17 @@ TORCH ?= cpu
 # Test processes; a file, or a class of the zoo, stays in one of them.
 WORKERS ?= 2
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-gpu lint clean
 
 demo: $(VENV)/ready
 	$(VENV)/bin/python examples/digits_demo.py
 
 test: $(VENV)/ready
 	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+
+# On a machine with an NVIDIA GPU; elsewhere it fails, since there is nothing that it can test.
+test-gpu: $(VENV)/ready
+	$(VENV)/bin/python -m pytest tests/gpu -m gpu -v --durations=10
 
 lint: $(VENV)/ready
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt ruff mypy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import shutil
 import tempfile
@@ -56,6 +57,33 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
         if not path.exists():
             make(path)
     return path
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without a GPU, its tests are deselected: a skip would count among what was tried."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and _missing_gpu():
+        config.hook.pytest_deselected(items=marked)
+        items[:] = [item for item in items if item not in marked]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says so even where test processes of their own collected the tests."""
+    if reason := _missing_gpu():
+        terminalreporter.write_line(f"Tests marked gpu were deselected, not passed: {reason}. See make test-gpu.")
+
+
+@functools.cache
+def _missing_gpu() -> str:
+    """Why there is no GPU here; "" if there is one."""
+    from bnn_deploy.errors import TargetError
+    from bnn_deploy.targets.cuda.local_gpu import local_gpu
+
+    try:
+        local_gpu()
+    except TargetError as error:
+        return str(error)
+    return ""
 
 
 @pytest.fixture(scope="session")
