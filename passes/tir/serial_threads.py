@@ -15,6 +15,7 @@ After::
         for t in range(128): y[t] = s[127 - t] + v[t]                        # then all threads from there
 
 Functions of a warp are called once for each warp, on the registers of all its lanes (``targets/cuda/serial_functions.c``).
+Unrolled loops become plain ones: registers are memory here, which any loop may index, and LLVM would work long on copies.
 With ``descending``, threads run from the last to the first: a missing barrier shows as a difference between the two orders.
 Where: instead of ``cuda_source``, on the same kernels; the tests of the GPU's kernels run what comes out.
 """
@@ -44,8 +45,15 @@ def serial_threads(function: tirx.PrimFunc, descending: bool = False) -> tirx.Pr
     Raises:
         ValueError: a barrier or a warp function stands where threads may not meet.
     """
-    body = _without_launches(function.body, descending)
+    rolled = tvm_ffi.structural_map(function.body, [(tirx.For, _rolled)])
+    body = _without_launches(rolled, descending)
     return tirx.PrimFunc(function.params, body, function.ret_type, function.attrs)
+
+
+def _rolled(loop: tirx.For) -> tirx.For:
+    if loop.kind != tirx.ForKind.UNROLLED:
+        return loop
+    return tirx.For(loop.loop_var, loop.min, loop.extent, _SERIAL, loop.body)
 
 
 def _is_launch(statement: tirx.Stmt) -> bool:

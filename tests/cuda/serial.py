@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from bnn_deploy.passes.tir.serial_threads import serial_threads
+from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.cuda import device_functions
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
@@ -29,15 +31,35 @@ def kernel_case(name: str, kernel: Kernel, seed: int, all_products_minus_one: bo
     return Case(name, kernel, tuple(np.ascontiguousarray(array) for array in inputs), expected)
 
 
+class Unoptimised(Target):
+    """A target for which LLVM, which takes most of the time of these tests, does the least."""
+
+    @property
+    def llvm(self) -> dict[str, object]:
+        """As for the base, at its lowest level."""
+        return {**super().llvm, "opt-level": 0}
+
+
+def unoptimised(name: str) -> Unoptimised:
+    """The target of that name."""
+    target = get_target(name)
+    return Unoptimised(**{field.name: getattr(target, field.name) for field in fields(target)})
+
+
+def serial_programs(cases: Sequence[Case], folder: Path) -> Iterator[tuple[str, Program]]:
+    """All cases with threads in ascending, then in descending order, and the order's name."""
+    for order in ("ascending", "descending"):
+        place = folder / order
+        place.mkdir()
+        prepare = partial(serial_threads, descending=order == "descending")
+        # Any x86-64 processor will do: the portable level keeps the tests the same everywhere.
+        yield order, Program(cases, unoptimised("x86-64-v3"), place, prepare, [SERIAL_FUNCTIONS])
+
+
 def serial_mismatches(cases: Sequence[Case], folder: Path) -> list[str]:
     """Runs all cases with threads in ascending and in descending order; what differs from the expected outputs."""
-    found = []
-    for descending in (False, True):
-        place = folder / ("descending" if descending else "ascending")
-        place.mkdir()
-        prepare = partial(serial_threads, descending=descending)
-        # Any x86-64 processor will do: the portable level keeps the tests the same everywhere.
-        program = Program(cases, get_target("x86-64-v3"), place, prepare, [SERIAL_FUNCTIONS])
-        order = "descending" if descending else "ascending"
-        found += [f"threads in {order} order: {line}" for line in program.mismatches(program.run())]
-    return found
+    return [
+        f"threads in {order} order: {line}"
+        for order, program in serial_programs(cases, folder)
+        for line in program.mismatches(program.run())
+    ]

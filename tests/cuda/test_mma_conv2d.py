@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tvm_ffi
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tvm import tirx
 
 from bnn_deploy.cuda_compiler import compile_cuda
 from bnn_deploy.errors import CompileError
@@ -24,7 +22,6 @@ from bnn_deploy.targets.cuda.kernels.mma_conv2d import applies, kernel, tiled_ke
 from bnn_deploy.targets.cuda.kernels.mma_tiling import MULTIPROCESSORS, TERNARY_TILES, TILES, MmaTiling, choose_tiling
 from bnn_deploy.targets.cuda.kernels.mma_weights import classes, formula, pack_weights, tile_words
 from bnn_deploy.targets.kernels.epilogue import Epilogue, ImageOperand
-from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
 from tests.cuda.disassembly import assert_native, kernel_code
 from tests.cuda.serial import kernel_case, serial_mismatches
@@ -52,23 +49,6 @@ FITTING = {
 }
 
 
-def rolled(made: Kernel) -> Kernel:
-    """The kernel without unrolled loops, over which LLVM would be most of these tests' time."""
-
-    def build() -> tirx.PrimFunc:
-        function = made.build()
-        body = tvm_ffi.structural_map(function.body, [(tirx.For, _serial)])
-        return tirx.PrimFunc(function.params, body, function.ret_type, function.attrs)
-
-    return replace(made, builder=build)
-
-
-def _serial(loop: tirx.For) -> tirx.For:
-    if loop.kind != tirx.ForKind.UNROLLED:
-        return loop
-    return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body)
-
-
 def tiling_of(specification: ConvolutionSpecification, gpu: Gpu, number: int) -> MmaTiling:
     """The layer in the tile of that number, whatever would be chosen for it."""
     tiles = TERNARY_TILES if specification.ternary else TILES
@@ -80,10 +60,10 @@ def test_edge_bank(tmp_path: Path) -> None:
     cases = []
     for number, (name, specification) in enumerate(FITTING.items()):
         tiling = tiling_of(specification, GPUS[number % 2], number)
-        cases.append(kernel_case(name, rolled(tiled_kernel(tiling)), number))
+        cases.append(kernel_case(name, tiled_kernel(tiling), number))
         if number % 4 == 0:
             tiling = tiling_of(replace(specification, ternary=True), GPUS[number // 4 % 3], number // 4)
-            cases.append(kernel_case(name + ", ternary", rolled(tiled_kernel(tiling)), number))
+            cases.append(kernel_case(name + ", ternary", tiled_kernel(tiling), number))
     assert serial_mismatches(cases, tmp_path) == []
 
 
@@ -95,7 +75,7 @@ def test_all_products_minus_one(tmp_path: Path) -> None:
         layer((1, 3, 3, 45), 10, ternary=True, **SAME),
     ]
     cases = [
-        kernel_case(f"{specification}", rolled(kernel(specification, gpu)), 0, all_products_minus_one=True)
+        kernel_case(f"{specification}", kernel(specification, gpu), 0, all_products_minus_one=True)
         for specification, gpu in product(layers, GPUS)
     ]
     assert serial_mismatches(cases, tmp_path) == []
@@ -124,7 +104,7 @@ def tilings(draw: st.DrawFn) -> MmaTiling:
 @given(drawn=st.lists(tilings(), min_size=4, max_size=4), seed=st.integers(0, 2**32 - 9))
 def test_random_layers(tmp_path_factory: pytest.TempPathFactory, drawn: list[MmaTiling], seed: int) -> None:
     """Some combination of sizes, pads and tile reads or stores at a wrong place."""
-    cases = [kernel_case(f"{tiling}", rolled(tiled_kernel(tiling)), seed + i) for i, tiling in enumerate(drawn)]
+    cases = [kernel_case(f"{tiling}", tiled_kernel(tiling), seed + i) for i, tiling in enumerate(drawn)]
     assert serial_mismatches(cases, tmp_path_factory.mktemp("layers")) == []
 
 
@@ -163,7 +143,7 @@ def epilogue_case(name: str, tiling: MmaTiling, seed: int) -> Case:
     bounds = result.reshape(-1, spec.out_channels)[random.integers(0, np.prod(pixels), (epilogue.planes, 1)), own]
     words = [reference.pack_channels(result > b if epilogue.zero == -1 else result >= b) for b in bounds]
     outputs = [result] * epilogue.stores + words
-    made = rolled(tiled_kernel(tiling))
+    made = tiled_kernel(tiling)
     inputs = (reference.pack_values(values, spec), made.pack_weights(packed), scale, shift, *images, *vectors)
     inputs += (bounds,) * bool(epilogue.planes) + tuple(outputs[:-1])
     return Case(name, made, tuple(np.ascontiguousarray(array) for array in inputs), outputs[-1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from bnn_deploy.cuda_compiler import compile_cuda
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.tir.cuda_source import cuda_source, device_kernels
 from bnn_deploy.passes.tir.raw_pointers import raw_pointers
-from bnn_deploy.passes.tir.serial_threads import serial_threads
 from bnn_deploy.targets.base import Gpu
 from bnn_deploy.targets.cuda.kernels import bitpack, shift_words
 from bnn_deploy.targets.kernels.kernel import Kernel
@@ -29,9 +27,8 @@ from bnn_deploy.targets.kernels.specification import (
 )
 from bnn_deploy.targets.registry import get_target
 from tests.cuda.disassembly import kernel_code
-from tests.cuda.serial import SERIAL_FUNCTIONS, kernel_case, serial_mismatches
+from tests.cuda.serial import kernel_case, serial_mismatches, serial_programs
 from tests.targets.cases import PACKS, Case
-from tests.targets.program import Program
 from tests.targets.test_bitpack import Many, many_case
 
 GPU = Gpu(87)
@@ -115,12 +112,8 @@ def test_random_packs(tmp_path_factory: pytest.TempPathFactory, specifications: 
 def test_random_manies(tmp_path_factory: pytest.TempPathFactory, specifications: list, seed: int) -> None:
     """A plane has the bits of another one, or differs from packing it alone at equality, NaN or a zero."""
     calls = [many_kernel_case(specification, seed + i) for i, specification in enumerate(specifications)]
-    for descending in (False, True):
-        prepare = partial(serial_threads, descending=descending)
-        folder = tmp_path_factory.mktemp("manies")
-        program = Program(
-            [case for case, _ in calls], get_target("x86-64-v3"), folder, prepare, sources=[SERIAL_FUNCTIONS]
-        )
+    cases = [case for case, _ in calls]
+    for _, program in serial_programs(cases, tmp_path_factory.mktemp("manies")):
         memory = program.run()
         wanted = program.before.copy()
         for offsets, (_, planes) in zip(program.offsets, calls, strict=True):

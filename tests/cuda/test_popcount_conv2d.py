@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +13,17 @@ from bnn_deploy.cuda_compiler import compile_cuda
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.tir.cuda_source import cuda_source, device_kernels
 from bnn_deploy.passes.tir.raw_pointers import raw_pointers
-from bnn_deploy.passes.tir.serial_threads import serial_threads
-from bnn_deploy.targets.base import Gpu, Target
+from bnn_deploy.targets.base import Gpu
 from bnn_deploy.targets.cuda.kernels.popcount_conv2d import fuses, kernel
 from bnn_deploy.targets.cuda.kernels.popcount_tiling import PopcountTiling
 from bnn_deploy.targets.cuda.kernels.popcount_weights import WeightLayout, pack_weights
 from bnn_deploy.targets.kernels.epilogue import Epilogue, ImageOperand
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
-from bnn_deploy.targets.registry import get_target
 from tests.cuda.disassembly import KernelCode, assert_native, kernel_code
-from tests.cuda.serial import SERIAL_FUNCTIONS, kernel_case
+from tests.cuda.serial import kernel_case, serial_mismatches, serial_programs
 from tests.targets import reference
 from tests.targets.cases import COLUMN, LAYERS, ROW, SAME, Case, edge_bank, layer
-from tests.targets.program import UNTOUCHED, Program
+from tests.targets.program import UNTOUCHED
 from tests.targets.test_kernels import convolutions
 
 NANO = Gpu(53)
@@ -42,33 +37,13 @@ BATCHES = {
 }
 
 
-class Unoptimised(Target):
-    """A target for which LLVM, which takes most of the time of these tests, does the least."""
-
-    @property
-    def llvm(self) -> dict[str, object]:
-        """As for the base, at its lowest level."""
-        return {**super().llvm, "opt-level": 0}
-
-
-def programs(cases: Sequence[Case], folder: Path) -> Iterator[Program]:
-    """The cases with threads in ascending, then in descending order."""
-    portable = get_target("x86-64-v3")
-    target = Unoptimised(**{field.name: getattr(portable, field.name) for field in fields(portable)})
-    for descending in (False, True):
-        place = folder / str(descending)
-        place.mkdir()
-        yield Program(cases, target, place, partial(serial_threads, descending=descending), [SERIAL_FUNCTIONS])
-
-
 def check(shapes: dict[str, ConvolutionSpecification], seed: int, folder: Path) -> None:
     """Every second layer has all products -1, which fills all counters."""
     cases = [
         kernel_case(name, kernel(shape, NANO), number, all_products_minus_one=number % 2 == 1)
         for number, (name, shape) in enumerate(shapes.items(), seed)
     ]
-    for program in programs(cases, folder):
-        assert program.mismatches(program.run()) == []
+    assert serial_mismatches(cases, folder) == []
 
 
 @pytest.mark.parametrize("variant", range(3))
@@ -145,7 +120,7 @@ def test_epilogues(name: str, ternary: bool, tmp_path: Path) -> None:
     inputs += (thresholds,) if program.planes else ()
     inputs += tuple(np.full(array.nbytes, UNTOUCHED, np.uint8) for array in expected[:-1])
     call = Case(name, made, tuple(np.ascontiguousarray(array) for array in inputs), expected[-1])
-    for compiled in programs([call], tmp_path):
+    for _, compiled in serial_programs([call], tmp_path):
         memory = compiled.run()
         for offset, array in zip(compiled.offsets[0][-len(expected) :], expected, strict=True):
             found = memory[offset : offset + array.nbytes].view(np.uint32).reshape(array.shape)
