@@ -8,7 +8,9 @@ After::
     p = call_tir(sign_pack_…, (x, t));           y = call_tir(binary_conv2d_…, (p, w', scale, shift)) {layer, kind, binary_macs}
 
 ``targets.kernels`` chooses each kernel by shape and target; the weights are laid out here, at compile time, as that kernel
-reads them. Where: after ``pack``; the only pass that asks which target it compiles for before TIR.
+reads them. Kernels that can (``takes_shifts`` of the kernel table) read the words before ``bnn.shift_words`` from where it
+would take them; shifted words that nothing reads any more are not computed. Where: after ``pack``; the only pass that asks
+which target it compiles for before TIR.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ from bnn_deploy.targets.kernels.specification import (
     TernaryPackSpecification,
     word_count,
 )
-from bnn_deploy.targets.kernels.table import select_kernel
+from bnn_deploy.targets.kernels.table import select_kernel, takes_shifts
 
 
 def lower_binary(module: tvm.IRModule, target: Target) -> tvm.IRModule:
@@ -118,9 +120,8 @@ class _LowerBinary(DataflowRewriter):
         return result if planes > 1 else self.emit(relax.Tuple([result]))
 
     def _shift_words(self, variable: relax.Var, value: relax.Call) -> relax.Expr:
-        segments = tuple(tuple(int(number) for number in segment) for segment in value.attrs["segments"])
         rows = int(value.attrs["block_rows"])
-        specification = ShiftWordsSpecification(*static_shape(value.args[0]), segments, rows)
+        specification = ShiftWordsSpecification(*static_shape(value.args[0]), _segments(value), rows)
         arguments = [self.lookup(value.args[0])] + [tirx.IntImm("int32", 0)] * bool(rows)
         return self._call(variable, specification, arguments, "pack", 0)
 
@@ -152,6 +153,7 @@ class _LowerBinary(DataflowRewriter):
         self, variable: relax.Var, value: relax.Call, specification: ConvolutionSpecification
     ) -> relax.Expr:
         words, weight, scale, shift = value.args
+        words, specification = self._unshifted(words, specification)
         if not all(is_constant(argument) for argument in (weight, scale, shift)):
             raise CompileError(
                 f"Layer '{self._layer(variable)}' computes its packed weights or scale at run time; they must be constants."
@@ -180,8 +182,9 @@ class _LowerBinary(DataflowRewriter):
             planes=int(attributes["planes"]),
             zero=int(attributes["zero"]),
         )
-        specification = replace(convolution_specification(value), epilogue=epilogue)
         words, weight, scale, shift, *operands = value.args
+        words, specification = self._unshifted(words, convolution_specification(value))
+        specification = replace(specification, epilogue=epilogue)
         _, kernel = self._kernel(specification)
         arguments = [
             self._reshaped(self.lookup(words), specification.input_shape),
@@ -202,6 +205,18 @@ class _LowerBinary(DataflowRewriter):
         )
         alone = isinstance(out, list) and len(out) == 1
         return self.emit(relax.Tuple([result])) if alone else result
+
+    def _unshifted(
+        self, words: relax.Expr, specification: ConvolutionSpecification
+    ) -> tuple[relax.Expr, ConvolutionSpecification]:
+        """Words before they are shifted, if the layer's kernel can shift them while it reads; else both as they are."""
+        value = self.values.get(words)
+        if operator_name(value) != "bnn.shift_words" or static_shape(value.args[0]) != static_shape(words):
+            return words, specification
+        segments = _segments(value)
+        if not takes_shifts(specification, segments, self.target):
+            return words, specification
+        return value.args[0], replace(specification, shifts=segments)
 
     def _kernel(self, specification: Specification) -> tuple[ir.GlobalVar, object]:
         if specification not in self.kernels:
@@ -256,6 +271,10 @@ class _LowerBinary(DataflowRewriter):
         if is_constant(x):
             return relax.const(constant_array(x).reshape(shape))
         return self.emit(relax.op.reshape(x, shape))
+
+
+def _segments(value: relax.Call) -> tuple[tuple[int, int, int, int], ...]:
+    return tuple(tuple(int(number) for number in segment) for segment in value.attrs["segments"])
 
 
 def _rows_and_columns(leading: Sequence[int]) -> tuple[int, int, int]:

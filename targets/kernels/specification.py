@@ -10,6 +10,8 @@ from bnn_deploy.targets.kernels.epilogue import Epilogue
 WORD_BITS = 32
 # Dot products are converted to float32 once; whole numbers up to here are exact in it.
 LARGEST_DOT_PRODUCT = 2**24
+# Kernels keep two bits of each segment of shifted words in a word.
+MOST_SEGMENTS = 15
 
 
 def ceil_divide(dividend: int, divisor: int) -> int:
@@ -106,6 +108,8 @@ class ConvolutionSpecification:
             image from the whole of X, and the kernel takes the index of the block of rows (over all images) as a last
             parameter.
         epilogue: what the kernel does to its sums before it stores them; None: nothing.
+        shifts: segments as in ``ShiftWordsSpecification``: the layer reads X's words as these move them; (): as they are.
+            Only kernels of GPUs do so, of layers that ``may_shift``.
     """
 
     batch: int
@@ -121,6 +125,7 @@ class ConvolutionSpecification:
     tap_scaled: bool = False
     block_rows: int = 0
     epilogue: Epilogue | None = None
+    shifts: tuple[tuple[int, int, int, int], ...] = ()
 
     def __post_init__(self) -> None:
         sizes = (self.batch, self.height, self.width, self.in_channels, self.out_channels, *self.kernel_shape)
@@ -138,6 +143,20 @@ class ConvolutionSpecification:
             raise CompileError(
                 f"Blocks of {self.block_rows} rows must divide the {self.image_output_shape[1]} of {self}."
             )
+        if self.shifts and not self.may_shift(self.shifts):
+            raise CompileError(
+                f"A convolution shifts words only with a 1x1 kernel, stride 1, no pads, one group and signs in one plane, in "
+                f"at most {MOST_SEGMENTS} segments that are as many words as X has, found {self}."
+            )
+
+    def may_shift(self, segments: tuple[tuple[int, int, int, int], ...]) -> bool:
+        """Whether a kernel of this layer can read X's words as ``segments`` move them: each place of a window is one word."""
+        words = word_count(self.in_channels)
+        window = (self.kernel_shape, self.strides, self.pads, self.group) == ((1, 1), (1, 1), (0, 0, 0, 0), 1)
+        plain = window and not (self.ternary or self.tap_scaled or self.block_rows)
+        inside = all(first >= 0 and count >= 1 and first + count <= words for first, count, _, _ in segments)
+        whole = sum(count for _, count, _, _ in segments) == words
+        return plain and inside and whole and len(segments) <= MOST_SEGMENTS
 
     @property
     def group_channels(self) -> int:

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from bnn_deploy.errors import CompileError
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.cuda import table as gpu_table
 from bnn_deploy.targets.kernels import (
@@ -175,10 +176,19 @@ def fuses_epilogue(specification: ConvolutionSpecification, target: Target) -> t
     return able, able and block == WORD_BITS and target.architecture == "x86_64"
 
 
+def takes_shifts(
+    specification: ConvolutionSpecification, segments: tuple[tuple[int, int, int, int], ...], target: Target
+) -> bool:
+    """Whether the layer's kernel reads X's words as ``segments`` move them; processors copy them, which costs them little."""
+    return target.gpu is not None and specification.may_shift(segments)
+
+
 def select_kernel(specification: Specification, target: Target) -> Kernel:
     """The kernel that computes ``specification`` on ``target``; there always is one."""
     if target.gpu is not None:
         return gpu_table.select_kernel(specification, target.gpu)
+    if isinstance(specification, ConvolutionSpecification) and specification.shifts:
+        raise CompileError(f"No kernel of a processor shifts the words of a convolution, found {specification}.")
     if type(specification) in PACKS:
         name, build = PACKS[type(specification)]
         three = "ternary_" if getattr(specification, "zero", None) == 0 else ""

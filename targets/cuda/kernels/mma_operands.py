@@ -13,6 +13,7 @@ from tvm.tirx.script import builder as T
 
 from bnn_deploy.targets.cuda.device_functions import WARP, copy_async
 from bnn_deploy.targets.cuda.kernels.mma_tiling import CHUNK, LANE_WORDS, MMA_CHANNELS, MMA_PIXELS, STEPS, MmaTiling
+from bnn_deploy.targets.cuda.kernels.shifted_words import by_segment, segments
 from bnn_deploy.targets.kernels.specification import ceil_divide, word_count
 from bnn_deploy.targets.kernels.vector import INTEGER, WORD, Index, lanes_at, let, loop, when
 
@@ -61,9 +62,13 @@ class ActivationTile:
         column = let("column", pixel % columns * layer.strides[1] - left)
         image_row = pixel // (rows * columns) * layer.height + row
         T.buffer_store(self.offsets, (image_row * planes * layer.width + column) * self.words, [index])
-        if self.always:
+        if self.always and not layer.shifts:
             return
         mask = T.uint32(1)
+        for number, segment in enumerate(segments(layer)):
+            wrapping_row, wrapping_column = (T.uint32(bit) for bit in _wrapping(number))
+            mask = mask | T.Select(row >= layer.height - segment.rows, wrapping_row, T.uint32(0))
+            mask = mask | T.Select(column >= layer.width - segment.columns, wrapping_column, T.uint32(0))
         if any(layer.pads):
             mask = _inside(row, layer.kernel_shape[0], layer.height)
             mask = mask | (_inside(column, layer.kernel_shape[1], layer.width) << T.uint32(layer.kernel_shape[0]))
@@ -84,6 +89,13 @@ class ActivationTile:
                 needed = bit | (T.uint32(1) << T.Cast(WORD, tap_column + layer.kernel_shape[0]))
         elif any(layer.pads):
             needed = T.uint32(3)
+        wraps = []
+        if layer.shifts:
+            pixel_words, row_words = self.words, layer.width * self.words
+            moved = by_segment(layer, word, lambda _, s: s.offset + s.rows * row_words + s.columns * pixel_words)
+            place = let("place", word + moved)
+            bits = [by_segment(layer, word, lambda number, _, i=i: T.uint32(_wrapping(number)[i])) for i in range(2)]
+            wraps = [(let("wrapping", bits[0]), layer.height * row_words), (let("wrapping", bits[1]), row_words)]
         if tiling.words % CHUNK:
             needed = T.Select(word < tiling.words, needed, T.uint32(_NO_TAP))
         needed = let("needed", needed)
@@ -95,6 +107,8 @@ class ActivationTile:
                 valid = True if self.always else let("valid", (self.masks[index] & needed) == needed)
                 for plane in range(tiling.planes):
                     source = self.offsets[index] + place + plane * layer.width * self.words
+                    for bit, words in wraps:
+                        source = source - T.Select((self.masks[index] & bit) != T.uint32(0), words, 0)
                     source = source if valid is True else T.Select(valid, source, 0)
                     to = first + plane * self.tile_words + copied * CHUNK + self.piece * tiling.copy_words
                     copy_async((self.shared, to), (self.x, source), tiling.copy_words, valid)
@@ -146,6 +160,11 @@ def warp_position(tiling: MmaTiling, thread: Expr) -> tuple[Expr, Expr, Expr]:
     """A thread's warp over the pixels and over the channels of its block, and its lane."""
     warp, channels = thread // WARP, tiling.tile.channel_warps
     return let("pixel_warp", warp // channels), let("channel_warp", warp % channels), let("lane", thread % WARP)
+
+
+def _wrapping(number: int) -> tuple[int, int]:
+    """The bits of a mask that say of a pixel whether a segment's row and column wrap around; bit 0 says that it is valid."""
+    return 2 << 2 * number, 4 << 2 * number
 
 
 def _inside(first: Expr, kernel: int, size: int) -> Expr:

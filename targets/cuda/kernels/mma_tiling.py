@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from bnn_deploy.targets.base import Gpu
 from bnn_deploy.targets.cuda.architectures import architecture
 from bnn_deploy.targets.cuda.device_functions import WARP
+from bnn_deploy.targets.cuda.kernels.shifted_words import piece_words
 from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification, ceil_divide, word_count
 
 # Words of one chunk: a lane loads four of a pixel with one 128-bit load, and eight lanes' loads are two whole pixels, so that
@@ -144,9 +145,8 @@ class MmaTiling:
 
     @property
     def copy_words(self) -> int:
-        """Activations are copied by so many words: the most that never reach over the end of a pixel."""
-        words = word_count(self.specification.in_channels)
-        return next(count for count in (4, 2, 1) if words % count == 0)
+        """Activations are copied by so many words: the most that never reach over the end of a pixel or segment."""
+        return piece_words(word_count(self.specification.in_channels), self.specification.shifts)
 
     @property
     def stages(self) -> int:

@@ -15,6 +15,7 @@ from tvm.tirx.script import builder as T
 from bnn_deploy.targets.cuda.device_functions import barrier
 from bnn_deploy.targets.cuda.kernels.popcount_tiling import LANES
 from bnn_deploy.targets.cuda.kernels.popcount_weights import WeightLayout
+from bnn_deploy.targets.cuda.kernels.shifted_words import by_segment
 from bnn_deploy.targets.kernels.bit_planes import shuffled
 from bnn_deploy.targets.kernels.operands import group_word_loader
 from bnn_deploy.targets.kernels.specification import ceil_divide, word_count
@@ -104,17 +105,23 @@ class PixelTile:
         tap = let("tap", unit // tap_units)
         row = let("row", self._row + tap // layer.kernel_shape[1])
         column = let("column", self._column + tap % layer.kernel_shape[1])
+        own = unit % tap_units
+        if layer.shifts:
+            row, column, own = self._shifted(own)
         conditions = []
         if any(layer.pads):
             conditions += [row >= 0, row < layer.height, column >= 0, column < layer.width]
         if tiling.chunks * tiling.chunk > tiling.words or tiling.chunk // count % (tiling.warps * self._at_once):
             conditions.append(tap < layer.taps)
         if count == 1:
-            loaded = list(self._load(self._n, row, column, self.group, unit % tap_units))
+            loaded = list(self._load(self._n, row, column, self.group, own))
         else:
             image_units = layer.group * tap_units
             of_tap = tap // layer.kernel_shape[1] * (tiling.planes * layer.width) + tap % layer.kernel_shape[1]
-            place = (self._origin + of_tap) * image_units + self.group * tap_units + unit % tap_units
+            pixel = self._origin + of_tap
+            if layer.shifts:
+                pixel = (self._n * layer.height + row) * layer.width + column
+            place = pixel * image_units + self.group * tap_units + own
             # Behind a load, which is no common subexpression, it stays visible that the index is aligned.
             T.buffer_store(self._place, place, [0])
             starts = (
@@ -125,6 +132,16 @@ class PixelTile:
         if inside is not True:
             loaded = [T.if_then_else(inside, value, constant(0, WORD, count)) for value in loaded]
         return [let("loaded", value) for value in loaded]
+
+    def _shifted(self, unit: Expr) -> tuple[Expr, Expr, Expr]:
+        """Row, column and unit of X that a unit of the window is."""
+        layer, count = self.layer, self.tiling.copied
+        word = let("word", unit * count)
+        row = let("moved_row", self._row + by_segment(layer, word, lambda _, segment: segment.rows))
+        column = let("moved_column", self._column + by_segment(layer, word, lambda _, segment: segment.columns))
+        row = let("row", T.Select(row >= layer.height, row - layer.height, row))
+        column = let("column", T.Select(column >= layer.width, column - layer.width, column))
+        return row, column, unit + by_segment(layer, word, lambda _, segment: segment.offset // count)
 
     def _keep(self, unit: Expr, values: list[Expr]) -> None:
         tiling = self.tiling

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from bnn_deploy.targets.cuda.kernels.shifted_words import piece_words
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification, ceil_divide, word_count
 
 LANES = 32
@@ -124,10 +125,10 @@ class PopcountTiling:
 
     @property
     def copied(self) -> int:
-        """Words that a lane copies at once: of one tap, and aligned."""
+        """Words that a lane copies at once: of one tap or segment, and aligned."""
         if self.specification.group > 1 and self.specification.group_channels % 32:
             return 1
-        return next(count for count in (4, 2, 1) if self.group_words % count == 0)
+        return piece_words(self.group_words, self.specification.shifts)
 
     @property
     def corrected(self) -> bool:

@@ -6,7 +6,7 @@ Name: ``shift_words_u32x<lanes>``, by the words that a thread moves in one piece
 from __future__ import annotations
 
 from functools import partial
-from math import gcd, prod
+from math import prod
 
 from tvm.ir import Expr
 from tvm.tirx import PrimFunc
@@ -14,13 +14,13 @@ from tvm.tirx.script import builder as T
 
 from bnn_deploy.targets.base import Gpu
 from bnn_deploy.targets.cuda.kernels.index_range import require_int32_indices
+from bnn_deploy.targets.cuda.kernels.shifted_words import piece_words
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.shift_words import wrapped
 from bnn_deploy.targets.kernels.specification import ShiftWordsSpecification
 from bnn_deploy.targets.kernels.vector import WORD, finished, lanes_at, let, primitive_function, view
 
 THREADS = 128
-MAXIMUM_LANES = 4
 
 
 def kernel(specification: ShiftWordsSpecification, gpu: Gpu) -> Kernel:
@@ -35,11 +35,8 @@ def kernel(specification: ShiftWordsSpecification, gpu: Gpu) -> Kernel:
 
 
 def lanes_of(specification: ShiftWordsSpecification) -> int:
-    """1, 2 or 4 words, so that no piece lies in two segments or two pixels, and all are aligned."""
-    sizes = [specification.words]
-    for first, count, _, _ in specification.segments:
-        sizes += [first, count]
-    return gcd(MAXIMUM_LANES, *sizes)
+    """The words of a piece."""
+    return piece_words(specification.words, specification.segments)
 
 
 def build(specification: ShiftWordsSpecification) -> PrimFunc:
