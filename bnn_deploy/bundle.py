@@ -192,7 +192,7 @@ def write_bundle(
             )
             manifest = _manifest(folder, plan, target, model_info)
             if device_code is not None:
-                manifest["gpu"] = _gpu_entry(device_code, plan)
+                manifest["gpu"] = device_code.manifest(launches=sum(len(step.launches) for step in plan.steps))
             text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
             (folder / manifest_format.NAME).write_text(text + "\n", encoding="utf-8")
             Bundle.open(folder)
@@ -314,21 +314,6 @@ def _manifest(folder: Path, plan: ExecutionPlan, target: Target, model_info: dic
             }
             for index, (step, (stage, blocks)) in enumerate(zip(plan.steps, _places(plan), strict=True))
         ],
-    }
-
-
-def _gpu_entry(code: DeviceCode, plan: ExecutionPlan) -> dict[str, Any]:
-    return {
-        "arch": f"sm_{code.sm}",
-        "compute_capability": f"{code.sm // 10}.{code.sm % 10}",
-        "needs_cuda": code.needs_cuda,
-        "ptx_isa": "{}.{}".format(*code.ptx_isa),
-        "needs_cuda_ptx": code.needs_cuda_ptx,
-        "needs_cuda_runtime": False,
-        "needs_tvm": False,
-        "launches": sum(len(step.launches) for step in plan.steps),
-        "cubin_bytes": len(code.cubin),
-        "ptx_bytes": len(code.ptx.encode()),
     }
 
 

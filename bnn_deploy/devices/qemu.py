@@ -48,6 +48,11 @@ class _QemuSession(RunnerProcessSession):
                 f"The device qemu emulates arm64, and the bundle {bundle.path} is for {bundle.architecture} "
                 f"(target {bundle.target}); run it with `--device local`, or compile it for an arm64 target."
             )
+        if bundle.gpu is not None:
+            raise BundleError(
+                f"The device qemu emulates a processor, and the kernels of the bundle {bundle.path} are for an NVIDIA GPU (target "
+                f"{bundle.target}); run it on the board with `--device ssh://…`, or compile it for an arm64 processor."
+            )
         self._qemu = find_qemu()
         self._core = emulated_core(self._qemu, bundle.manifest["processor"])
 

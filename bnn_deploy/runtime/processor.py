@@ -20,7 +20,7 @@ def check_processor(bundle: Bundle) -> None:
     """
     machine = platform.machine()
     if MACHINES.get(machine.lower()) != bundle.architecture:
-        emulator = "; run it with `--device qemu`" if bundle.architecture == "arm64" else ""
+        emulator = "; run it with `--device qemu`" if bundle.architecture == "arm64" and not bundle.gpu else ""
         raise BundleError(
             f"The bundle {bundle.path} is for {bundle.architecture} (target {bundle.target}), "
             f"this machine is {machine}{emulator or ', so compile it for this machine'}."

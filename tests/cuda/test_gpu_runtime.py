@@ -272,17 +272,18 @@ def test_models_are_independent(bundle: Bundle, driver: Path, kernels: Path, tmp
 first, second = create(), create()
 slow, results = toy_input(), {}
 slow[0, 0] = 777
-thread = threading.Thread(target=lambda: results.update(slow=run(first, slow)))
+def run_slowly():
+    results["slow"] = run(first, slow)
+    while results["slow"][0] == 5:  # the loop below was there before
+        results["slow"] = run(first, slow)
+thread = threading.Thread(target=run_slowly)
 thread.start()
-while run(first, toy_input())[0] == 0:
-    pass
-assert run(first, toy_input())[0] in (0, 5)
-results["second"] = run(second, toy_input(seed=2))
+statuses = set()
+while thread.is_alive():
+    statuses.add(run(first, toy_input())[0])
 thread.join()
-assert results["slow"][0] in (0, 5) and results["second"][0] == 0
-if results["slow"][0] == 0:
-    assert np.array_equal(results["slow"][1], reference(slow))
-assert np.array_equal(results["second"][1], reference(toy_input(seed=2)))
+assert 5 in statuses and statuses <= {0, 5}, statuses
+assert results["slow"][0] == 0 and np.array_equal(results["slow"][1], reference(slow))
 
 wrong = []
 def repeat(handle, seed):
