@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -31,19 +31,21 @@ def kernel_case(name: str, kernel: Kernel, seed: int, all_products_minus_one: bo
     return Case(name, kernel, tuple(np.ascontiguousarray(array) for array in inputs), expected)
 
 
-class Unoptimised(Target):
-    """A target for which LLVM, which takes most of the time of these tests, does the least."""
+@dataclass(frozen=True)
+class Optimised(Target):
+    """A target whose level of optimisation is known: LLVM is most of the time of these tests."""
+
+    level: int = 0
 
     @property
     def llvm(self) -> dict[str, object]:
-        """As for the base, at its lowest level."""
-        return {**super().llvm, "opt-level": 0}
+        """As for the base, at this level."""
+        return {**super().llvm, "opt-level": self.level}
 
 
-def unoptimised(name: str) -> Unoptimised:
-    """The target of that name."""
-    target = get_target(name)
-    return Unoptimised(**{field.name: getattr(target, field.name) for field in fields(target)})
+def optimised(target: Target, level: int) -> Optimised:
+    """The target at a level from 0, for what runs for a moment, to 3, which is the default; 1 for whole networks."""
+    return Optimised(**{field.name: getattr(target, field.name) for field in fields(target)}, level=level)
 
 
 def serial_programs(cases: Sequence[Case], folder: Path) -> Iterator[tuple[str, Program]]:
@@ -53,7 +55,7 @@ def serial_programs(cases: Sequence[Case], folder: Path) -> Iterator[tuple[str, 
         place.mkdir()
         prepare = partial(serial_threads, descending=order == "descending")
         # Any x86-64 processor will do: the portable level keeps the tests the same everywhere.
-        yield order, Program(cases, unoptimised("x86-64-v3"), place, prepare, [SERIAL_FUNCTIONS])
+        yield order, Program(cases, optimised(get_target("x86-64-v3"), 0), place, prepare, [SERIAL_FUNCTIONS])
 
 
 def serial_mismatches(cases: Sequence[Case], folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ from bnn_deploy.passes.tir.serial_threads import serial_threads
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.registry import get_target
 from tests.cuda.driver import build_kernels
-from tests.cuda.serial import SERIAL_FUNCTIONS
+from tests.cuda.serial import SERIAL_FUNCTIONS, optimised
 
 # Any processor of the architecture will do.
 PORTABLE = {"x86_64": "x86-64-v3", "arm64": "arm64"}
@@ -31,7 +31,7 @@ def serial_library(lowered: Lowered, target: Target, folder: Path) -> Path:
         functions[first] = serial_threads(module[symbol]).with_attr("global_symbol", first)
         lines += [f"API int32_t {name}(void) {{ return 0; }}" for name in others]
         lines += [f"API int32_t {name}_parameters = {parameters if name == first else 0};" for name in (first, *others)]
-    processor = get_target(PORTABLE[target.architecture])
+    processor = optimised(get_target(PORTABLE[target.architecture]), 1)
     objects, source = folder / "kernels.o", folder / "launches.c"
     tvm.tirx.build(tvm.IRModule(functions), tvm.target.Target(processor.llvm)).write_to_file(str(objects), "o")
     source.write_text("\n".join(lines) + "\n")

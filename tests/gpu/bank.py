@@ -28,7 +28,7 @@ from bnn_deploy.targets.kernels.specification import (
 )
 from bnn_deploy.targets.registry import get_target
 from tests.cuda.driver import build_kernels
-from tests.cuda.serial import SERIAL_FUNCTIONS
+from tests.cuda.serial import SERIAL_FUNCTIONS, optimised
 from tests.targets.cases import PACKS, convolution_arrays, edge_bank, pack_arrays
 from tests.targets.test_bitpack import many_case
 
@@ -134,6 +134,6 @@ def serial_kernels(some: Sequence[Call], folder: Path) -> Path:
     source, objects = folder / "parameters.c", folder / "kernels.o"
     header = ["#include <stdint.h>", '#define API __attribute__((visibility("default")))']
     source.write_text("\n".join([*header, *counts]) + "\n", encoding="utf-8")
-    portable = tvm.target.Target(get_target("x86-64-v3").llvm)
+    portable = tvm.target.Target(optimised(get_target("x86-64-v3"), 1).llvm)
     tvm.tirx.build(tvm.IRModule(functions), portable).write_to_file(str(objects), "o")
     return build_kernels(folder, [source, SERIAL_FUNCTIONS, objects])

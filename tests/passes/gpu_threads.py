@@ -20,8 +20,9 @@ from bnn_deploy.passes.tir.raw_pointers import raw_pointers
 from bnn_deploy.passes.tir.schedule_gpu import schedule_gpu
 from bnn_deploy.passes.tir.serial_threads import serial_threads
 from bnn_deploy.plan import Launch
+from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.registry import get_target, host_target
-from tests.cuda.serial import SERIAL_FUNCTIONS
+from tests.cuda.serial import SERIAL_FUNCTIONS, optimised
 
 HOST = host_target()
 ORIN = get_target("orin")
@@ -105,17 +106,20 @@ def run_all_threads(
             ]
         )
     upwards, downwards = (
-        run_functions([serial_threads(function, order) for function in scheduled], rubbish) for order in (False, True)
+        run_functions([serial_threads(function, order) for function in scheduled], rubbish, optimised(HOST, 0))
+        for order in (False, True)
     )
     for up, down in zip(upwards, downwards, strict=True):
         assert all(a.tobytes() == b.tobytes() for a, b in zip(up, down, strict=True))
     return [found[: len(function.params)] for found, function in zip(upwards, functions, strict=True)]
 
 
-def run_functions(functions: Sequence[tirx.PrimFunc], arrays: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
+def run_functions(
+    functions: Sequence[tirx.PrimFunc], arrays: Sequence[Sequence[np.ndarray]], target: Target = HOST
+) -> list[list[np.ndarray]]:
     """All buffers after a call of each function on copies of its arrays."""
     module = {f"k{n}": function.with_attr("global_symbol", f"k{n}") for n, function in enumerate(functions)}
-    built = tvm.tirx.build(tvm.IRModule(module), tvm.target.Target(HOST.llvm))
+    built = tvm.tirx.build(tvm.IRModule(module), tvm.target.Target(target.llvm))
     results = []
     for number, given in enumerate(arrays):
         tensors = [tvm.runtime.tensor(array) for array in given]
