@@ -387,6 +387,17 @@ API int cuCtxPopCurrent_v2(void **context) {
     return depth-- > 0 ? 0 : INVALID_CONTEXT;
 }
 
+/* PTX from its first directive on: NVRTC writes comments before it. */
+static const char *without_comments(const char *text) {
+    for (;;) {
+        text += strspn(text, " \t\r\n");
+        if (strncmp(text, "//", 2) != 0) {
+            return text;
+        }
+        text += strcspn(text, "\n");
+    }
+}
+
 static int load(void **module, const char *image, char *log, size_t log_bytes) {
     const char *refused = getenv("CUDA_FAKE_REFUSE");
     refused = refused == NULL ? "" : refused;
@@ -395,8 +406,10 @@ static int load(void **module, const char *image, char *log, size_t log_bytes) {
     if (is_cubin && strstr(refused, "cubin") != NULL) {
         return NO_BINARY;
     }
-    if (!is_cubin && (strstr(refused, "ptx") != NULL || strncmp(image, ".version ", 9) != 0)) {
-        snprintf(log, log_bytes, "ptxas fatal   : Unsupported .version %.3s; current version is '6.5'\nmore", image + 9);
+    const char *ptx = is_cubin ? "" : without_comments(image);
+    if (!is_cubin && (strstr(refused, "ptx") != NULL || strncmp(ptx, ".version ", 9) != 0)) {
+        const char *version = strncmp(ptx, ".version ", 9) == 0 ? ptx + 9 : "?";
+        snprintf(log, log_bytes, "ptxas fatal   : Unsupported .version %.3s; current version is '6.5'\nmore", version);
         return UNSUPPORTED_PTX;
     }
     *module = new_object(MODULE);
