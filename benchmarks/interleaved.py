@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,16 +40,25 @@ def interleave(
         calls: timed calls in one turn, after one that is not timed and brings its data back into the caches.
         pause: seconds of sleep between turns, for threads of the last one to come to rest.
     """
-    names = list(runs)
-    times = {name: Times(np.zeros(rounds), np.zeros(rounds)) for name in names}
+
+    def measure(run: Callable[[], object]) -> np.ndarray:
+        time.sleep(pause)
+        run()
+        return np.median([_timed(run) for _ in range(calls)], axis=0)
+
+    measured = in_turns({name: partial(measure, run) for name, run in runs.items()}, rounds)
+    return {name: Times(*np.array(rows).T) for name, rows in measured.items()}
+
+
+def in_turns(measures: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
+    """What all ``measures`` give in every round; each round starts with another one of them."""
+    names = list(measures)
+    found: dict[str, list[T]] = {name: [] for name in names}
     for turn in range(rounds):
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
-            time.sleep(pause)
-            runs[name]()
-            measured = np.array([_timed(runs[name]) for _ in range(calls)])
-            times[name].wall[turn], times[name].processor[turn] = np.median(measured, axis=0)
-    return times
+            found[name].append(measures[name]())
+    return found
 
 
 def _timed(run: Callable[[], object]) -> tuple[float, float]:
