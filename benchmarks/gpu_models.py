@@ -24,7 +24,8 @@ from bnn_deploy.references import Reference, open_reference
 
 # Seconds that the calls of one turn take together.
 TURN = 20e-3
-# Images that are compared with onnxruntime on the processor; all of 128 would take longer than the benchmark.
+# Images that are compared with onnxruntime on the processor, where it is not known on which ones every activation keeps a margin
+# from its threshold; all of 128 would take longer than the benchmark.
 COMPARED = 8
 
 
@@ -55,7 +56,7 @@ def measure(driver: Driver, path: Path, folder: Path, batch: int, rounds: int) -
 
     Returns:
         ``milliseconds`` of one call by contestant, ``times_faster`` (ours than PyTorch, None without), ``same_class`` (part
-        of ``COMPARED`` images that get onnxruntime's class, by contestant) and ``left_out``, the reason if PyTorch is.
+        of the compared images that get onnxruntime's class, by contestant) and ``left_out``, the reason if PyTorch is.
     """
     reference = open_reference("onnxruntime", path)
     images = np.ascontiguousarray(np.concatenate([c for c, _ in reference.default_dataset(batch).chunks(batch)]))
@@ -65,11 +66,12 @@ def measure(driver: Driver, path: Path, folder: Path, batch: int, rounds: int) -
         runs["pytorch"] = pytorch(frozen_half(path, reference), images)
     else:
         left_out = f"PyTorch {torch.__version__} of this environment cannot use a GPU"
-    expected = reference.run(images[:COMPARED]).argmax(1)
+    compared = reference.calibration.samples if reference.calibration else COMPARED
+    expected = reference.run(images[:compared]).argmax(1)
     same = {}
     for name, one in runs.items():
         one.run()
-        same[name] = float((one.logits()[:COMPARED].argmax(1) == expected).mean())
+        same[name] = float((one.logits()[:compared].argmax(1) == expected).mean())
     measured = in_turns({name: _timer(one) for name, one in runs.items()}, rounds)
     times = {name: np.array(seconds) for name, seconds in measured.items()}
     return {
@@ -118,7 +120,9 @@ def frozen_half(path: Path, reference: Reference) -> torch.nn.Module:
 
 def pytorch(module: torch.nn.Module, images: np.ndarray) -> Contestant:
     """A float16 module compiled by ``torch.compile(mode="max-autotune")``, which replays a CUDA graph."""
-    compiled = torch.compile(module, mode="max-autotune")
+    # Otherwise a second batch size is taken for a dynamic shape, and gets slower code.
+    torch.compiler.reset()
+    compiled = torch.compile(module, mode="max-autotune", dynamic=False)
     batch = torch.from_numpy(images).cuda().half().to(memory_format=torch.channels_last)
     last: list[torch.Tensor] = []
 
