@@ -52,18 +52,33 @@ SHIFTS = {
 
 @dataclass(frozen=True)
 class Call:
-    """One kernel call: arrays in, arrays that must come out; its C symbol is ``symbol``."""
+    """One kernel call: arrays in, arrays that must come out, equal in every process; its C symbol is ``symbol``."""
 
     name: str
     symbol: str
     kernel: Kernel
-    inputs: tuple[np.ndarray, ...]
-    outputs: tuple[np.ndarray, ...]
+    specification: Specification
+    seed: int
 
     @cached_property
     def function(self) -> tirx.PrimFunc:
         """The kernel as pipelines hand it on."""
         return raw_pointers(self.kernel.build().with_attr("bnn.kernel", self.kernel.name), self.symbol).function
+
+    @cached_property
+    def _made(self) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+        inputs, outputs = _arrays(self.specification, self.kernel, self.seed)
+        return tuple(np.ascontiguousarray(array) for array in inputs), tuple(outputs)
+
+    @property
+    def inputs(self) -> tuple[np.ndarray, ...]:
+        """Contiguous."""
+        return self._made[0]
+
+    @property
+    def outputs(self) -> tuple[np.ndarray, ...]:
+        """What must come out."""
+        return self._made[1]
 
 
 def specifications(group: str) -> dict[str, Specification]:
@@ -91,14 +106,11 @@ def kernels_for(sm: int) -> list[int]:
 
 
 def calls(group: str, kernel_sm: int) -> list[Call]:
-    """The calls of a bank with the kernels that are selected for ``kernel_sm``; equal in every process."""
+    """The calls of a bank with the kernels that are selected for ``kernel_sm``."""
     found = []
     for index, (name, specification) in enumerate(specifications(group).items()):
         kernel = select_kernel(specification, Gpu(kernel_sm))
-        inputs, outputs = _arrays(specification, kernel, index)
-        contiguous = tuple(np.ascontiguousarray(array) for array in inputs)
-        symbol = f"{group}_{kernel_sm}_{index}"
-        found.append(Call(f"{name} ({kernel.name})", symbol, kernel, contiguous, tuple(outputs)))
+        found.append(Call(f"{name} ({kernel.name})", f"{group}_{kernel_sm}_{index}", kernel, specification, index))
     return found
 
 
@@ -130,7 +142,7 @@ def device_source(some: Sequence[Call], sm: int) -> tuple[str, dict[str, tuple[L
 def serial_kernels(some: Sequence[Call], folder: Path) -> Path:
     """The library for the fake driver: the same kernels with threads as loops."""
     functions = {call.symbol: serial_threads(call.function) for call in some}
-    counts = [f"API int32_t {call.symbol}_parameters = {len(call.inputs) + len(call.outputs)};" for call in some]
+    counts = [f"API int32_t {call.symbol}_parameters = {len(call.function.params)};" for call in some]
     source, objects = folder / "parameters.c", folder / "kernels.o"
     header = ["#include <stdint.h>", '#define API __attribute__((visibility("default")))']
     source.write_text("\n".join([*header, *counts]) + "\n", encoding="utf-8")

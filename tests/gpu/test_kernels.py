@@ -52,10 +52,11 @@ def test_bank(driver: Driver, group: str) -> None:
     assert found == []
 
 
-def test_ptx_runs_as_well(driver: Driver) -> None:
+@pytest.mark.parametrize("group", ["packing", "layers"])
+def test_ptx_runs_as_well(driver: Driver, group: str) -> None:
     """The driver refuses the PTX that newer GPUs and older drivers take, or its translation computes something else."""
     sm = local_gpu().sm
-    (call,) = calls("layers", sm)[:1]
+    (call,) = calls(group, sm)[:1]
     source, launches = device_source([call], sm)
     module = driver.load(compile_cuda(source, sm).ptx.encode() + b"\0")
     assert problems(driver, module, call, launches[call.symbol]) == []
