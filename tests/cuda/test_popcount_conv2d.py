@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tvm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -222,3 +223,11 @@ def test_instructions_of_a_step(sm: int) -> None:
     }
     # Weights before and in the loop, and activations.
     assert wide["LDG"] >= 3 and wide["LDS"] >= pixels and wide["STS"] >= 1
+
+
+def test_kernels_do_not_depend_on_the_architecture() -> None:
+    """Breaks if what is tested on one GPU without tensor cores, or compiled for the zoo there, is not what others get."""
+    for name in ("stride 2", "three groups, odd outputs", "depthwise row", "linear"):
+        first, second = (kernel(LAYERS[name], Gpu(sm)) for sm in (53, 72))
+        assert first.name == second.name
+        tvm.ir.assert_structural_equal(first.build(), second.build())
