@@ -82,14 +82,16 @@ class Call:
 
 
 def specifications(group: str) -> dict[str, Specification]:
-    """A bank by its name: "packing", "edges" of convolutions, or "layers" of networks."""
+    """A bank by its name: "packing", packing of several "branches", "edges" of convolutions, or "layers" of networks."""
     if group == "edges":
         return {name: one for name, one in (edge_bank(0) | edge_bank(1)).items() if name not in PACKS}
     if group == "layers":
         wide = dict(NETWORK_LAYERS)
         wide |= {f"{name}, ternary": replace(one, ternary=True) for name, one in NETWORK_LAYERS.items()}
         return wide
-    found: dict[str, Specification] = dict(PACKS) | SHIFTS
+    if group == "packing":
+        return dict(PACKS) | SHIFTS
+    found: dict[str, Specification] = {}
     for size in PACK_SIZES:
         for zero in (-1, 0, 1):
             found[f"signs of {size}, zero {zero}"] = MultiSignPackSpecification(*size, 3, zero)

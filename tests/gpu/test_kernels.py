@@ -31,12 +31,12 @@ def driver() -> Iterator[Driver]:
     opened.close()
 
 
-@pytest.mark.parametrize("group", ["packing", "edges", "layers"])
+@pytest.mark.parametrize("group", ["packing", "branches", "edges", "layers"])
 def test_bank(driver: Driver, group: str) -> None:
     """A kernel computes something else on the GPU than as loops on a processor, or writes where it must not."""
     sm, found = local_gpu().sm, []
     # Architectures differ in dot products only.
-    bank = [call for one in ([sm] if group == "packing" else kernels_for(sm)) for call in calls(group, one)]
+    bank = [call for one in (kernels_for(sm) if group in ("edges", "layers") else [sm]) for call in calls(group, one)]
     assert bank
     chunks = [bank[first : first + TOGETHER] for first in range(0, len(bank), TOGETHER)]
     sources = [device_source(chunk, sm) for chunk in chunks]
