@@ -7,7 +7,8 @@ bring 10 MB of modules for the whole of CUDA, and versions that must match the w
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -44,9 +45,10 @@ class Nvrtc:
         self._call("nvrtcCreateProgram", ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
         try:
             arguments = [f"--gpu-architecture=sm_{sm}".encode(), *(option.encode() for option in options)]
-            status = self.library.nvrtcCompileProgram(
-                program, len(arguments), (ctypes.c_char_p * len(arguments))(*arguments)
-            )
+            with _own_locale():
+                status = self.library.nvrtcCompileProgram(
+                    program, len(arguments), (ctypes.c_char_p * len(arguments))(*arguments)
+                )
             if status != 0:
                 raise compile_error(f"NVRTC {self.toolkit}", sm, self._content("ProgramLog", program).decode())
             return self._content("CUBIN", program), self._content("PTX", program).rstrip(b"\0").decode()
@@ -65,6 +67,18 @@ class Nvrtc:
         if status != 0:
             reason = self.library.nvrtcGetErrorString(status).decode()
             raise ToolError(f"{function} of {WHEEL} {self.toolkit} failed: {reason}; install it again with pip.")
+
+
+@contextmanager
+def _own_locale() -> Iterator[None]:
+    """NVRTC leaves the thread in the C locale, in which Python would read and write files as ASCII from then on."""
+    uselocale = ctypes.CDLL(None).uselocale
+    uselocale.argtypes, uselocale.restype = [ctypes.c_void_p], ctypes.c_void_p
+    before = uselocale(None)
+    try:
+        yield
+    finally:
+        uselocale(before)
 
 
 def compile_error(compiler: str, sm: int, log: str) -> CompileError:

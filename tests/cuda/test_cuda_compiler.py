@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -269,3 +272,17 @@ def test_table_needs_no_newer_compiler() -> None:
     nvrtc = cuda_nvrtc.find_nvrtc()
     assert nvrtc is not None and set(nvrtc.sms) >= {row.sm for row in ARCHITECTURES}
     assert architecture(87).name == "sm_87"
+
+
+def test_the_locale_stays() -> None:
+    """Breaks if a program that compiled for a GPU reads and writes text as ASCII afterwards: NVRTC changes the thread's locale."""
+    script = """
+import locale
+from bnn_deploy.cuda_compiler import compile_cuda
+before = locale.nl_langinfo(locale.CODESET)
+compile_cuda('extern "C" __global__ void kernel(float *x) { x[0] = 1.0f; }', 87)
+print(before, locale.nl_langinfo(locale.CODESET))
+"""
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.stdout == "UTF-8 UTF-8\n", done.stdout + done.stderr

@@ -313,8 +313,8 @@ def every_block_reads_the_first_rows(patch: Patch) -> None:
 
 def words_shifted_the_other_way(patch: Patch) -> None:
     """Words of a roll come from the opposite side."""
-    original = shift_words._wrapped
-    patch.setattr(shift_words, "_wrapped", lambda position, shift, extent: original(position, -shift, extent))
+    original = shift_words.wrapped
+    patch.setattr(shift_words, "wrapped", lambda position, shift, extent: original(position, -shift, extent))
 
 
 COMPILE: tuple[Mutation, ...] = (

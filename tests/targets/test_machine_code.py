@@ -15,7 +15,7 @@ from bnn_deploy.targets.kernels.specification import (
     TernaryPackSpecification,
 )
 from bnn_deploy.targets.kernels.table import select_kernel
-from bnn_deploy.targets.registry import all_targets, get_target
+from bnn_deploy.targets.registry import cpu_targets, get_target
 
 CONVOLUTION = ConvolutionSpecification(1, 14, 14, 128, 64, (3, 3), (1, 1), (1, 1, 1, 1))
 TERNARY = ConvolutionSpecification(1, 14, 14, 128, 64, (1, 1), ternary=True)
@@ -72,7 +72,7 @@ def test_vector_instructions(name: str, specification: Specification, instructio
 
 @pytest.mark.parametrize(
     "target",
-    [variant for target in all_targets() for _, variant in target.variants],
+    [variant for target in cpu_targets() for _, variant in target.variants],
     ids=lambda target: f"{target.name}-{target.mcpu}",
 )
 @pytest.mark.parametrize(
