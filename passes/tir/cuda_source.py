@@ -6,7 +6,7 @@ have, stand ``targets/cuda/device_functions.cuh`` and ``float_functions.cuh``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import tvm
@@ -16,6 +16,7 @@ from tvm.ir import Call, Expr
 from tvm.tirx.script import builder as T
 
 from bnn_deploy.errors import CompileError
+from bnn_deploy.passes.tir.launch_statements import flat, is_launch
 from bnn_deploy.plan import Launch
 from bnn_deploy.targets.cuda import device_functions
 
@@ -63,9 +64,9 @@ def device_kernels(function: tirx.PrimFunc) -> tuple[tuple[tirx.PrimFunc, ...], 
         CompileError: part of it runs on no thread (a defect of a schedule).
     """
     symbol = str(function.attrs["global_symbol"])
-    declarations = [part for part in _flat(function.body) if isinstance(part, tirx.DeclBuffer)]
-    nests = [part for part in _flat(function.body) if not isinstance(part, tirx.DeclBuffer)]
-    if not nests or not all(_is_launch(nest) for nest in nests):
+    declarations = [part for part in flat(function.body) if isinstance(part, tirx.DeclBuffer)]
+    nests = [part for part in flat(function.body) if not isinstance(part, tirx.DeclBuffer)]
+    if not nests or not all(is_launch(nest) for nest in nests):
         raise CompileError(
             f"Kernel {symbol} has work outside of its threads. This is a defect of bnn-deploy; please report it."
         )
@@ -86,16 +87,12 @@ def _lowered(function: tirx.PrimFunc, symbol: str) -> tirx.PrimFunc:
         return tvm.ir.transform.Sequential(_LOWERING)(tvm.IRModule({symbol: function}))[symbol]
 
 
-def _is_launch(statement: tirx.Stmt) -> bool:
-    return isinstance(statement, tirx.AttrStmt) and statement.attr_key == "thread_extent"
-
-
 def _launch(name: str, nest: tirx.Stmt) -> Launch:
     """How many blocks and threads a nest is bound to."""
     sizes: dict[str, int] = {}
 
     def visit(statement: tirx.AttrStmt) -> None:
-        if _is_launch(statement):
+        if is_launch(statement):
             sizes[str(statement.node.thread_tag)] = int(statement.value)
 
     tvm_ffi.structural_walk(nest, (tirx.AttrStmt, visit))
@@ -113,11 +110,3 @@ def _cuda_calls(function: tirx.PrimFunc) -> tirx.PrimFunc:
 
     body = tvm_ffi.structural_map(function.body, [(Call, rename)])
     return tirx.PrimFunc(function.params, body, function.ret_type, function.attrs)
-
-
-def _flat(statement: tirx.Stmt) -> Iterator[tirx.Stmt]:
-    if isinstance(statement, tirx.SeqStmt):
-        for part in statement.seq:
-            yield from _flat(part)
-    else:
-        yield statement

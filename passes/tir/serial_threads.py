@@ -22,7 +22,6 @@ Where: instead of ``cuda_source``, on the same kernels; the tests of the GPU's k
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -33,6 +32,7 @@ from tvm.ir import Call, Expr, TensorLoad
 from tvm.tirx.buffer import is_buffer_var
 from tvm.tirx.script import builder as T
 
+from bnn_deploy.passes.tir.launch_statements import flat, is_launch
 from bnn_deploy.targets.cuda.device_functions import BLOCK_FUNCTIONS, WARP, WARP_FUNCTIONS
 
 _SERIAL = tirx.ForKind.SERIAL
@@ -56,14 +56,10 @@ def _rolled(loop: tirx.For) -> tirx.For:
     return tirx.For(loop.loop_var, loop.min, loop.extent, _SERIAL, loop.body)
 
 
-def _is_launch(statement: tirx.Stmt) -> bool:
-    return isinstance(statement, tirx.AttrStmt) and statement.attr_key == "thread_extent"
-
-
 def _without_launches(statement: tirx.Stmt, descending: bool) -> tirx.Stmt:
     if isinstance(statement, tirx.SeqStmt):
         return _sequence([_without_launches(part, descending) for part in statement.seq])
-    return _Block(statement, descending).serial() if _is_launch(statement) else statement
+    return _Block(statement, descending).serial() if is_launch(statement) else statement
 
 
 class _Block:
@@ -73,7 +69,7 @@ class _Block:
         self.descending = descending
         self.blocks: list[tuple[tirx.Var, int]] = []
         statement: tirx.Stmt = launch
-        while _is_launch(statement):
+        while is_launch(statement):
             variable, extent = statement.node.var, int(statement.value)
             if statement.node.thread_tag.startswith("blockIdx"):
                 self.blocks.append((variable, extent))
@@ -100,7 +96,7 @@ class _Block:
                 phases.append(self._for_each_thread(_sequence(together)))
                 together.clear()
 
-        for part in _flat(statement):
+        for part in flat(statement):
             replaced = self._meeting(part)
             if replaced is None:
                 together.append(part)
@@ -247,14 +243,6 @@ class _Memory:
 
 def _sequence(statements: list[tirx.Stmt]) -> tirx.Stmt:
     return statements[0] if len(statements) == 1 else tirx.SeqStmt(list(statements))
-
-
-def _flat(statement: tirx.Stmt) -> Iterator[tirx.Stmt]:
-    if isinstance(statement, tirx.SeqStmt):
-        for part in statement.seq:
-            yield from _flat(part)
-    else:
-        yield statement
 
 
 def _extern(value: Expr) -> str:
