@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bnn_deploy.targets.cuda.kernels.mma_tiling import CHUNK, STEPS, MmaTiling
+from bnn_deploy.targets.cuda.kernels.padding_classes import image_axes
 from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification
 from bnn_deploy.targets.kernels.weights import weight_signs, weight_words
 
@@ -58,35 +59,6 @@ def formula(tiling: MmaTiling) -> Formula:
 
 def _all_inside(layer: ConvolutionSpecification) -> bool:
     return all(axis.classes.all() for axis in image_axes(layer))
-
-
-@dataclass(frozen=True)
-class Axis:
-    """Output rows, or columns, of an image.
-
-    Attributes:
-        classes: bool (classes, kernel size): which taps lie inside of the image.
-        places: the class of each output row or column.
-    """
-
-    classes: np.ndarray
-    places: np.ndarray
-
-
-def image_axes(layer: ConvolutionSpecification) -> tuple[Axis, Axis]:
-    """Rows and columns."""
-    _, rows, columns, _ = layer.image_output_shape
-    (kernel_rows, kernel_columns), (top, left) = layer.kernel_shape, layer.pads[:2]
-    return (
-        _axis(rows, layer.strides[0], top, kernel_rows, layer.height),
-        _axis(columns, layer.strides[1], left, kernel_columns, layer.width),
-    )
-
-
-def _axis(outputs: int, stride: int, pad: int, kernel: int, size: int) -> Axis:
-    places = np.arange(outputs)[:, None] * stride - pad + np.arange(kernel)
-    found, indices = np.unique((places >= 0) & (places < size), axis=0, return_inverse=True)
-    return Axis(found, indices.reshape(-1))
 
 
 def classes(layer: ConvolutionSpecification) -> int:

@@ -11,7 +11,7 @@ one tap, s the sum of a tap's weights and C its channels, of which as many are +
 
     dot = sum over valid taps of (C - 2 d) = C taps + sum over padded taps of s - 2 D = base - 2 D
 
-Output rows of one class have the same valid rows of taps, and columns likewise: 3x3 with a padding of 1 has 3 by 3 classes.
+Classes are those of ``padding_classes``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
+from bnn_deploy.targets.cuda.kernels.padding_classes import Axis, image_axes
 from bnn_deploy.targets.cuda.kernels.popcount_tiling import LANES, STEP, PopcountTiling
 from bnn_deploy.targets.kernels.weights import weight_signs, weight_words
 
@@ -53,36 +54,25 @@ class WeightLayout:
     @property
     def columns_start(self) -> int:
         """Index of the first column's class."""
-        return self.rows_start + len(self.row_taps)
+        return self.rows_start + len(self.axes[0].places)
 
     @property
     def bases_start(self) -> int:
         """Index of the first base."""
-        return self.columns_start + len(self.column_taps)
+        return self.columns_start + len(self.axes[1].places)
 
     @cached_property
     def size(self) -> int:
         """Elements of the array."""
         if not self.tiling.corrected:
             return self.rows_start
-        return self.bases_start + len(set(self.row_taps)) * len(set(self.column_taps)) * self.outputs
+        rows, columns = self.axes
+        return self.bases_start + len(rows.classes) * len(columns.classes) * self.outputs
 
     @cached_property
-    def row_taps(self) -> tuple[tuple[bool, ...], ...]:
-        """For each output row, which rows of taps are valid."""
-        return self._valid_taps(0)
-
-    @cached_property
-    def column_taps(self) -> tuple[tuple[bool, ...], ...]:
-        """For each output column, which columns of taps are valid."""
-        return self._valid_taps(1)
-
-    def _valid_taps(self, axis: int) -> tuple[tuple[bool, ...], ...]:
-        layer = self.tiling.specification
-        size, taps = (layer.height, layer.width)[axis], range(layer.kernel_shape[axis])
-        positions = range(layer.image_output_shape[1 + axis])
-        first = [position * layer.strides[axis] - layer.pads[axis] for position in positions]
-        return tuple(tuple(0 <= start + tap < size for tap in taps) for start in first)
+    def axes(self) -> tuple[Axis, Axis]:
+        """The classes of output rows and columns."""
+        return image_axes(self.tiling.specification)
 
 
 def pack_weights(weights: np.ndarray, layout: WeightLayout) -> np.ndarray:
@@ -94,12 +84,12 @@ def pack_weights(weights: np.ndarray, layout: WeightLayout) -> np.ndarray:
     parts = [steps, np.zeros(LANES * STEP, np.uint32)]
     if layout.tiling.corrected:
         tap_sums = weight_signs(weights, layer).sum(axis=2, dtype=np.int32).reshape(-1, *layer.kernel_shape)
-        rows, columns = (list(dict.fromkeys(taps)) for taps in (layout.row_taps, layout.column_taps))
-        padded = ~np.einsum("ri,cj->rcij", np.array(rows), np.array(columns))
+        rows, columns = layout.axes
+        padded = ~np.einsum("ri,cj->rcij", rows.classes, columns.classes)
         bases = layer.weight_bits + np.einsum("rcij,oij->orc", padded, tap_sums)
         parts += [
-            np.array([rows.index(taps) * len(columns) for taps in layout.row_taps], np.uint32),
-            np.array([columns.index(taps) for taps in layout.column_taps], np.uint32),
+            (rows.places * len(columns.classes)).astype(np.uint32),
+            columns.places.astype(np.uint32),
             _with_idle_lanes(bases.reshape(layer.out_channels, -1), layout).T.astype(np.int32).view(np.uint32),
         ]
     return np.concatenate([part.reshape(-1) for part in parts])
