@@ -78,11 +78,16 @@ def compile_model(
     objects = ObjectCache(cache_folder() if cache else None)
     with tempfile.TemporaryDirectory(prefix="bnn-deploy-") as scratch:
         report("generate machine code")
-        on_gpu = chosen.gpu is not None
+        kernels_objects, device_code = [], None
+        if chosen.gpu is None:
+            kernels_objects = _processor_code(lowered, chosen, objects, Path(scratch))
+        else:
+            device_code = _gpu_code(lowered, chosen, objects, Path(scratch), dump_ir)
+        report("link")
         return write_bundle(
             output,
-            kernels_objects=[] if on_gpu else _processor_code(lowered, chosen, objects, Path(scratch)),
-            device_code=_gpu_code(lowered, chosen, objects, Path(scratch), dump_ir) if on_gpu else None,
+            kernels_objects=kernels_objects,
+            device_code=device_code,
             plan=lowered.plan,
             target=chosen,
             model_info=information,
