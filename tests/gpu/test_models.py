@@ -10,8 +10,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from benchmarks.cuda_driver import Driver
 from bnn_deploy.runtime.loader import Model
-from tests.gpu.driver import Driver
 from tests.gpu.models import Ready
 from tests.test_zoo import agree
 
