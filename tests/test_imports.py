@@ -64,7 +64,7 @@ FLOORS: list[list[str]] = [
         "bnn_deploy/inspection.py",
         "bnn_deploy/profiling",
         "bnn_deploy/recipe.py",
-        "bnn_deploy/references.py",
+        "bnn_deploy/references",
         "bnn_deploy/validation.py",
         "bnn_deploy/zero_count.py",
     ],

@@ -52,7 +52,7 @@ def network(batch: int | str, opset: int = 17) -> onnx.ModelProto:
 
 def counted(path: Path, counter: ZeroCounter, batch: int, images: np.ndarray, size: int) -> np.ndarray:
     """The logits of ``images`` under onnxruntime, ``size`` at a time."""
-    from bnn_deploy.references import _onnxruntime
+    from bnn_deploy.references.whole_model import _onnxruntime
 
     run = _onnxruntime(network(batch or "n"), path, batch, counter)
     return np.concatenate([run(images[start : start + size]) for start in range(0, len(images), size)])

@@ -1,4 +1,4 @@
-"""What a bundle is compared with: its ONNX file in onnxruntime, or the PyTorch model that was exported.
+"""The logits that a bundle is compared with: its ONNX file in onnxruntime, or the PyTorch model that was exported.
 
 A file from elsewhere is run as it is, not as what the front end makes of it.
 """
@@ -18,6 +18,7 @@ from bnn_deploy.datasets import Batch, Dataset, random_inputs
 from bnn_deploy.errors import InputError, ToolError, message_lines
 from bnn_deploy.import_report import ActivationReport
 from bnn_deploy.recipe import Calibration, calibration_of, rebuild
+from bnn_deploy.references.batches import fill_batch
 from bnn_deploy.zero_count import ZeroCounter, probes_of
 
 REFERENCES = ("onnxruntime", "torch")
@@ -143,12 +144,6 @@ def _onnxruntime(
         return np.concatenate([run_one(images[start : start + step]) for start in range(0, len(images), step)])
 
     return run
-
-
-def fill_batch(images: np.ndarray, unit: int) -> np.ndarray:
-    """``images`` and as many copies of the last one as make whole batches of ``unit``."""
-    # Images of a batch do not influence each other, so anything can fill it up.
-    return np.concatenate([images, np.repeat(images[-1:], -len(images) % unit, axis=0)])
 
 
 def _torch(module: Callable[..., object]) -> Callable[[np.ndarray], np.ndarray]:
