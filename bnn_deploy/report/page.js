@@ -1,6 +1,6 @@
 "use strict";
-// Sorting and filtering of the kernel tables. Without it the page shows the same, in the order of execution.
-for (const section of document.querySelectorAll("section.kernels")) {
+// Sorting and filtering of tables. Without it the page shows the same, in the order of execution.
+for (const section of document.querySelectorAll("section.sortable")) {
   const body = section.querySelector("tbody");
   const rows = [...body.rows];
   const search = section.querySelector("input[type=search]");
@@ -12,11 +12,11 @@ for (const section of document.querySelectorAll("section.kernels")) {
     const wanted = search.value.trim().toLowerCase();
     let shown = 0;
     for (const row of rows) {
-      row.hidden = (kind.value !== "" && row.dataset.kind !== kind.value) ||
+      row.hidden = (kind.value !== "" && !row.dataset.kind.split(" ").includes(kind.value)) ||
         !row.dataset.text.toLowerCase().includes(wanted);
       shown += row.hidden ? 0 : 1;
     }
-    count.textContent = shown + " of " + rows.length + " kernels";
+    count.textContent = shown + " of " + rows.length + " " + section.dataset.noun;
   };
 
   const key = (row, column) => {

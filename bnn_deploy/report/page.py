@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Sequence
-from importlib.resources import files
+from functools import partial
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.profiling.comparison import BoardComparison, Comparison
 from bnn_deploy.profiling.model import ProfileReport
 from bnn_deploy.report import layers_chart, roofline_chart, shares_chart
+from bnn_deploy.report.rendering import render
 from bnn_deploy.report.sections import MOST_CHARTED, heading, series_of
 from bnn_deploy.report.style import KIND_NAMES, Series
 from bnn_deploy.report.svg import svg
@@ -91,17 +88,17 @@ def _shares(name: str, series: list[Series]) -> Markup:
         for one in series
         for shares in [one.board.share_by_kind]
     )
-    return Markup(svg(name, shares_chart.draw, shares_chart.height(series), series, f"{said}."))
+    return Markup(svg(name, partial(shares_chart.draw, series=series), shares_chart.height(series), f"{said}."))
 
 
 def _roofline(name: str, series: list[Series]) -> Markup:
     said = "Binary kernels by multiply-accumulates per byte and per second; the table of kernels below has the numbers."
-    return Markup(svg(name, roofline_chart.draw, roofline_chart.height(series), series, said))
+    return Markup(svg(name, partial(roofline_chart.draw, series=series), roofline_chart.height(series), said))
 
 
 def _layers(name: str, series: list[Series]) -> Markup:
     said = "Median time of each layer in the order of execution; the table of kernels below has the numbers."
-    return Markup(svg(name, layers_chart.draw, layers_chart.height(series), series, said))
+    return Markup(svg(name, partial(layers_chart.draw, series=series), layers_chart.height(series), said))
 
 
 def _render(
@@ -113,17 +110,10 @@ def _render(
     comparison: Comparison | None,
     data: dict[str, Any],
 ) -> bytes:
-    folder = files("bnn_deploy.report")
-    script = folder.joinpath("page.js").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    environment.filters["digits"] = lambda value: f"{value:.4g}"
-    environment.filters["percent"] = lambda value: f"{100 * value:.1f}%"
-    environment.filters["bytes"] = _bytes
-    template = environment.from_string(folder.joinpath("page.html.jinja").read_text(encoding="utf-8"))
-    page = template.render(
-        title=title,
+    page = render(
+        "profile_page.html.jinja",
+        title,
+        data,
         profiles=profiles,
         overview=overview,
         sections=sections,
@@ -133,20 +123,8 @@ def _render(
         kind_names=KIND_NAMES,
         most_charted=MOST_CHARTED,
         most_changed=MOST_CHANGED,
-        style=Markup(folder.joinpath("page.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        data=embedded_json(data),
     )
     return page.encode(errors="replace")
-
-
-def embedded_json(data: dict[str, Any]) -> Markup:
-    """JSON that can stand in a ``<script>`` element: nothing in it ends the element or starts a comment."""
-    text = json.dumps(data, allow_nan=False)
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
 
 
 def machine_text(state: SystemState) -> str:
@@ -163,11 +141,3 @@ def machine_text(state: SystemState) -> str:
         *(f"{zone} {celsius:.0f} °C" for zone, celsius in (state.temperatures or {}).items()),
     ]
     return "After the last run: " + ", ".join(part for part in parts if part) + "."
-
-
-def _bytes(count: float | None) -> str:
-    if count is None:
-        return "unknown"
-    from_unit = {"GB": 1e9, "MB": 1e6, "kB": 1e3}
-    unit = next((unit for unit, size in from_unit.items() if count >= size), "B")
-    return f"{count / from_unit.get(unit, 1):.4g} {unit}"

@@ -9,26 +9,23 @@ from xml.etree import ElementTree
 
 from matplotlib.figure import Figure, FigureBase
 
-from bnn_deploy.report.style import COLOURS, WIDTH, Series, settings
+from bnn_deploy.report.style import COLOURS, WIDTH, settings
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 
-def svg(
-    name: str, draw: Callable[[FigureBase, list[Series]], None], height: float, series: list[Series], description: str
-) -> str:
+def svg(name: str, draw: Callable[[FigureBase], None], height: float, description: str) -> str:
     """The ``<svg>`` element of a chart.
 
     Args:
         name: of the chart, different for each one of a page: the first part of all its ids.
-        draw: draws it.
+        draw: draws it; the title of its first axes names it.
         height: in inches.
-        series: what it shows.
         description: what a reader who cannot see it must know.
     """
     with settings():
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        draw(figure, series)
+        draw(figure)
         heading = figure.axes[0].get_title(loc="left")
         stream = io.StringIO()
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
