@@ -42,7 +42,8 @@ def main() -> int:
             continue
         report = _validate(bundle, device)
         label = f"{target} bundle" + (" (emulated)" if device == "qemu" else "")
-        rows.append((label, report["bundle_top1"], report["top1_agreement"], _bytes(f"{bundle}/model.so")))
+        model = report["model"]
+        rows.append((label, model["bundle_top1"], model["top1_agreement"], _bytes(f"{bundle}/model.so")))
     _print_table(rows)
     return 0 if all(agreement in (None, 1.0) for _, _, agreement, _ in rows) else 1
 

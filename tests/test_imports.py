@@ -65,7 +65,7 @@ FLOORS: list[list[str]] = [
         "bnn_deploy/profiling",
         "bnn_deploy/recipe.py",
         "bnn_deploy/references",
-        "bnn_deploy/validation.py",
+        "bnn_deploy/validation",
         "bnn_deploy/zero_count.py",
     ],
     # 7: how it is shown.

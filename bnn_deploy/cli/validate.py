@@ -83,33 +83,34 @@ def validate_command(
             device=get_device(device, timeout),
             threads=threads,
             weights=weights,
+            min_agreement=min_agreement,
             progress=progress,
         )
     for warning in report.warnings:
         warn(warning)
-    passed = report.top1_agreement >= min_agreement
-    result = {**report.to_dict(), "min_agreement": min_agreement, "passed": passed}
-    print_result(result, output_format, lambda: _text(report, min_agreement))
-    if not passed:
+    print_result(report.to_dict(), output_format, lambda: _text(report))
+    if not report.passed:
         context.exit(1)
 
 
-def _text(report: ValidationReport, min_agreement: float) -> str:
-    low, high = report.top1_agreement_interval
+def _text(report: ValidationReport) -> str:
+    model = report.model
+    assert model is not None
+    low, high = model.top1_agreement_interval
     lines = [
         f"{report.target} on {report.device} against {report.reference}, data: {report.data}",
-        f"top-1 agreement  {report.top1_agreement:.4%} ({report.agreements} of {report.samples}; 95% interval "
+        f"top-1 agreement  {model.top1_agreement:.4%} ({model.agreements} of {model.samples}; 95% interval "
         f"{low:.2%} to {high:.2%})",
     ]
-    if report.max_abs_error is not None and report.mean_abs_error is not None:
-        lines.append(f"logit error      max {report.max_abs_error:.3g}, mean {report.mean_abs_error:.3g}")
-    if report.reference_top1 is not None and report.bundle_top1 is not None:
-        lines.append(f"top-1 accuracy   reference {report.reference_top1:.2%}, bundle {report.bundle_top1:.2%}")
+    if model.max_abs_error is not None and model.mean_abs_error is not None:
+        lines.append(f"logit error      max {model.max_abs_error:.3g}, mean {model.mean_abs_error:.3g}")
+    if model.reference_top1 is not None and model.bundle_top1 is not None:
+        lines.append(f"top-1 accuracy   reference {model.reference_top1:.2%}, bundle {model.bundle_top1:.2%}")
     lines += [f"board            {_board(use)}" for use in report.boards]
     if report.zero_activations is not None:
         lines.append(f"sign(0)          {_zeros(report.zero_activations)}")
-    verdict = "passed" if report.top1_agreement >= min_agreement else "FAILED"
-    lines.append(f"{verdict}: at least {min_agreement:.4%} agreement was asked for")
+    verdict = "passed" if model.passed else "FAILED"
+    lines.append(f"{verdict}: at least {model.min_agreement:.4%} agreement was asked for")
     return "\n".join(lines)
 
 

@@ -275,7 +275,8 @@ def test_command_line_on_an_arm_board(
         reports[name] = json.loads(result.stdout)
     assert (tmp_path / "rpc.npy").read_bytes() == (tmp_path / "qemu.npy").read_bytes()
     assert reports["rpc"].pop("device") == address(arm_server) and reports["qemu"].pop("device") == "qemu"
-    assert reports["rpc"] == reports["qemu"] and reports["rpc"]["agreements"] == reports["rpc"]["samples"] == 150
+    assert reports["rpc"] == reports["qemu"]
+    assert reports["rpc"]["model"]["agreements"] == reports["rpc"]["model"]["samples"] == 150
     result = invoke("profile", bundle, "--device", address(arm_server), "--repeat", 2, "--format", "json")
     assert result.exit_code == 0, result.stderr
     assert "emulat" in result.stdout
