@@ -83,6 +83,7 @@ def build(
         "weights": f"seeded random weights, seed {seed}, calibrated" if weights is None else weights.name,
         "weights_sha256": parameters_sha256(module),
     }
+    metadata["preprocessing"] = spec.preprocessing(shape[-1]).to_json()
     if weights is None:
         metadata["calibration"] = calibration_metadata(seed, CALIBRATION_SAMPLES, shape)
     return BuiltModel(module, shape, {PREFIX + key: value for key, value in metadata.items()}, calibration, checkpoint)

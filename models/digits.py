@@ -1,48 +1,21 @@
-"""scikit-learn's handwritten digits, and a training loop that is enough for them."""
+"""A training loop that is enough for scikit-learn's handwritten digits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bnn_deploy.errors import ToolError
+from bnn_deploy.models.digit_images import load_digits_split
 
-TEST_SHARE = 0.2
+__all__ = ["accuracy", "load_digits_split", "train_digits"]
+
 BATCH = 64
 LEARNING_RATE = 8e-3
 
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 Progress = Callable[[int, int, float], None]
-
-
-def load_digits_split() -> tuple[FloatArray, IntArray, FloatArray, IntArray]:
-    """The 1797 real 8x8 images: x_train (1437, 1, 8, 8), y_train, x_test (360, 1, 8, 8), y_test.
-
-    Pixels 0..16 are scaled to -1..1; the split is stratified by class and always the same.
-
-    Raises:
-        ToolError: scikit-learn is not installed.
-    """
-    try:
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-    except ImportError as error:
-        raise ToolError(
-            "The digits come with scikit-learn, which is not installed; run `pip install scikit-learn`."
-        ) from error
-    digits = load_digits()
-    images = (digits.images[:, None] / 8 - 1).astype(np.float32)
-    labels = digits.target.astype(np.int64)
-    x_train, x_test, y_train, y_test = train_test_split(
-        images, labels, test_size=TEST_SHARE, random_state=0, stratify=labels
-    )
-    return x_train, y_train, x_test, y_test
 
 
 def train_digits(model: nn.Module, epochs: int = 10, seed: int = 0, progress: Progress | None = None) -> float:

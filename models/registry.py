@@ -14,6 +14,7 @@ from bnn_deploy.models.bcdnet import BCDNET_TINY, BCDNet, BCDNetR18
 from bnn_deploy.models.bimlp import BIMLP_M, BIMLP_S, BIMLP_TINY, BiMLP
 from bnn_deploy.models.images import ImageRule
 from bnn_deploy.models.reactnet import ReActNetA, ReActNetR18
+from bnn_deploy.preprocessing import Preprocessing, digits, imagenet
 
 VARIANTS = ("paper", "released")
 LARGEST_CLASS_COUNT = 1_000_000
@@ -31,6 +32,7 @@ class ModelSpec:
         input_size: default height and width in pixels.
         channels: channels of the input.
         num_classes: default class count.
+        preprocessing: how its authors make its inputs of pictures, for a height and width in pixels.
     """
 
     constructor: Callable[..., nn.Module]
@@ -39,6 +41,7 @@ class ModelSpec:
     input_size: int = 224
     channels: int = 3
     num_classes: int = 1000
+    preprocessing: Callable[[int], Preprocessing] = imagenet
 
     @property
     def default_shape(self) -> tuple[int, int, int]:
@@ -56,7 +59,13 @@ MODELS: dict[str, ModelSpec] = {
     "reactnet_a": ModelSpec(ReActNetA, "ReActNet-A, a binary MobileNet"),
     "reactnet_r18": ModelSpec(ReActNetR18, "ReActNet on ResNet-18"),
     "bimlp_tiny": ModelSpec(
-        partial(BiMLP, BIMLP_TINY), "a small BiMLP for 8x8 digits", VARIANTS, input_size=8, channels=1, num_classes=10
+        partial(BiMLP, BIMLP_TINY),
+        "a small BiMLP for 8x8 digits",
+        VARIANTS,
+        input_size=8,
+        channels=1,
+        num_classes=10,
+        preprocessing=digits,
     ),
     "bcdnet_tiny": ModelSpec(partial(BCDNet, BCDNET_TINY), "a small BCDNet-A for tests", input_size=32, num_classes=10),
 }
