@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnn_deploy import __version__
+from bnn_deploy import __version__, tensors
 from bnn_deploy.errors import BundleError
 from bnn_deploy.object_cache import NO_CACHE, ObjectCache
 from bnn_deploy.plan import ExecutionPlan, Step, TensorSpecification
@@ -44,8 +44,8 @@ class Bundle:
         folder = Path(path)
         try:
             manifest = manifest_format.read_manifest(folder)
-            for name in manifest_format.FILES:
-                _check_file(folder / name, manifest["files"][name])
+            for name, file in manifest["files"].items():
+                _check_file(folder / name, file)
         except OSError as error:
             raise BundleError(f"The bundle {folder} cannot be read: {error}.") from error
         return Bundle(folder.absolute(), manifest)
@@ -190,6 +190,7 @@ def write_bundle(
                 device_code=device_code,
                 cache=cache,
             )
+            (folder / tensors.NAME).write_text(tensors.table_text(plan), encoding="utf-8")
             manifest = _manifest(folder, plan, target, model_info)
             if device_code is not None:
                 manifest["gpu"] = device_code.manifest(launches=sum(len(step.launches) for step in plan.steps))
@@ -247,7 +248,8 @@ def check_destination(output: str | Path) -> None:
         raise BundleError(
             f"{destination} exists and is not a bundle that could be replaced; remove it or give another path."
         ) from error
-    foreign = {entry.name for entry in destination.iterdir()} - {manifest_format.NAME, *manifest_format.FILES}
+    own = {manifest_format.NAME, *manifest_format.FILES, *manifest_format.LATER_FILES}
+    foreign = {entry.name for entry in destination.iterdir()} - own
     if foreign:
         raise BundleError(
             f"The bundle {destination} is not replaced because it also holds {', '.join(sorted(foreign)[:3])}; "
@@ -295,7 +297,7 @@ def _manifest(folder: Path, plan: ExecutionPlan, target: Target, model_info: dic
         "weights_bytes": len(plan.weights),
         "files": {
             name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)}
-            for name in manifest_format.FILES
+            for name in (*manifest_format.FILES, *manifest_format.LATER_FILES)
         },
         "model": model_info.get("model", {}),
         "statistics": model_info.get("statistics", {}),

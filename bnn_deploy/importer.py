@@ -1,7 +1,7 @@
 """ONNX -> Relax: TVM's own ONNX front end for standard operators, ours for the ``bnn_deploy`` domain, layer names kept.
 
 The module attribute ``layer_names`` maps the variable that holds each node's result to the node's name, which is the PyTorch
-module path in files written by ``bnn-deploy export``.
+module path in files written by ``bnn-deploy export``; ``tensors`` maps it to the ONNX value (``relax_values``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from bnn_deploy.errors import CompileError, ModelFileError, message_lines
 from bnn_deploy.onnx_conversions import CONVERSIONS
 from bnn_deploy.ops.registry import DOMAIN, OPERATORS
 from bnn_deploy.relax_operators import ConvolutionAttributes, call
+from bnn_deploy.relax_values import Value, with_values
 
 _PREFIX = f"{DOMAIN}."
 
@@ -57,7 +58,8 @@ def import_onnx(model: onnx.ModelProto, batch: int) -> tvm.IRModule:
             with contextlib.suppress(Exception):
                 importer.bb._end_block()
             raise
-    return module.with_attr("layer_names", importer.layer_names)
+    module = module.with_attr("layer_names", importer.layer_names)
+    return with_values(module, {v: Value(name) for v, name in importer.onnx_values().items()})
 
 
 def _true_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -98,6 +100,16 @@ class _Importer(ONNXGraphImporter):
     def __init__(self, shapes: dict[str, list[int]], dtype: str) -> None:
         super().__init__(shapes, dtype)
         self.layer_names: dict[str, str] = {}
+
+    def onnx_values(self) -> dict[relax.Var, str]:
+        """The ONNX value in each variable; of several that are the same (Identity), the first."""
+        inputs = set(self._inputs.values())
+        named: dict[relax.Var, str] = {}
+        for name, expression in self._nodes.items():
+            tensor = isinstance(expression, relax.Var) and isinstance(expression.ty, relax.TensorType)
+            if tensor and expression not in inputs:
+                named.setdefault(expression, name)
+        return named
 
     def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
         known = _get_convert_map()

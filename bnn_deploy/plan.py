@@ -67,6 +67,45 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class Result:
+    """An ONNX value that a step computes.
+
+    Attributes:
+        tensor: its name in the model that the compiler reads.
+        kind: ``"words"`` (packed signs) or ``"floats"``.
+        argument: which of the step's arguments it is.
+        bytes: of one block.
+    """
+
+    tensor: str
+    kind: str
+    argument: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class NetworkValue:
+    """How an ONNX value that a network computes lies in memory, as a whole.
+
+    Attributes:
+        tensor, kind: as in ``Result``.
+        layer: the PyTorch layer (or ONNX node) that computes it.
+        shape: batch included; of uint32 words or float32.
+        channels_last: a rank-4 value, NCHW in the file, lies NHWC.
+        channels: that words hold; 0 for floats.
+        ternary: words of a three-valued tensor, in two planes.
+    """
+
+    tensor: str
+    kind: str
+    layer: str
+    shape: tuple[int, ...]
+    channels_last: bool
+    channels: int
+    ternary: bool
+
+
+@dataclass(frozen=True)
 class Step:
     """One kernel call.
 
@@ -80,6 +119,7 @@ class Step:
         bytes: size of all buffers that the call reads and writes (inputs, constants, outputs), each counted once, all blocks
             together; scratch memory is not counted. 0 if unknown.
         launches: what a GPU runs for it, one after the other; empty on processors.
+        results: those of its outputs that are values of the ONNX file.
     """
 
     kernel: str
@@ -90,6 +130,7 @@ class Step:
     takes_block: bool = False
     bytes: int = 0
     launches: tuple[Launch, ...] = ()
+    results: tuple[Result, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,6 +171,7 @@ class ExecutionPlan:
     stages: tuple[Stage, ...] = ()
     kernel_set: str = ""
     other_sets: tuple[KernelSetSteps, ...] = ()
+    values: tuple[NetworkValue, ...] = ()
 
     @property
     def kernel_sets(self) -> tuple[KernelSetSteps, ...]:

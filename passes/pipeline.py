@@ -39,6 +39,7 @@ from bnn_deploy.passes.tir.kernel_set import KernelSet
 from bnn_deploy.passes.tir.schedule_float import schedule_float
 from bnn_deploy.passes.tir.schedule_gpu import schedule_gpu
 from bnn_deploy.plan import ExecutionPlan, KernelSetSteps
+from bnn_deploy.relax_values import network_values
 from bnn_deploy.targets.base import Target
 
 
@@ -136,6 +137,7 @@ def lower_packed(
                 KernelSetSteps(name, part.plan.steps)
                 for (name, _), part in zip(target.variants[1:], lowered[1:], strict=True)
             ),
+            values=network_values(module),
         ),
         lowered[0].launched,
     )

@@ -35,7 +35,8 @@ from bnn_deploy.passes.relax.rewriter import (
 )
 from bnn_deploy.passes.relax.row_rules import Rows
 from bnn_deploy.passes.tir.raw_pointers import RawKernel
-from bnn_deploy.plan import Argument, ExecutionPlan, Space, Stage, Step, TensorSpecification
+from bnn_deploy.plan import Argument, ExecutionPlan, Result, Space, Stage, Step, TensorSpecification
+from bnn_deploy.relax_values import Value, values_of
 
 _ALIGNMENT = 64
 _ITEM_BYTES = {"float32": 4, "float64": 8, "uint32": 4, "int32": 4, "int64": 8, "uint8": 1, "int8": 1, "bool": 1}
@@ -95,11 +96,15 @@ class Constants:
 
 @dataclass
 class _Call:
-    """A kernel call, its arguments, and the bytes of those that are tensors; what follows them is scratch memory."""
+    """A kernel call, its arguments, and the bytes of those that are tensors; what follows them is scratch memory.
+
+    ``results`` are ONNX values by the index of their arguments.
+    """
 
     value: relax.Call
     arguments: list[_Moving]
     tensor_bytes: list[int]
+    results: dict[int, Value] = field(default_factory=dict)
 
 
 class _Frame:
@@ -160,6 +165,21 @@ class _Frame:
         sizes = [_bytes(ty) for ty in (*(argument.ty for argument in tensors), *results)]
         return _Call(value, [*reads, *writes, *scratch], sizes)
 
+    def find_results(self, calls: list[_Call], values: Mapping[str, Value]) -> None:
+        """Tell each call which ONNX values it writes; under several names, reshaped ones, a buffer has the first."""
+        held: dict[int, Value] = {}
+        for variable, moving in self.buffers.items():
+            if variable.name in values:
+                held.setdefault(id(moving.buffer), values[variable.name])
+        for call in calls:
+            out = call.value.ty_args[0]
+            count = len(out.fields) if isinstance(out, relax.TupleType) else 1
+            last = len(call.tensor_bytes)
+            for index in range(last - count, last):
+                value = held.get(id(call.arguments[index].buffer))
+                if value is not None:
+                    call.results[index] = value
+
     def place(self, space: Space) -> int:
         """Give each buffer an offset, largest first; returns the bytes of the space."""
         done: list[_Buffer] = []
@@ -218,6 +238,7 @@ def plan_memory(
             planned.append(_plan_stage(stage, function, reads, writes, constants))
         elif not frame.alias(binding.var, value, step):
             raise _without_kernel(network, binding.var, value)
+    frame.find_results([stage.calls[0] for stage in planned if stage.workspace is None], values_of(network.module))
     result = main.body.body
     output = frame.buffers.get(result)
     if output is None or output.buffer.argument is not None:
@@ -252,6 +273,7 @@ def _plan_stage(
             calls.append(frame.call(binding.var, value, function.kernels, len(calls)))
         elif not frame.alias(binding.var, value, len(calls)):
             raise _without_kernel(function, binding.var, value)
+    frame.find_results(calls, values_of(function.module))
     result = main.body.body
     results = frame.tuples[result] if isinstance(result.ty, relax.TupleType) else [frame.buffers[result]]
     stored = {
@@ -277,6 +299,10 @@ def _step(call: _Call, stage: _PlannedStage) -> Step:
         takes_block=kernel.takes_block,
         bytes=_bytes_touched(call, stage.blocks),
         launches=kernel.launches,
+        results=tuple(
+            Result(value.tensor, "words" if value.channels else "floats", index, call.tensor_bytes[index])
+            for index, value in call.results.items()
+        ),
     )
 
 

@@ -16,6 +16,8 @@ FORMAT = "bnn_deploy.bundle"
 FORMAT_VERSION = 1
 NAME = "manifest.json"
 FILES = ("model.so", "libmodel.a", "runner", "bnn_model.h")
+# Bundles of before do not have these.
+LATER_FILES = ("tensors.json",)
 ARCHITECTURES = ("x86_64", "arm64")
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_SIZE = 1 << 40
@@ -95,8 +97,8 @@ def _problem(manifest: dict[str, Any]) -> str | None:
         if not isinstance(manifest.get(name), dict):
             return f"{name} must be an object"
     files = manifest.get("files")
-    if not isinstance(files, dict) or set(files) != set(FILES):
-        return f"files must be exactly {', '.join(FILES)}"
+    if not isinstance(files, dict) or not set(FILES) <= set(files) <= {*FILES, *LATER_FILES}:
+        return f"files must be {', '.join(FILES)}, and perhaps {', '.join(LATER_FILES)}"
     if not all(map(_is_file, files.values())):
         return "each of files must give its bytes and its sha256 of 64 hexadecimal digits"
     return None

@@ -38,6 +38,7 @@ from bnn_deploy.passes.relax.rewriter import (
 )
 from bnn_deploy.passes.relax.row_rules import ROWS_AXIS, Rows, is_elementwise, row_reads
 from bnn_deploy.relax_operators import call
+from bnn_deploy.relax_values import values_of, with_values
 
 # What a block's tensors may take together: with the weights within L2, and mostly within L1. BiMLP-S took 7.1 ms with 96 KiB
 # and 10.8 with 192; BCDNet-A takes the same from 48 KiB to 1 MiB.
@@ -220,6 +221,7 @@ class _Builder:
     def __init__(self, module: tvm.IRModule, graph: _Graph) -> None:
         self.module, self.graph = module, graph
         self.attributes = dict(module.attrs.items())
+        self.onnx_values = values_of(module)
         self.replacements: dict[relax.Var, relax.Expr] = {}
         self.stages: dict[str, RowStage] = {}
 
@@ -238,7 +240,16 @@ class _Builder:
                         self.replacements[items] = _emit(builder, items, _replaced(value, self.replacements))
                 output = builder.emit_output(self.replacements[main.body.body])
             builder.emit_func_output(output)
-        return StagedNetwork(builder.finalize().with_attrs(self.attributes), self.stages)
+        return StagedNetwork(self._annotated(builder.finalize(), self.replacements), self.stages)
+
+    def _annotated(self, module: tvm.IRModule, replacements: dict[relax.Var, relax.Expr]) -> tvm.IRModule:
+        """``module`` with the attributes of the network, and the values that it computes of the network's variables."""
+        held = {
+            new: self.onnx_values[old.name]
+            for old, new in replacements.items()
+            if old.name in self.onnx_values and isinstance(new, relax.Var)
+        }
+        return with_values(module.with_attrs(self.attributes), held)
 
     def _in_order(self) -> list[relax.Var | _Group]:
         graph = self.graph
@@ -313,7 +324,7 @@ class _Builder:
                 results = [inner[v] for v in outputs]
                 output = builder.emit_output(results[0] if len(results) == 1 else relax.Tuple(results))
             builder.emit_func_output(output)
-        return builder.finalize().with_attrs(self.attributes)
+        return self._annotated(builder.finalize(), inner)
 
 
 def _of_block(value: relax.Call, rows: int) -> relax.Call:

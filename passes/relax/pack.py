@@ -71,8 +71,11 @@ class _Pack(DataflowRewriter):
         """The packed form of a -1/0/+1 tensor of the old function, made once per tensor."""
         if x not in self.packed:
             own, self._name = self._name, layer_identifier(x)
-            self.packed[x] = self._pack(x, layer)
+            words = self.packed[x] = self._pack(x, layer)
             self._name = own
+            held = self.onnx_values.get(x.name)
+            if held is not None:
+                self.note(words.value, replace(held, channels=static_shape(x)[-1], ternary=int(words.ternary)))
         return self.packed[x]
 
     def _pack(self, x: relax.Expr, layer: str) -> _Words:

@@ -1,7 +1,8 @@
 """The shared way to rewrite a network: walk its straight line of bindings once, emitting into a new function.
 
 A pass subclasses ``DataflowRewriter`` and overrides ``rewrite``; everything it leaves alone is copied. Layer names survive
-because every new variable is named after the one it replaces.
+because every new variable is named after the one it replaces, and what replaces a variable holds the same ONNX value
+(``bnn_deploy.relax_values``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from tvm import relax
 from tvm.ir import GenericConst, Op
 
 from bnn_deploy.errors import CompileError
+from bnn_deploy.relax_values import Value, values_of, with_values
 
 
 class DataflowRewriter:
@@ -26,6 +28,8 @@ class DataflowRewriter:
         self.bindings = list(main_bindings(self.main))
         self.values = {binding.var: binding.value for binding in self.bindings}
         self.uses = count_uses(self.main)
+        self.onnx_values = values_of(module)
+        self.noted: dict[relax.Var, Value] = {}
         self._name = ""
 
     def run(self) -> tvm.IRModule:
@@ -42,10 +46,22 @@ class DataflowRewriter:
                     if replacement is None:
                         replacement = self.copy(value)
                     self.replacements[binding.var] = replacement
+                    held = self.onnx_values.get(binding.var.name)
+                    if held is not None:
+                        self.note(replacement, self.value_after(binding.var, held))
                 output = self.builder.emit_output(self.finish(self.lookup(self.main.body.body)))
             self.builder.emit_func_output(output)
         module = relax.transform.DeadCodeElimination()(self.builder.finalize())
-        return module.with_attrs(dict(self.module.attrs.items()))
+        return with_values(module.with_attrs(dict(self.module.attrs.items())), self.noted)
+
+    def note(self, expression: relax.Expr, value: Value) -> None:
+        """A new variable holds ``value``, unless it is known to hold another one. Parameters and constants hold none."""
+        if isinstance(expression, relax.Var) and not any(expression.same_as(p) for p in self.main.params):
+            self.noted.setdefault(expression, value)
+
+    def value_after(self, variable: relax.Var, value: Value) -> Value:
+        """How the ``value`` of a variable lies in what replaces it; a pass that changes the layout overrides this."""
+        return value
 
     def begin(self) -> None:
         """Called inside the new function before its first binding."""

@@ -23,6 +23,7 @@ from tvm import relax
 from bnn_deploy.passes.relax.channels_last_rules import AXIS, ELEMENTWISE, RULES
 from bnn_deploy.passes.relax.rewriter import DataflowRewriter, constant_array, is_constant, operator_name, static_shape
 from bnn_deploy.relax_operators import ConvolutionAttributes, call
+from bnn_deploy.relax_values import Value
 
 
 def to_channels_last(module: tvm.IRModule) -> tvm.IRModule:
@@ -59,6 +60,11 @@ class ToChannelsLast(DataflowRewriter):
             self.channels_last.add(variable)
         return result
 
+    def value_after(self, variable: relax.Var, value: Value) -> Value:
+        """Channels last where the pass made it so."""
+        moved = variable in self.channels_last and isinstance(variable.ty, relax.TensorType) and _rank(variable) == 4
+        return replace(value, channels_last=int(moved))
+
     def last(self, expression: relax.Expr) -> relax.Expr | None:
         """An argument channels last: rank 4 with axes permuted; constants of lower rank broadcast as before. None: cannot."""
         if isinstance(expression, relax.Tuple):
@@ -91,6 +97,9 @@ class ToChannelsLast(DataflowRewriter):
             trivial = c == 1 or h * w == 1
             moved = relax.op.reshape(new, shape) if trivial else relax.op.permute_dims(new, order)
             self.converted[variable, to_last] = self.emit(moved)
+            held = self.onnx_values.get(variable.name)
+            if held is not None:
+                self.note(self.converted[variable, to_last], replace(held, channels_last=int(to_last)))
         return self.converted[variable, to_last]
 
     def axes(self, axes: list[int]) -> list[int]:
