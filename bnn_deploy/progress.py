@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
@@ -40,3 +41,33 @@ def status_line(stream: TextIO | None = None) -> Iterator[ReportProgress]:
     finally:
         output.write(ERASE_LINE)
         output.flush()
+
+
+class Pace:
+    """Messages on how far a run over many images is, how fast it goes and how long it will take."""
+
+    WIDTH = 20
+
+    def __init__(self, total: int, done: int = 0) -> None:
+        """Start the clock, when ``done`` of ``total`` images are done."""
+        self._total, self._start, self._since = total, done, time.monotonic()
+
+    def message(self, done: int) -> str:
+        """Such as "compared 1280 of 50000 images [#...................] 412.1/s, 1 min 58 s left"."""
+        text = f"compared {done} of {self._total} images"
+        seconds = time.monotonic() - self._since
+        if done >= self._total or done <= self._start or seconds <= 0:
+            return text
+        rate = (done - self._start) / seconds
+        filled = self.WIDTH * done // self._total
+        bar = "#" * filled + "." * (self.WIDTH - filled)
+        return f"{text} [{bar}] {rate:.1f}/s, {_duration((self._total - done) / rate)} left"
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -119,6 +119,7 @@ class ModelResult:
         mean_abs_error: mean difference over the same logits; None if there are none.
         non_finite_samples: samples with a NaN or infinite logit on either side.
         reference_top1, bundle_top1, reference_top5, bundle_top5: accuracies, if the data has labels.
+        reference_top1_interval, bundle_top1_interval: 95% confidence intervals (Wilson) of the first two.
         min_agreement: the top-1 agreement asked for.
         passed: it was reached.
     """
@@ -138,6 +139,8 @@ class ModelResult:
     bundle_top5: float | None
     min_agreement: float
     passed: bool
+    reference_top1_interval: tuple[float, float] | None = None
+    bundle_top1_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

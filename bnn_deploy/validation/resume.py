@@ -1,0 +1,317 @@
+"""The totals of a long run in a file, so that it can be interrupted anywhere and goes on from there.
+
+The file is JSON, and is replaced as a whole: a run that is killed leaves the totals as they were some images before. It
+names everything that the totals depend on, and another run refuses it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bnn_deploy import __version__
+from bnn_deploy.data.files import require_writable, write_whole
+from bnn_deploy.errors import BnnDeployError, InputError, message_lines
+
+if TYPE_CHECKING:
+    from bnn_deploy.bundle import Bundle
+    from bnn_deploy.datasets import Dataset
+
+FORMAT = "bnn-deploy/validation-state/1"
+EVERY_IMAGES = 1024
+EVERY_SECONDS = 10.0
+_LARGEST_FILE = 2**20
+_LARGEST_COUNT = 2**53
+
+# What an entry of the fingerprint says, for the sentence that refuses a state.
+_MEANINGS = {
+    "version": "version of bnn-deploy",
+    "onnx": "ONNX file",
+    "bundle": "bundle",
+    "kind": "kind of data",
+    "digest": "names, sizes or times of the data files",
+    "source": "data",
+    "samples": "number of images",
+    "batch": "size of batches",
+    "reference": "reference",
+    "target": "target",
+    "device": "device",
+}
+
+
+class Interrupted(BnnDeployError):
+    """A run was stopped by Ctrl-C or SIGTERM, and its totals are kept. ``exit_code`` is the shell's, 128 + signal."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Resumable(Protocol):
+    """Totals that can be kept as JSON."""
+
+    def to_state(self) -> dict[str, Any]:
+        """The totals, exactly."""
+
+    def load_state(self, entry: dict[str, Any]) -> None:
+        """Take them over; raises ValueError, KeyError or TypeError for what ``to_state`` did not make."""
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception like KeyboardInterrupt."""
+
+
+def fingerprint(
+    onnx_path: Path | None,
+    bundle: Bundle,
+    dataset: Dataset,
+    *,
+    samples: int,
+    batch: int,
+    reference: str,
+    device: str,
+    others: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Everything that the totals of a run depend on; where files lie makes no difference.
+
+    Args:
+        onnx_path: the model, None if a golden file stands for it.
+        samples: images of the whole run.
+        batch: images at a time; results of the reference may depend on it.
+        others: more of it, such as the hash of a golden file.
+    """
+    from bnn_deploy.runtime.manifest import NAME
+
+    return {
+        "version": __version__,
+        "onnx": "" if onnx_path is None else file_sha256(onnx_path),
+        # It holds the hashes of all other files of the bundle.
+        "bundle": file_sha256(bundle.path / NAME),
+        "target": bundle.target,
+        "device": device,
+        "reference": reference,
+        "samples": str(samples),
+        "batch": str(batch),
+        **dataset.identity(),
+        **(others or {}),
+    }
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class RunState:
+    """The state file of one run."""
+
+    def __init__(self, path: Path, identity: Mapping[str, str], parts: Mapping[str, Resumable] | None = None) -> None:
+        """Nothing is read or written yet.
+
+        Args:
+            path: the file; it need not exist.
+            identity: see ``fingerprint``.
+            parts: more totals than those of ``load``, by name.
+        """
+        self.path = path
+        self._identity = dict(identity)
+        self._parts = dict(parts or {})
+        self._samples = 0
+        self._position = 0
+        self._snapshot: tuple[int, dict[str, Any]] | None = None
+        self._saved_position = 0
+        self._saved_at = time.monotonic()
+
+    def load(self, parts: Mapping[str, Resumable], samples: int, batch: int) -> int:
+        """Take over the totals of an earlier run, if the file exists.
+
+        Args:
+            parts: the totals to keep, and to load.
+            samples: images of the whole run.
+            batch: it goes on at a whole multiple of it.
+
+        Returns:
+            how many images were done, 0 if there is no file.
+
+        Raises:
+            InputError: the file is another run's, or damaged, or cannot be written.
+        """
+        self._parts.update(parts)
+        self._samples = samples
+        require_writable(self.path)
+        _remove_left_over(self.path)
+        if os.path.lexists(self.path):
+            try:
+                self._position = self._take_over(_read(self.path), samples, batch)
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+                raise InputError(
+                    f"{self.path}: not a state file that can be used ({message_lines(error)[0]}); remove it to start "
+                    "from the first image, or give another name."
+                ) from error
+        self._saved_position = self._position
+        self._saved_at = time.monotonic()
+        return self._position
+
+    def reached(self, position: int) -> None:
+        """All totals are now those of the first ``position`` images; they are written from time to time, and at the end."""
+        totals = {name: part.to_state() for name, part in self._parts.items()}
+        # One assignment, so that an interruption finds the totals of one position or of the other.
+        self._snapshot = (position, totals)
+        late = time.monotonic() - self._saved_at >= EVERY_SECONDS
+        if late or position - self._saved_position >= EVERY_IMAGES or position == self._samples:
+            self.save()
+
+    def save(self) -> int:
+        """Write what was last reached; returns its position."""
+        if self._snapshot is None:
+            return self._position
+        position, totals = self._snapshot
+        if position > self._saved_position:
+            body = {"format": FORMAT, "fingerprint": self._identity, "position": position, "totals": totals}
+            content = {**body, "sha256": _digest(body)}
+            text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+            write_whole(self.path, lambda file: file.write(text.encode()), durable=True)
+            self._saved_position, self._saved_at = position, time.monotonic()
+        return position
+
+    def _take_over(self, content: dict[str, Any], samples: int, batch: int) -> int:
+        found = content["fingerprint"]
+        if not isinstance(found, dict):
+            raise TypeError("it does not say what run it is of")
+        names = [name for name in {**self._identity, **found} if self._identity.get(name) != found.get(name)]
+        if names:
+            meaning = _MEANINGS.get(names[0], repr(names[0][:40]))
+            raise InputError(
+                f"{self.path}: keeps the totals of another run, whose {meaning} was "
+                f"{str(found.get(names[0]))[:80]!r} and is now {str(self._identity.get(names[0]))[:80]!r}; remove the file "
+                "to start from the first image, or give another name."
+            )
+        position = counts_of(content, ("position",))["position"]
+        if position > samples or (position % batch and position != samples):
+            raise ValueError(f"it says that {position} images were done")
+        totals = content["totals"]
+        if set(totals) != set(self._parts) or totals.get("comparison", {}).get("samples", position) != position:
+            raise ValueError("its totals are of other images")
+        for name, part in self._parts.items():
+            part.load_state(totals[name])
+        return position
+
+
+class KeptCounts:
+    """Lists of counts that somebody else adds to, as a part of a state; they are taken over in place."""
+
+    def __init__(self, lists: Mapping[str, list[int]]) -> None:
+        self._lists = lists
+
+    def to_state(self) -> dict[str, Any]:
+        """Copies of the lists."""
+        return {name: list(counts) for name, counts in self._lists.items()}
+
+    def load_state(self, entry: dict[str, Any]) -> None:
+        """Raises ValueError, KeyError or TypeError unless there are as many counts as now."""
+        for name, counts in self._lists.items():
+            found = entry[name]
+            if not isinstance(found, list) or len(found) != len(counts):
+                raise ValueError(f"its {name} are not {len(counts)} counts")
+            named = {str(index): count for index, count in enumerate(found)}
+            counts[:] = counts_of(named, list(named)).values()
+
+
+@contextmanager
+def stoppable(state: RunState | None) -> Iterator[None]:
+    """Keep the totals in ``state`` however the block ends; Ctrl-C and SIGTERM end it with ``Interrupted``.
+
+    Without a state nothing is changed.
+    """
+    if state is None:
+        yield
+        return
+    with _terminate_as_exception():
+        try:
+            yield
+        except (KeyboardInterrupt, _Terminated) as stop:
+            position = state.save()
+            number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
+            kept = (
+                f"whose totals are in {state.path}; the same command goes on from there."
+                if position
+                else "which is none."
+            )
+            raise Interrupted(f"Interrupted after {position} images, {kept}", 128 + number) from stop
+        except BaseException:
+            # A board that went away costs no more than its last images. The error itself matters more than a full disk.
+            with suppress(InputError):
+                state.save()
+            raise
+
+
+def counts_of(entry: Mapping[str, Any], names: Sequence[str]) -> dict[str, int]:
+    """The entries ``names``; raises ValueError or KeyError unless they are whole numbers from 0 up."""
+    counts = {name: entry[name] for name in names}
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= _LARGEST_COUNT:
+            raise ValueError(f"its {name} is {str(count)[:40]}")
+    return counts
+
+
+@contextmanager
+def _terminate_as_exception() -> Iterator[None]:
+    # Python delivers signals to the main thread only, and only there may handlers be set.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError("it is no file")
+    if path.stat().st_size > _LARGEST_FILE:
+        raise ValueError(f"it has {path.stat().st_size} bytes")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"its format is not {FORMAT}")
+    recorded = content.pop("sha256", None)
+    if recorded != _digest(content):
+        raise ValueError("its checksum is wrong")
+    return content
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _remove_left_over(path: Path) -> None:
+    """Halves of state files, of runs that were killed while they wrote them."""
+    for entry in os.scandir(path.parent):
+        number = entry.name.removeprefix(f".{path.name}.").removesuffix(".partial")
+        if entry.name != f".{path.name}.{number}.partial" or not number.isdigit():
+            continue
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            with suppress(OSError):
+                os.unlink(entry.path)
+        except (OSError, OverflowError):
+            pass  # it runs, and is somebody else's
