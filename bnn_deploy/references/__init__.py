@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bnn_deploy.references.batches import fill_batch
+    from bnn_deploy.references.choose_layers import open_layers
+    from bnn_deploy.references.layer_values import HISTOGRAM_EDGES, LayerReference, LayerValues, SignValues
     from bnn_deploy.references.whole_model import (
         DEFAULT_RANDOM_SAMPLES,
         REFERENCES,
@@ -19,20 +21,34 @@ if TYPE_CHECKING:
         open_reference,
     )
 
-__all__ = [
-    "DEFAULT_RANDOM_SAMPLES",
-    "REFERENCES",
-    "Reference",
-    "calibration_dataset",
-    "fill_batch",
-    "open_reference",
-]
-
 # Where each name lies.
 _FILES = {
-    **dict.fromkeys(__all__, "whole_model"),
+    "DEFAULT_RANDOM_SAMPLES": "whole_model",
+    "HISTOGRAM_EDGES": "layer_values",
+    "REFERENCES": "whole_model",
+    "LayerReference": "layer_values",
+    "LayerValues": "layer_values",
+    "Reference": "whole_model",
+    "SignValues": "layer_values",
+    "calibration_dataset": "whole_model",
     "fill_batch": "batches",
+    "open_layers": "choose_layers",
+    "open_reference": "whole_model",
 }
+
+__all__ = [
+    "DEFAULT_RANDOM_SAMPLES",
+    "HISTOGRAM_EDGES",
+    "REFERENCES",
+    "LayerReference",
+    "LayerValues",
+    "Reference",
+    "SignValues",
+    "calibration_dataset",
+    "fill_batch",
+    "open_layers",
+    "open_reference",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,39 @@
+"""The layers of a model from the reference that the user names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bnn_deploy.errors import InputError
+from bnn_deploy.import_report import ImportOptions
+from bnn_deploy.references.layer_values import LayerReference
+
+
+def open_layers(
+    name: str, onnx_path: Path, weights: Path | None = None, options: ImportOptions | None = None
+) -> LayerReference:
+    """Prepare the layers of the model in ``onnx_path``.
+
+    Args:
+        name: "onnxruntime" or "torch".
+        onnx_path: any file that was compiled; for "torch" one that was exported.
+        weights: the checkpoint that it was exported with, for "torch".
+        options: those that the file was compiled with, for "onnxruntime"; None are the defaults.
+
+    Raises:
+        InputError: another name, or a checkpoint that is not wanted.
+        ModelFileError: the file or the checkpoint cannot be used.
+    """
+    if name == "onnxruntime":
+        if weights is not None:
+            raise InputError(
+                "--weights is for --reference torch only: onnxruntime takes the weights from the ONNX file."
+            )
+        from bnn_deploy.references.onnxruntime_layers import OnnxruntimeLayers
+
+        return OnnxruntimeLayers(onnx_path, options)
+    if name == "torch":
+        from bnn_deploy.references.torch_layers import TorchLayers
+
+        return TorchLayers(onnx_path, weights)
+    raise InputError(f"Unknown reference {name!r} for layers; choose onnxruntime or torch.")

@@ -1,0 +1,73 @@
+"""The binarisations of the graph that the compiler sees, and what lies between each and those before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from onnx import ModelProto, NodeProto
+
+from bnn_deploy.errors import InputError
+from bnn_deploy.ops.registry import DOMAIN
+from bnn_deploy.references.layer_values import SignPlace
+
+
+def sign_nodes(model: ModelProto) -> list[NodeProto]:
+    """The Sign and Ternary nodes in the order of the graph; their first output is the ``tensor`` of a sign."""
+    return [node for node in model.graph.node if is_sign(node)]
+
+
+def is_sign(node: NodeProto) -> bool:
+    """Whether the node binarises."""
+    return node.domain == DOMAIN and node.op_type in ("Sign", "Ternary")
+
+
+def sign_places(model: ModelProto) -> list[SignPlace]:
+    """The place of every binarisation that is computed, in the order of the graph."""
+    producers = {output: node for node in model.graph.node for output in node.output if output}
+    order = {id(node): index for index, node in enumerate(model.graph.node)}
+    return [
+        SignPlace(
+            node.name or node.output[0],
+            node.output[0],
+            tuple(
+                each.name or each.output[0]
+                for each in sorted(_between(node, producers), key=lambda each: order[id(each)])
+            ),
+            node.op_type == "Ternary" or any(entry.name == "zero" and entry.i == 0 for entry in node.attribute),
+        )
+        for node in sign_nodes(model)
+    ]
+
+
+def _between(sign: NodeProto, producers: dict[str, NodeProto]) -> list[NodeProto]:
+    """The nodes on which ``sign`` depends, without what other signs depend on."""
+    found: dict[int, NodeProto] = {}
+    pending = list(sign.input)
+    while pending:
+        node = producers.get(pending.pop())
+        if node is None or is_sign(node) or id(node) in found:
+            continue
+        found[id(node)] = node
+        pending.extend(node.input)
+    return list(found.values())
+
+
+def image_shape(model: ModelProto, path: Path) -> tuple[tuple[int, ...], int]:
+    """Shape of one image, and the fixed batch (0 if it takes any).
+
+    Raises:
+        InputError: not one input and one output, or an image of no fixed size.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    if len(inputs) != 1 or len(model.graph.output) != 1:
+        raise InputError(
+            f"{path}: has {len(inputs)} inputs and {len(model.graph.output)} outputs; layers are compared in models with one "
+            "image in and one row of logits out."
+        )
+    batch, *image = [dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim] or [0]
+    if not image or min(image) < 1 or batch < 0:
+        raise InputError(
+            f"{path}: {inputs[0].name!r} needs a batch dimension and fixed sizes after it; export with a fixed image size."
+        )
+    return tuple(image), batch

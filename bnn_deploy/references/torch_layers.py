@@ -1,0 +1,151 @@
+"""The values of every layer from PyTorch: the model that an exported file describes, built again, with hooks on its modules.
+
+A Sign or Ternary node of an exported file is named after the module that it was (``export_layers``), so the tensors are the
+same as those of onnxruntime: x is what the module is given, the thresholds are its ``boundaries``, the values what it returns.
+Real values are known where a module without children became one node of the file; others are left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bnn_deploy.errors import ModelFileError
+from bnn_deploy.foreign_model import open_model
+from bnn_deploy.models.layers import BinaryActivation, TernaryActivation
+from bnn_deploy.recipe import rebuild
+from bnn_deploy.references.batches import check_images, images_at_once, may_keep
+from bnn_deploy.references.graph_signs import image_shape, sign_nodes, sign_places
+from bnn_deploy.references.layer_values import LayerValues, RawLayers, RawSign, measure
+from bnn_deploy.references.rounding import Rounding
+
+
+class TorchLayers:
+    """A ``LayerReference``.
+
+    Attributes:
+        name: "torch".
+        input_shape: shape of one image.
+        model: the graph that the compiler sees.
+    """
+
+    name = "torch"
+
+    def __init__(self, path: Path, weights: Path | None = None) -> None:
+        """Build the model that the metadata of the file ``path`` describe, see ``recipe.rebuild``.
+
+        Args:
+            path: file of ``bnn-deploy export``.
+            weights: the checkpoint that it was exported with, if it was.
+
+        Raises:
+            InputError: the metadata describe a model that cannot be.
+            ModelFileError: the file does not say what model it is, or the checkpoint does not fit.
+        """
+        self.path = path
+        self.model = open_model(path).model
+        self.input_shape, self.batch = image_shape(self.model, path)
+        self.places = sign_places(self.model)
+        metadata = {item.key: item.value for item in self.model.metadata_props}
+        classes = prod(dimension.dim_value for dimension in self.model.graph.output[0].type.tensor_type.shape.dim[1:])
+        self._module = rebuild(metadata, weights, path, self.input_shape, classes).module
+        self._modules = dict(self._module.named_modules())
+        for node in sign_nodes(self.model):
+            if not isinstance(self._modules.get(node.name), BinaryActivation | TernaryActivation):
+                raise ModelFileError(
+                    f"{path}: its {node.op_type} node {node.name!r} is no activation module of the PyTorch model; "
+                    "export the model again, or use --reference onnxruntime."
+                )
+
+    def capture(self, images: np.ndarray, floats: Sequence[str] = ()) -> LayerValues:
+        """Run the images.
+
+        Args:
+            images: float32 (n, *input_shape).
+            floats: names of float32 values of ``model``; those that are no module's output are left out.
+
+        Raises:
+            InputError: images of another shape or type.
+            ModelFileError: a module is called more than once, or not at all.
+        """
+        check_images(images, self.input_shape)
+        outputs = self._outputs_of_modules()
+        known = {tensor: outputs[tensor] for tensor in floats if tensor in outputs}
+        rounding = Rounding(self.model, self.batch, list(known), str(self.path))
+        size = self.batch or images_at_once(self.input_shape)
+
+        def batches() -> Iterator[RawLayers]:
+            for start in range(0, len(images), size):
+                yield self._run(images[start : start + size], known)
+
+        return measure(
+            self.places,
+            batches,
+            lambda raw: rounding.margins(images[: len(raw.logits)], raw),
+            may_keep(images),
+        )
+
+    def _outputs_of_modules(self) -> dict[str, str]:
+        """ONNX values that are the output of a module, with the module's path."""
+        population = Counter(node.name.partition("/")[0] for node in self.model.graph.node)
+        found = {}
+        for node in self.model.graph.node:
+            module = self._modules.get(node.name)
+            leaf = module is not None and not any(module.children()) and population[node.name] == 1
+            if leaf and len(node.output) == 1:
+                found[node.output[0]] = node.name
+        output = self.model.graph.output[0].name
+        return {tensor: path for tensor, path in found.items() if tensor != output} | {output: ""}
+
+    def _run(self, images: np.ndarray, floats: dict[str, str]) -> RawLayers:
+        signs: dict[str, RawSign] = {}
+        values: dict[str, np.ndarray] = {}
+        hooks = []
+        try:
+            for node in sign_nodes(self.model):
+                hooks.append(self._modules[node.name].register_forward_hook(_sign_hook(node.output[0], signs)))
+            for tensor, path in floats.items():
+                hooks.append(self._modules[path].register_forward_hook(_value_hook(tensor, values)))
+            with torch.inference_mode():
+                logits = self._module(torch.tensor(images)).numpy()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        missing = [node.name for node in sign_nodes(self.model) if node.output[0] not in signs]
+        if missing:
+            raise ModelFileError(
+                f"{self.path}: PyTorch does not run the module {missing[0]!r}, which the file has; export the model again, or "
+                "use --reference onnxruntime."
+            )
+        return RawLayers(signs, values, logits)
+
+
+Hook = Callable[[nn.Module, tuple[Any, ...], Any], None]
+
+
+def _sign_hook(tensor: str, found: dict[str, RawSign]) -> Hook:
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        if tensor in found:
+            raise ModelFileError(
+                f"The value {tensor!r} of the file is an activation that PyTorch calls more than once in one inference, so that "
+                "its values have no one name; use --reference onnxruntime."
+            )
+        boundaries = tuple(np.asarray(bound, np.float32) for bound in module.boundaries)  # type: ignore[union-attr, arg-type]
+        # Copies: what follows may write over either tensor.
+        found[tensor] = RawSign(inputs[0].numpy().copy(), boundaries, output.numpy().astype(np.int8))
+
+    return hook
+
+
+def _value_hook(tensor: str, found: dict[str, np.ndarray]) -> Hook:
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        found[tensor] = output.numpy().copy()
+
+    return hook
