@@ -65,6 +65,7 @@ FLOORS: list[list[str]] = [
         "bnn_deploy/data",
         "bnn_deploy/datasets.py",
         "bnn_deploy/doctor",
+        "bnn_deploy/exact",
         "bnn_deploy/inspection.py",
         "bnn_deploy/profiling",
         "bnn_deploy/recipe.py",

@@ -1,0 +1,117 @@
+"""sin, cos and exp as the kernels compute them (``passes.tir.vector_math``, whose constants these are), and what they make up."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from bnn_deploy.exact.fma import fma
+from bnn_deploy.passes.tir import vector_math as kernels
+
+_ONE, _TWO = np.float32(1), np.float32(2)
+_ROUNDER = np.float32(kernels._ROUNDER)
+_HALF_PI = tuple(np.float32(float.fromhex(part)) for part in kernels._HALF_PI)
+_LN_2 = tuple(np.float32(float.fromhex(part)) for part in kernels._LN_2)
+_QUARTERS = tuple(tuple(float.fromhex(part) for part in parts) for parts in kernels._QUARTERS)
+_HALF_PI_WIDE = float.fromhex("0x1.921fb54442d18p+0")
+
+
+def sine(x: np.ndarray) -> np.ndarray:
+    """float32 -> float32."""
+    return _trigonometric(x, 0)
+
+
+def cosine(x: np.ndarray) -> np.ndarray:
+    """float32 -> float32."""
+    return _trigonometric(x, 1)
+
+
+def exponential(x: np.ndarray) -> np.ndarray:
+    """float32 -> float32; infinite or 0 beyond its range, NaN of NaN."""
+    least, most = (np.float32(bound) for bound in kernels._EXPONENTIAL_RANGE)
+    with np.errstate(all="ignore"):
+        bounded = np.where(x < least, least, np.where(x > most, most, x))
+        turns = fma(bounded, np.float32(float.fromhex(kernels._LOG2_E)), _ROUNDER)
+        rest = _reduced(bounded, turns, _LN_2)
+        value = fma(_polynomial(kernels._EXPONENTIAL, rest) * rest, rest, rest) + _ONE
+        power = turns.view(np.int32) - np.int32(kernels._ROUNDER_BITS)
+        half = power >> 1
+        scales = [((exponent + 127) << 23).astype(np.int32).view(np.float32) for exponent in (half, power - half)]
+        return value * scales[0] * scales[1]
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """``1 / (1 + exp(-x))``."""
+    with np.errstate(all="ignore"):
+        return _ONE / (_ONE + exponential(-x))
+
+
+def hyperbolic_tangent(x: np.ndarray) -> np.ndarray:
+    """By ``exp`` of the side where that is at most 1."""
+    with np.errstate(all="ignore"):
+        below, above = exponential(x * -_TWO), exponential(x * _TWO)
+        return np.where(x >= 0, (_ONE - below) / (_ONE + below), (above - _ONE) / (above + _ONE))
+
+
+def _trigonometric(x: np.ndarray, quarters_ahead: int) -> np.ndarray:
+    """sin(x + quarters_ahead * pi / 2)."""
+    x = np.asarray(x, np.float32)
+    with np.errstate(all="ignore"):
+        absolute = np.abs(x)
+        turns = fma(absolute, np.float32(float.fromhex(kernels._TWO_OVER_PI)), _ROUNDER)
+        rest = _reduced(absolute, turns, _HALF_PI)
+        # NaN is not small either.
+        large = ~(absolute < np.float32(kernels.REDUCTION_BOUND))
+        if large.any():
+            turns[large], rest[large] = _wide_reduction(absolute[large])
+        square = rest * rest
+        sine_value = fma(_polynomial(kernels._SINE, square) * square, rest, rest)
+        cosine_value = fma(_polynomial(kernels._COSINE, square), square, _ONE)
+        quarter = turns.view(np.int32) + np.int32(quarters_ahead)
+        bits = np.where((quarter & 1) == 1, cosine_value, sine_value).view(np.int32) ^ ((quarter & 2) << 30)
+        if not quarters_ahead:
+            bits = bits ^ (x.view(np.int32) & np.int32(-(2**31)))
+        return bits.view(np.float32)
+
+
+def _reduced(x: np.ndarray, turns: np.ndarray, period: tuple[np.float32, ...]) -> np.ndarray:
+    """``x`` minus the whole number in ``turns`` of periods, part by part."""
+    steps = turns - _ROUNDER
+    for part in period:
+        x = fma(steps, -part, x)
+    return x
+
+
+def _wide_reduction(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turns and rest of large numbers, by float64: ``m * 2**(21 q)`` times a table of ``2**(21 q) * 2 / pi`` modulo 4."""
+    wide = x.astype(np.float64)
+    m, high, low = wide.copy(), *(np.full(wide.shape, part) for part in _QUARTERS[0])
+    for power in range(1, len(_QUARTERS)):
+        beyond = wide >= 2.0 ** (kernels._QUARTER_BITS + kernels._QUARTER_STEP * (power - 1))
+        m = np.where(beyond, wide * 2.0 ** (-kernels._QUARTER_STEP * power), m)
+        high, low = np.where(beyond, _QUARTERS[power][0], high), np.where(beyond, _QUARTERS[power][1], low)
+    whole = np.rint(m * high)
+    modulo = (whole - 4.0 * np.floor(whole * 0.25)).astype(np.float32)
+    fraction = _fma_float64(m, low, _fma_float64(m, high, -whole))
+    return modulo + _ROUNDER, (fraction * _HALF_PI_WIDE).astype(np.float32)
+
+
+def _fma_float64(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """``a * b + c`` of float64 rounded once, for the few numbers that are reduced by float64."""
+
+    def exact(numbers: tuple[float, float, float]) -> float:
+        if not np.isfinite(numbers).all():
+            return float("nan")
+        first, second, third = (Fraction(float(number)) for number in numbers)
+        return float(first * second + third)
+
+    columns = zip(a.ravel(), b.ravel(), c.ravel(), strict=True)
+    return np.array([exact(numbers) for numbers in columns], np.float64).reshape(a.shape)
+
+
+def _polynomial(coefficients: tuple[float, ...], x: np.ndarray) -> np.ndarray:
+    value: np.ndarray = np.full(x.shape, coefficients[-1], np.float32)
+    for coefficient in reversed(coefficients[:-1]):
+        value = fma(value, x, np.float32(coefficient))
+    return value

@@ -1,0 +1,58 @@
+"""Real-valued convolutions and matrix products: chains of fused multiply-adds from +0, in the order of the reduction's axes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bnn_deploy.exact.fma import multiply_add_chain
+from bnn_deploy.exact.operation import NoRuleError, Operation
+from bnn_deploy.exact.windows import window_count, windows
+
+# Positions whose windows are laid out at a time: bounds the memory of a layer, whatever its image.
+_WINDOW_ELEMENTS = 1 << 22
+
+
+def conv2d(operation: Operation, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """NHWC: over (kernel row, kernel column, channel); NCHW: over (channel, kernel row, kernel column)."""
+    layout, kernel_layout = (str(operation.attributes[name]) for name in ("data_layout", "kernel_layout"))
+    if layout not in ("NHWC", "NCHW") or sorted(kernel_layout) != sorted("HWIO"):
+        raise NoRuleError(f"of layouts {layout} and {kernel_layout}")
+    last = layout == "NHWC"
+    image = x if last else x.transpose(0, 2, 3, 1)
+    kernel = weight.transpose([kernel_layout.index(axis) for axis in "HWIO"])
+    rows, columns, own, outputs = kernel.shape
+    groups = operation.integer("groups")
+    pads, strides, dilation = (operation.integers(name) for name in ("padding", "strides", "dilation"))
+    terms = kernel.reshape(rows * columns, own, groups, outputs // groups)
+    if not last:
+        terms = terms.transpose(1, 0, 2, 3)
+    terms = np.ascontiguousarray(terms.reshape(rows * columns * own, groups, outputs // groups))
+    shape = window_count(
+        (image.shape[1] + pads[0] + pads[2], image.shape[2] + pads[1] + pads[3]), (rows, columns), strides, dilation
+    )
+    result = np.empty((len(x), *shape, outputs), np.float32)
+    seen = list(windows(image, (rows, columns), strides, pads, dilation))
+    step = max(1, _WINDOW_ELEMENTS // (terms.shape[0] * groups * shape[1]))
+    for n in range(len(x)):
+        for first in range(0, shape[0], step):
+            taps = np.stack([window[n, first : first + step] for window in seen])
+            count, height, width, _ = taps.shape
+            # (taps, positions, groups, channels) -> (terms, groups, positions)
+            order = (0, 3, 2, 1) if last else (3, 0, 2, 1)
+            by_term = taps.reshape(count, height * width, groups, own).transpose(order)
+            elements = np.ascontiguousarray(by_term).reshape(count * own, groups, height * width)
+            sums = multiply_add_chain(elements, terms)
+            result[n, first : first + step] = sums.reshape(outputs, height, width).transpose(1, 2, 0)
+    return result if last else result.transpose(0, 3, 1, 2)
+
+
+def matmul(operation: Operation, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``t = fma(a[i, k], b[k, j], t)`` over k, for every matrix of the leading axes."""
+    left = a[None] if a.ndim == 1 else a
+    right = b[:, None] if b.ndim == 1 else b
+    leading = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    left = np.broadcast_to(left, leading + left.shape[-2:]).reshape(-1, *left.shape[-2:])
+    right = np.broadcast_to(right, leading + right.shape[-2:]).reshape(-1, *right.shape[-2:])
+    # (terms, matrices, rows) and (terms, matrices, columns) -> (matrices, columns, rows)
+    sums = multiply_add_chain(left.transpose(2, 0, 1), right.transpose(1, 0, 2))
+    return sums.transpose(0, 2, 1).reshape(operation.shape)

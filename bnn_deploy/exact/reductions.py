@@ -1,0 +1,183 @@
+"""Sums, means, extremes, pooling and what is made of them: one chain per result, from the first term to the last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from bnn_deploy.exact.elementwise import maximum, minimum
+from bnn_deploy.exact.fma import fma
+from bnn_deploy.exact.functions import exponential
+from bnn_deploy.exact.operation import NoRuleError, Operation
+from bnn_deploy.exact.windows import windows
+
+_LOWEST, _HIGHEST = np.finfo(np.float32).min, np.finfo(np.float32).max
+_ONE = np.float32(1)
+
+Combine = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def chain(terms: Iterable[np.ndarray], start: float, combine: Combine) -> np.ndarray:
+    """``t = combine(t, term)`` from float32 ``start`` on."""
+    total = None
+    for term in terms:
+        total = combine(np.full(term.shape, start, np.float32) if total is None else total, term)
+    if total is None:
+        raise NoRuleError("of nothing")
+    return total
+
+
+def terms_along(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """x as (terms, everything else): the axes row-major, the last one fastest."""
+    moved = np.moveaxis(x, axes, range(len(axes)))
+    return np.ascontiguousarray(moved).reshape(int(np.prod(moved.shape[: len(axes)])), *moved.shape[len(axes) :])
+
+
+def total(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """The sum along axes, which are dropped."""
+    return chain(terms_along(x, axes), 0.0, np.add)
+
+
+def kept(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """x, whose ``axes`` were dropped, with them as axes of one element."""
+    return np.expand_dims(x, axes)
+
+
+def average(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """The mean along axes, which are dropped."""
+    return total(x, axes) / np.float32(_terms(x, axes))
+
+
+def reduction(start: float, combine: Combine) -> Callable[[Operation, np.ndarray], np.ndarray]:
+    """The rule of sum, prod, max or min."""
+
+    def rule(operation: Operation, x: np.ndarray) -> np.ndarray:
+        if x.dtype != np.float32:
+            raise NoRuleError(f"of {x.dtype}")
+        return chain(terms_along(x, operation.axes(x.ndim)), start, combine).reshape(operation.shape)
+
+    return rule
+
+
+def mean(operation: Operation, x: np.ndarray) -> np.ndarray:
+    """The sum divided by the number of terms."""
+    return average(x, operation.axes(x.ndim)).reshape(operation.shape)
+
+
+def variance(operation: Operation, x: np.ndarray) -> np.ndarray:
+    """The mean of the squared differences from the mean."""
+    axes = operation.axes(x.ndim)
+    centred = x - kept(average(x, axes), axes)
+    return average(centred * centred, axes).reshape(operation.shape)
+
+
+def softmax(operation: Operation, x: np.ndarray) -> np.ndarray:
+    """``e / sum(e)`` of ``e = exp(x - max(x))``."""
+    axes = (operation.axis(x.ndim),)
+    largest = chain(terms_along(x, axes), float(_LOWEST), maximum)
+    powers = exponential(x - kept(largest, axes))
+    return powers / kept(total(powers, axes), axes)
+
+
+def layer_norm(operation: Operation, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """``((x - mean) * rsqrt(variance + epsilon)) * gamma + beta``; the variance's squares are fused with their sum."""
+    axes = operation.axes(x.ndim, "axes")
+    if axes != tuple(range(x.ndim - len(axes), x.ndim)):
+        raise NoRuleError("along axes that are not the last ones")
+    count = np.float32(_terms(x, axes))
+    centred = x - kept(total(x, axes) / count, axes)
+    squares = chain(terms_along(centred, axes), 0.0, lambda t, d: fma(d, d, t)) / count
+    normal = centred * kept(_ONE / np.sqrt(squares + operation.number("epsilon")), axes)
+    return normal * gamma + beta
+
+
+def max_pool2d(operation: Operation, x: np.ndarray) -> np.ndarray:
+    """The largest of each window, of those inside the image."""
+    image, pads = _image(operation, x)
+    lowest = float(_LOWEST)
+    seen = windows(image, *_window(operation), pads, operation.integers("dilation"), lowest)
+    return _result(operation, chain(seen, lowest, maximum))
+
+
+def avg_pool2d(operation: Operation, x: np.ndarray) -> np.ndarray:
+    """The sum of each window, row by row, divided by how many positions count."""
+    image, pads = _image(operation, x)
+    window, dilation = _window(operation), operation.integers("dilation")
+    sums = chain(windows(image, *window, pads, dilation), 0.0, np.add)
+    if operation.integer("count_include_pad"):
+        if operation.integer("ceil_mode"):
+            raise NoRuleError("with ceil_mode and padding that counts")
+        return _result(operation, sums / np.float32(np.prod(window[0])))
+    inside = np.ones((1, *image.shape[1:3], 1), np.float32)
+    counts = chain(windows(inside, *window, pads, dilation), 0.0, np.add)
+    return _result(operation, sums / np.maximum(counts, _ONE))
+
+
+def adaptive_avg_pool2d(operation: Operation, x: np.ndarray) -> np.ndarray:
+    """The mean of each of (rows, columns) parts of the image."""
+    image = x if _is_last(operation) else x.transpose(0, 2, 3, 1)
+    shape = operation.shape if _is_last(operation) else tuple(operation.shape[axis] for axis in (0, 2, 3, 1))
+    result = np.empty(shape, np.float32)
+    for row in range(shape[1]):
+        for column in range(shape[2]):
+            (top, bottom), (left, right) = (
+                (place * size // parts, -(-(place + 1) * size // parts))
+                for place, size, parts in zip((row, column), image.shape[1:3], shape[1:3], strict=True)
+            )
+            result[:, row, column] = average(image[:, top:bottom, left:right], (1, 2))
+    return _result(operation, result)
+
+
+def _terms(x: np.ndarray, axes: tuple[int, ...]) -> int:
+    return int(np.prod([x.shape[axis] for axis in axes]))
+
+
+def _is_last(operation: Operation) -> bool:
+    layout = str(operation.attributes["layout"])
+    if layout not in ("NHWC", "NCHW"):
+        raise NoRuleError(f"of layout {layout}")
+    return layout == "NHWC"
+
+
+def _image(operation: Operation, x: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+    """x as NHWC, and its padding; with ceil_mode a window more may fit, which reads padding."""
+    image = x if _is_last(operation) else x.transpose(0, 2, 3, 1)
+    pads = operation.integers("padding")
+    pads = pads * 4 if len(pads) == 1 else pads * 2 if len(pads) == 2 else pads
+    if operation.integer("ceil_mode"):
+        height, width = operation.shape[1:3] if _is_last(operation) else operation.shape[2:]
+        (kernel, strides), dilation = _window(operation), operation.integers("dilation")
+        reached = [
+            (outputs - 1) * step + (taps - 1) * apart + 1
+            for outputs, step, taps, apart in zip((height, width), strides, kernel, dilation, strict=True)
+        ]
+        below, right = (
+            max(after, end - size - before)
+            for after, end, size, before in zip(pads[2:], reached, image.shape[1:3], pads[:2], strict=True)
+        )
+        pads = (*pads[:2], below, right)
+    return image, pads
+
+
+def _window(operation: Operation) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return operation.integers("pool_size"), operation.integers("strides")
+
+
+def _result(operation: Operation, image: np.ndarray) -> np.ndarray:
+    return image if _is_last(operation) else image.transpose(0, 3, 1, 2)
+
+
+RULES: dict[str, Callable[..., np.ndarray]] = {
+    "relax.sum": reduction(0.0, np.add),
+    "relax.prod": reduction(1.0, np.multiply),
+    "relax.max": reduction(float(_LOWEST), maximum),
+    "relax.min": reduction(float(_HIGHEST), minimum),
+    "relax.mean": mean,
+    "relax.variance": variance,
+    "relax.nn.softmax": softmax,
+    "relax.nn.layer_norm": layer_norm,
+    "relax.nn.max_pool2d": max_pool2d,
+    "relax.nn.avg_pool2d": avg_pool2d,
+    "relax.nn.adaptive_avg_pool2d": adaptive_avg_pool2d,
+}
