@@ -30,16 +30,30 @@ from bnn_deploy.object_cache import NO_CACHE, ObjectCache, content_key
 from bnn_deploy.plan import ExecutionPlan
 
 RUNTIME_SOURCES = Path(__file__).parent / "runtime"
-MODEL_SOURCES = ("executor.c", "kernel_set.c", "thread_pool.c", "status_text.c", "no_device.c")
+MODEL_SOURCES = (
+    *("executor.c", "executor_tapped.c", "taps.c", "kernel_set.c", "thread_pool.c", "no_device.c"),
+    "status_text.c",
+)
 GPU_MODEL_SOURCES = (
-    *("executor_gpu.c", "gpu_model.c", "gpu_module.c", "cuda_driver.c", "cuda_error.c"),
+    *(
+        "executor_gpu.c",
+        "executor_gpu_tapped.c",
+        "taps.c",
+        "gpu_model.c",
+        "gpu_module.c",
+        "cuda_driver.c",
+        "cuda_error.c",
+    ),
     "status_text.c",
 )
 SYSTEM_SOURCES = ("system_state.c", "processor_state.c", "userland.c", "emulation.c", "system_files.c", "json_text.c")
 PROFILE_SOURCES = ("profile_measure.c", "profile_report.c", "memory_speed.c", *SYSTEM_SOURCES)
 # Only in model.so, and so compiled for its C library.
 LIBRARY_SOURCES = ("tvm_functions.c", "tvm_system.c", "tvm_call.c", *PROFILE_SOURCES)
-RUNNER_SOURCES = ("runner.c", "npy.c", "output_file.c", "profile_summary.c", *PROFILE_SOURCES)
+RUNNER_SOURCES = (
+    *("runner.c", "runner_files.c", "runner_taps.c", "npy.c", "output_file.c", "profile_summary.c"),
+    *PROFILE_SOURCES,
+)
 PROBE_SOURCES = ("probe.c", *SYSTEM_SOURCES)
 PROBE_LIBRARY_SOURCES = ("tvm_system.c", "tvm_call.c", *SYSTEM_SOURCES)
 GLIBC = "linux-gnu.2.17"

@@ -101,6 +101,27 @@ class Session(ABC):
         return map(self.run, arrays)
 
     @abstractmethod
+    def run_tapped(
+        self, array: np.ndarray, taps: np.ndarray, total_bytes: int, forced: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Run the network, copy out what its steps compute, and put other values in their place. All of it on one board.
+
+        Args:
+            array: leading dimension a multiple of the bundle's batch.
+            taps: int64 (taps, 9), rows as in bnn_model.h.
+            total_bytes: bytes of all tapped values of one batch, from the first to the end of the last.
+            forced: uint8 (batches, total_bytes), what taps that force write; None if none of them does.
+
+        Returns:
+            the outputs of all batches, and uint8 (batches, total_bytes): what the steps computed from the inputs and the
+            values that were forced before them; 0 where no tap is.
+
+        Raises:
+            as ``run``; InputError for taps and values of other shapes and dtypes. Taps that are no places of the network are an
+            InputError, BundleError, DeviceError or ToolError, by who finds it.
+        """
+
+    @abstractmethod
     def profile(self, *, repeat: int = 20, warmup: int = 3) -> list[DeviceProfile]:
         """Time one batch of pseudo-random input, ``repeat`` times after ``warmup`` runs that do not count.
 

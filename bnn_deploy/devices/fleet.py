@@ -73,6 +73,22 @@ class FleetSession(Session):
         """See ``Session.run_many``; ``arrays`` is read by the caller's thread, a few batches ahead."""
         return _Sharing(self._alive(), self._lose).run(iter(arrays))
 
+    def run_tapped(
+        self, array: np.ndarray, taps: np.ndarray, total_bytes: int, forced: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See ``Session.run_tapped``; on the first board that is left, since what is compared must come from one."""
+        for member in self._alive():
+            start = time.monotonic()
+            try:
+                results = member.board.run_tapped(array, taps, total_bytes, forced)
+            except DeviceError as error:
+                self._lose(member, error)
+                continue
+            member.images += len(array)
+            member.seconds += time.monotonic() - start
+            return results
+        raise all_lost(self._members)
+
     def profile(self, *, repeat: int = 20, warmup: int = 3) -> list[DeviceProfile]:
         """See ``Session.profile``; all boards at the same time."""
         return self._on_all(lambda board: board.profile(repeat, warmup))

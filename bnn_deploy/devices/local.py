@@ -49,9 +49,18 @@ class _LocalSession(RunnerProcessSession):
         return [str(self.bundle.runner)]
 
     def run(self, array: np.ndarray) -> np.ndarray:
+        return np.asarray(self._opened()(array))
+
+    def run_tapped(
+        self, array: np.ndarray, taps: np.ndarray, total_bytes: int, forced: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        outputs, observed = self._opened().run_tapped(array, taps=taps, total_bytes=total_bytes, forced=forced)
+        return np.asarray(outputs), observed
+
+    def _opened(self) -> Model:
         if self._model is None:
             self._model = Model(self.bundle, threads=self.threads)
-        return np.asarray(self._model(array))
+        return self._model
 
     def close(self) -> None:
         if self._model is not None:

@@ -68,6 +68,12 @@ class RpcSession(Session):
         """See ``Session.run``."""
         return self._board.run(array)
 
+    def run_tapped(
+        self, array: np.ndarray, taps: np.ndarray, total_bytes: int, forced: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See ``Session.run_tapped``."""
+        return self._board.run_tapped(array, taps, total_bytes, forced)
+
     def profile(self, *, repeat: int = 20, warmup: int = 3) -> list[DeviceProfile]:
         """See ``Session.profile``."""
         return [self._board.profile(repeat, warmup)]

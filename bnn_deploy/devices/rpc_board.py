@@ -24,6 +24,7 @@ from bnn_deploy.devices.runner_report import read_profile
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.errors import BundleError, DeviceError, InputError
 from bnn_deploy.runtime.arrays import checked_arrays
+from bnn_deploy.runtime.taps import OWN_TAPS, checked_taps
 
 START_SECONDS = 120.0  # importing TVM, on a busy machine
 CONNECT_SECONDS = 30.0  # a server that serves another client says nothing
@@ -31,7 +32,7 @@ CLOSE_SECONDS = 5.0
 DESCRIPTION_BYTES = 1 << 20
 STATE_BYTES = 1 << 20
 PROFILE_LIMIT_BYTES = 1 << 28
-KERNEL_FAILED, DEVICE_FAILED = -4, -6  # BNN_ERROR_KERNEL and BNN_ERROR_DEVICE of bnn_model.h, negated
+BAD_ARGUMENT, KERNEL_FAILED, DEVICE_FAILED = -1, -4, -6  # BNN_ERROR_… of bnn_model.h, negated
 LONGEST_REASON = 4096
 
 
@@ -118,17 +119,43 @@ class RpcBoard:
 
     def run(self, array: np.ndarray) -> np.ndarray:
         """See ``Session.run``; all batches in one request."""
+        checked, batches = checked_arrays([array], self._opened().inputs)
+        output, _ = self._run("run", checked[0], checked[0], batches)
+        return output
+
+    def run_tapped(
+        self, array: np.ndarray, taps: np.ndarray, total_bytes: int, forced: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See ``Session.run_tapped``; all batches in one request."""
         bundle = self._opened()
         checked, batches = checked_arrays([array], bundle.inputs)
+        taps, forced = checked_taps(bundle, taps, total_bytes, forced, batches)
+        if len(taps) == 0:
+            return self.run(array), np.zeros((batches, 0), np.uint8)  # TVM does not take tensors without elements
+        parts = [taps, *([] if forced is None else [forced]), checked[0]]
+        payload = np.concatenate([part.reshape(-1).view(np.uint8) for part in parts])
+        sizes = {"taps": len(taps), "batches": batches, "total_bytes": total_bytes, "forces": forced is not None}
+        output, values = self._run("run_tapped", payload, checked[0], batches, batches * total_bytes, **sizes)
+        return output, np.frombuffer(values, np.uint8).reshape(batches, total_bytes)
+
+    def _run(
+        self, operation: str, payload: np.ndarray, array: np.ndarray, batches: int, further: int = 0, **sizes: int
+    ) -> tuple[np.ndarray, memoryview]:
+        """The output, and the ``further`` bytes that come after it."""
+        bundle = self._opened()
         expected = bundle.outputs[0]
         shape = (batches * expected.shape[0], *expected.shape[1:])
-        answer, data = self._ask("run", self.timeout, checked[0], **_arrays(checked[0], shape, expected.dtype))
+        arrays = _arrays(array, shape, expected.dtype)
+        answer, data = self._ask(operation, self.timeout, payload, **sizes, **arrays)
+        if operation == "run_tapped" and answer["status"] == BAD_ARGUMENT:
+            raise InputError(f"{self.name}: a tap is no place of the network of {bundle.path}; {OWN_TAPS}.")
         self._check_status(answer)
-        if len(data) != math.prod(shape) * np.dtype(expected.dtype).itemsize:
+        size = math.prod(shape) * np.dtype(expected.dtype).itemsize
+        if len(data) != size + further:
             raise DeviceError(
-                f"{self.name}: gave {len(data)} bytes of output, expected {expected.dtype} of shape {shape}."
+                f"{self.name}: gave {len(data)} bytes, expected {expected.dtype} of shape {shape}, and {further} more."
             )
-        return np.frombuffer(data, expected.dtype).reshape(shape)
+        return np.frombuffer(data, expected.dtype, math.prod(shape)).reshape(shape), memoryview(data)[size:]
 
     def profile(self, repeat: int, warmup: int) -> DeviceProfile:
         """See ``Session.profile``."""

@@ -31,6 +31,8 @@ def explain(board: str, operation: str, text: str, bundle: Bundle | None, second
         )
     if "load dynamic shared library" in text:
         return f"{board}: {_loading(text, bundle)}"
+    if operation == "run_tapped" and bundle is not None and "bnn_run_tapped" in text:
+        return f"The bundle {bundle.path} is too old for taps; compile the model again."
     if operation == "load" and "Cannot find function" in text:
         return f"{board}: its TVM is another version than the one here; run `pip install apache-tvm` of the same version there."
     return f"{board}: went away {_doing(operation)} ({_first(text)}); look at the server's output on the board."
@@ -80,6 +82,7 @@ def _doing(operation: str) -> str:
         "load": "while the bundle was copied there",
         "create": "while the network was prepared",
         "run": "in the middle of a batch",
+        "run_tapped": "in the middle of a batch",
         "profile": "in the middle of a profile",
         "text": "while it was asked what it is",
         "close": "while it was given back",

@@ -109,6 +109,24 @@ class _Client:
             return {"status": status, "step": int(self.module["bnn_failed_step"](self.handle))}, b""
         return {"status": 0}, np.ascontiguousarray(result.numpy()).data.cast("B")
 
+    def do_run_tapped(self, payload: bytes, taps: int, total_bytes: int, forces: bool, **arrays: Any) -> Answer:
+        """The same with taps. In ``payload``, the taps come first, then the bytes to force, then the array; in the answer, the
+        output comes before the bytes that the taps saw."""
+        rows = arrays.pop("batches")
+        tap_bytes, values = taps * 9 * 8, rows * total_bytes
+        array_start = tap_bytes + values * forces
+        source, result = self._arrays(payload[array_start:], **arrays)
+        rows_of_taps = self._filled("taps", np.frombuffer(payload, np.int64, taps * 9).reshape(taps, 9))
+        forced: Any = 0
+        if forces:
+            given = np.frombuffer(payload, np.uint8, values, tap_bytes).reshape(rows, total_bytes)
+            forced = self._filled("forced", given)
+        observed = self._tensor("observed", (rows, total_bytes), "uint8")
+        status = int(self.module["bnn_run_tapped"](self.handle, source, result, rows_of_taps, observed, forced))
+        if status < 0:
+            return {"status": status, "step": int(self.module["bnn_failed_step"](self.handle))}, b""
+        return {"status": 0}, result.numpy().tobytes() + observed.numpy().tobytes()
+
     def do_profile(self, payload: bytes, threads: int, repeat: int, warmup: int, limit: int, **arrays: Any) -> Answer:
         source, result = self._arrays(payload, **arrays)
         arguments = [self.handle, threads, source, result, repeat, warmup]
@@ -128,9 +146,13 @@ class _Client:
     def _arrays(
         self, payload: bytes, input_shape: list[int], input_dtype: str, output_shape: list[int], output_dtype: str
     ) -> tuple[Any, Any]:
-        source = self._tensor("input", tuple(input_shape), input_dtype)
-        source.copyfrom(np.frombuffer(payload, dtype=input_dtype).reshape(input_shape))
+        source = self._filled("input", np.frombuffer(payload, dtype=input_dtype).reshape(input_shape))
         return source, self._tensor("output", tuple(output_shape), output_dtype)
+
+    def _filled(self, name: str, array: np.ndarray) -> Any:
+        tensor = self._tensor(name, array.shape, str(array.dtype))
+        tensor.copyfrom(array)
+        return tensor
 
     def _tensor(self, name: str, shape: tuple[int, ...], dtype: str) -> Any:
         """A tensor on the board; the one of before where it fits."""

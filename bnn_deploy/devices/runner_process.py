@@ -17,6 +17,7 @@ from bnn_deploy.devices.runner_report import read_profile
 from bnn_deploy.errors import ToolError
 from bnn_deploy.plan import TensorSpecification
 from bnn_deploy.runtime.arrays import check_threads, checked_arrays
+from bnn_deploy.runtime.taps import checked_taps
 
 
 class RunnerProcessSession(Session):
@@ -49,6 +50,40 @@ class RunnerProcessSession(Session):
             result = np.load(folder / "output.npy", allow_pickle=False)
         check_result(result, self.bundle, batches)
         return result
+
+    def run_tapped(
+        self, array: np.ndarray, taps: np.ndarray, total_bytes: int, forced: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See ``Session.run_tapped``."""
+        checked, batches = checked_arrays([array], self.bundle.inputs)
+        taps, forced = checked_taps(self.bundle, taps, total_bytes, forced, batches)
+        arguments = [
+            "--input",
+            "input.npy",
+            "--output",
+            "output.npy",
+            "--taps",
+            "taps.npy",
+            "--observed",
+            "observed.npy",
+        ]
+        with tempfile.TemporaryDirectory(prefix="bnn-deploy-run-") as name:
+            folder = Path(name)
+            np.save(folder / "input.npy", checked[0])
+            np.save(folder / "taps.npy", taps)
+            if forced is not None:
+                np.save(folder / "forced.npy", forced)
+                arguments += ["--forced", "forced.npy"]
+            self._execute(folder, arguments)
+            result = np.load(folder / "output.npy", allow_pickle=False)
+            observed = np.load(folder / "observed.npy", allow_pickle=False)
+        check_result(result, self.bundle, batches)
+        if observed.dtype != np.uint8 or observed.shape != (batches, total_bytes):
+            raise ToolError(
+                f"The runner of {self.bundle.path} gave {observed.dtype} of shape {observed.shape} for its taps, not uint8 of "
+                f"shape {(batches, total_bytes)}."
+            )
+        return result, observed
 
     def profile(self, *, repeat: int = 20, warmup: int = 3) -> list[DeviceProfile]:
         """See ``Session.profile``."""

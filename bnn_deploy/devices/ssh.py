@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -16,12 +18,15 @@ from bnn_deploy.errors import BundleError, DeviceError
 from bnn_deploy.progress import ReportProgress, quiet
 from bnn_deploy.runtime.arrays import check_threads, checked_arrays
 from bnn_deploy.runtime.processor import MACHINES
+from bnn_deploy.runtime.taps import checked_taps
 
 # A number of the profile's JSON and what stands around it; and all that is not times: names of kernels, the system's state.
 PROFILE_NUMBER_BYTES = 40
 PROFILE_FIXED_BYTES = 4 * 2**20
 STATE_BYTES = 2**20
 NPY_HEADER_BYTES = 4096
+
+ArrayForm = tuple[tuple[int, ...], np.dtype]
 
 
 class SshDevice(Device):
@@ -71,12 +76,23 @@ class _SshSession(Session):
     def run(self, array: np.ndarray) -> np.ndarray:
         """See ``Session.run``."""
         checked, batches = checked_arrays([array], self.bundle.inputs)
-        output = self.bundle.outputs[0]
-        shape = (batches * output.shape[0], *output.shape[1:])
-        size = int(np.prod(shape)) * np.dtype(output.dtype).itemsize
-        arguments = ["--input", "input.npy", "--output", "output.npy", "--threads", str(self.threads)]
-        content = self._run(arguments, checked[0], "output.npy", size + NPY_HEADER_BYTES)
-        return _read_npy(content, shape, np.dtype(output.dtype), self._board.board)
+        (result,) = self._arrays([], checked[0], {}, {"output.npy": self._output(batches)})
+        return result
+
+    def run_tapped(
+        self, array: np.ndarray, taps: np.ndarray, total_bytes: int, forced: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See ``Session.run_tapped``."""
+        checked, batches = checked_arrays([array], self.bundle.inputs)
+        taps, forced = checked_taps(self.bundle, taps, total_bytes, forced, batches)
+        arguments, files = ["--taps", "taps.npy", "--observed", "observed.npy"], {"taps.npy": taps}
+        if forced is not None:
+            arguments += ["--forced", "forced.npy"]
+            files["forced.npy"] = forced
+        observed = ((batches, total_bytes), np.dtype(np.uint8))
+        results = {"output.npy": self._output(batches), "observed.npy": observed}
+        output, values = self._arrays(arguments, checked[0], files, results)
+        return output, values
 
     def profile(self, *, repeat: int = 20, warmup: int = 3) -> list[DeviceProfile]:
         """See ``Session.profile``."""
@@ -84,16 +100,30 @@ class _SshSession(Session):
         counts = ["--repeat", str(repeat), "--warmup", str(warmup), "--threads", str(self.threads)]
         arguments = ["--input", "input.npy", "--profile", "profile.json", *counts]
         maximum = PROFILE_FIXED_BYTES + repeat * (len(self.bundle.steps) + 1) * PROFILE_NUMBER_BYTES
-        content = self._run(arguments, array, "profile.json", maximum)
+        content = self._board.run(
+            self._program, arguments, data=_npy(array), results=["profile.json"], maximum=maximum, threads=self.threads
+        )
         return [read_profile(content.decode(errors="replace"), self.bundle, self._board.board)]
 
-    def _run(self, arguments: list[str], array: np.ndarray, result: str, maximum: int) -> bytes:
-        """Run the bundle's program on ``array``, and bring the file back that it writes."""
-        buffer = io.BytesIO()
-        np.save(buffer, array)
-        return self._board.run(
-            self._program, arguments, data=buffer.getvalue(), result=result, maximum=maximum, threads=self.threads
+    def _output(self, batches: int) -> ArrayForm:
+        output = self.bundle.outputs[0]
+        return (batches * output.shape[0], *output.shape[1:]), np.dtype(output.dtype)
+
+    def _arrays(
+        self, arguments: list[str], array: np.ndarray, files: Mapping[str, np.ndarray], results: Mapping[str, ArrayForm]
+    ) -> list[np.ndarray]:
+        """Run the bundle's program on ``array`` and further files, and bring back the arrays that it writes."""
+        sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in results.values()]
+        content = self._board.run(
+            self._program,
+            ["--input", "input.npy", "--output", "output.npy", "--threads", str(self.threads), *arguments],
+            data=_npy(array),
+            files={name: _npy(array) for name, array in files.items()},
+            results=list(results),
+            maximum=sum(sizes) + NPY_HEADER_BYTES * len(sizes),
+            threads=self.threads,
         )
+        return _read_arrays(content, list(results.values()), self._board.board)
 
     def close(self) -> None:
         """See ``Session.close``."""
@@ -137,19 +167,32 @@ def _check_machine(machine: Machine, bundle: Bundle, board: str) -> None:
         )
 
 
-def _read_npy(content: bytes, shape: tuple[int, ...], dtype: np.dtype, board: str) -> np.ndarray:
-    """The array in a .npy file from the device, whose header must say what is expected before its numbers are believed."""
-    buffer = io.BytesIO(content)
-    try:
-        version = np.lib.format.read_magic(buffer)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        found = read_header(buffer)
-    except ValueError:
-        found = None
-    data = content[buffer.tell() :]
-    if found != (shape, False, dtype) or len(data) != int(np.prod(shape)) * dtype.itemsize:
-        raise DeviceError(
-            f"{board}: the runner's answer is no array of shape {shape} and type {dtype} ({len(content)} bytes arrived); run the "
-            "command again."
-        )
-    return np.frombuffer(data, dtype).reshape(shape).copy()
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def _read_arrays(content: bytes, forms: list[ArrayForm], board: str) -> list[np.ndarray]:
+    """The arrays of .npy files from the device, one after the other, whose headers must say what is expected before their numbers
+    are believed."""
+    buffer, arrays = io.BytesIO(content), []
+    for index, (shape, dtype) in enumerate(forms):
+        try:
+            version = np.lib.format.read_magic(buffer)
+            read_header = (
+                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            )
+            found = read_header(buffer)
+        except ValueError:
+            found = None
+        size = math.prod(shape) * dtype.itemsize
+        data = buffer.read(size)
+        ends = index + 1 < len(forms) or buffer.tell() == len(content)
+        if found != (shape, False, dtype) or len(data) != size or not ends:
+            raise DeviceError(
+                f"{board}: the runner's answer is no array of shape {shape} and type {dtype} ({len(content)} bytes arrived); run "
+                "the command again."
+            )
+        arrays.append(np.frombuffer(data, dtype).reshape(shape).copy())
+    return arrays

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -105,7 +105,8 @@ class SshBoard:
         arguments: list[str],
         *,
         data: bytes = b"",
-        result: str = "printed",
+        files: Mapping[str, bytes] | None = None,
+        results: Sequence[str] = ("printed",),
         maximum: int,
         threads: int = 1,
     ) -> bytes:
@@ -115,15 +116,19 @@ class SshBoard:
             program: what to run.
             arguments: of the program.
             data: becomes ``input.npy`` in its folder.
-            result: the file that it writes, ``printed`` for its stdout.
-            maximum: bytes that the result may have.
+            files: further ones there, by their names of letters and a dot.
+            results: the files that it writes, ``printed`` for its stdout; they come back one after the other.
+            maximum: bytes that the results may have.
             threads: that the program uses, for a limit on the processor's time.
 
         Raises:
             ToolError: the program failed; quotes what it says.
         """
         limit = str((math.ceil(self.timeout) + GRACE_SECONDS) * threads)
-        words = [program.place, program.digest[:32], str(len(data)), limit, result, *arguments]
+        files = files or {}
+        sizes = " ".join(f"{name}:{len(content)}" for name, content in files.items())
+        data = b"".join(files.values()) + data
+        words = [program.place, program.digest[:32], str(len(data)), sizes, limit, " ".join(results), *arguments]
         end = time.monotonic() + self.timeout
         return self._persist(lambda: self._run(program, words, data, maximum, end), self.timeout)
 

@@ -90,14 +90,15 @@ echo "done=yes"
 """,
 )
 
-# Arguments: place, folder of the program, bytes of input.npy that come on stdin, seconds of processor time that it may take,
-# name of the file to bring back, and the program's own. Prints "problem=REASON"; or "status=N" and then the file, or what the
-# program wrote on stderr. The end of stdin means that nobody waits any more: the program is stopped. The limit is for a network
-# that fell silent, where that end never comes.
+# Arguments: place, folder of the program, bytes that come on stdin, "NAME:BYTES …" of the files that come before input.npy there,
+# seconds of processor time that it may take, names of the files to bring back, and the program's own. Prints "problem=REASON"; or
+# "status=N" and then the files, one after the other, or what the program wrote on stderr. The end of stdin means that nobody
+# waits any more: the program is stopped. The limit is for a network that fell silent, where that end never comes.
+# busybox' head reads more of a pipe than it gives, so all files come as one, which is then taken apart.
 RUN = _one_line(
     _START,
     """
-place "$1"; own=$2; program=$folder/$own/runner; bytes=$3; seconds=$4; result=$5; shift 5;
+place "$1"; own=$2; program=$folder/$own/runner; bytes=$3; files=$4; seconds=$5; results=$6; shift 6;
 [ -f "$program" ] || problem missing;
 touch "$folder/$own";
 work=$(mktemp -d "$temporary/bnn-deploy.XXXXXX" 2>/dev/null) || work=$(mktemp -d "$folder/work.XXXXXX" 2>&1) || problem "$work";
@@ -108,12 +109,17 @@ cd "$work" || exit 1;
 reason=$({ head -c "$bytes" > input.npy; } 2>&1) || problem "$reason";
 received=$(wc -c < input.npy);
 [ "$received" -eq "$bytes" ] || problem "No space left on device: $received of $bytes bytes of the input were stored";
+for file in $files; do
+    reason=$({
+        mv input.npy rest && head -c "${file#*:}" rest > "${file%:*}" && tail -c +$((${file#*:} + 1)) rest > input.npy && rm rest;
+    } 2>&1) || problem "$reason";
+done;
 exec 3<&0;
 (ulimit -t "$seconds"; exec "$program" "$@") < /dev/null > printed 2> errors 3<&- & runner=$!;
 (read -r nothing; kill $runner) <&3 3<&- > /dev/null 2>&1 & watcher=$!;
 wait $runner; status=$?;
 kill $watcher 2>/dev/null; runner="";
 echo "status=$status";
-if [ $status -eq 0 ]; then cat "$result"; else head -c 4000 errors; fi
+if [ $status -eq 0 ]; then cat $results; else head -c 4000 errors; fi
 """,
 )

@@ -37,7 +37,7 @@ extern "C" {
 
 typedef enum bnn_status {
     BNN_OK = 0,
-    BNN_ERROR_ARGUMENT = 1, /* a null pointer, or a thread count outside 1..BNN_MAX_THREADS */
+    BNN_ERROR_ARGUMENT = 1, /* a null pointer, a thread count outside 1..BNN_MAX_THREADS, or a tap that is no place here */
     BNN_ERROR_MEMORY = 2,   /* the memory of the model could not be allocated */
     BNN_ERROR_THREADS = 3,  /* the worker threads could not be started */
     BNN_ERROR_KERNEL = 4,   /* a kernel reported failure; bnn_failed_step says which. The outputs are undefined. */
@@ -108,6 +108,40 @@ BNN_API bnn_status bnn_run_timed(bnn_model *model, const void *const *inputs, vo
  * of the GPU's primary context (null: the default stream) and not being captured. Returns as soon as everything is in the
  * stream; runs of one bnn_model wait for each other on the GPU. On a processor: BNN_ERROR_DEVICE. */
 BNN_API bnn_status bnn_run_device(bnn_model *model, const uint64_t *inputs, const uint64_t *outputs, void *stream);
+
+/*
+ * Taps: what steps compute, copied out, and replaced by given values for all that read it.
+ *
+ * A tap is a row of BNN_TAP_NUMBERS numbers, in this order:
+ *
+ *     kernel_set    the set of kernels that it is meant for, from 0; taps of sets that this machine does not use do nothing
+ *     step          index in bnn_steps() of the step that writes the value
+ *     space         a bnn_tap_space
+ *     offset        bytes from the beginning of the space to the value in block 0; outputs lie end to end, in their order
+ *     stride, every in block b the value lies `b / every * stride` bytes further on
+ *     bytes         size of one block of the value, at least 1
+ *     value_offset  where the value lies in the buffers `observed` and `forced`: block b at value_offset + b * bytes
+ *     force         1: replace the value by that of `forced`; 0: only look
+ *
+ * A step runs as many blocks as its stage has (always 1 on a GPU). tensors.json of a bundle lists the values that have a name.
+ */
+enum { BNN_TAP_NUMBERS = 9 };
+
+typedef enum bnn_tap_space { BNN_TAP_OUTPUT = 1, BNN_TAP_ARENA = 3, BNN_TAP_WORKSPACE = 4 } bnn_tap_space;
+
+/* The least value_bytes that bnn_run_tapped takes with these taps. BNN_ERROR_ARGUMENT if one of them is no place of this network:
+ * a step, kernel set or space that it does not have, or bytes outside the space in any block. Needs no GPU. */
+BNN_API bnn_status bnn_tapped_bytes(const int64_t *taps, size_t tap_count, size_t *value_bytes);
+
+/* Runs the network once, slowly, with taps: whenever a step has computed a block, first each of its taps copies the value of that
+ * block to `observed`, then each tap that forces overwrites it with the one in `forced`. So all later steps compute from
+ * forced values, outputs hold them, and `observed` has what the network computed from those forced before it.
+ * Blocks of a stage run one after the other on the calling thread, steps of a GPU without a graph; results are those of bnn_run.
+ * `taps` are tap_count rows; `observed` and `forced` are value_bytes long and must not overlap. `forced` may be null when no tap
+ * forces. Bytes of `observed` that no tap writes become 0. All taps are checked before anything runs: BNN_ERROR_ARGUMENT. */
+BNN_API bnn_status bnn_run_tapped(bnn_model *model, const void *const *inputs, void *const *outputs, const int64_t *taps,
+                                  size_t tap_count, unsigned char *observed, const unsigned char *forced,
+                                  size_t value_bytes);
 
 /* Index of the step that made the last run return BNN_ERROR_KERNEL, or whose launch made it return BNN_ERROR_DEVICE; or -1. */
 BNN_API ptrdiff_t bnn_failed_step(const bnn_model *model);

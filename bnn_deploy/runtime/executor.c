@@ -1,25 +1,12 @@
 /* Runs the generated plan: stage after stage, each block of rows by block of rows, over one arena. */
+#include "executor.h"
+
 #include "caller.h"
-#include "plan.h"
-#include "thread_pool.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { ALIGNMENT = 64 };
-
-struct bnn_model {
-    bnn_pool pool;
-    const bnn_kernels *kernels;
-    atomic_flag busy;
-    atomic_ptrdiff_t failed_step;
-    unsigned char *arena;
-    unsigned char *thread_memory;   /* per thread: workspace, then the seconds of every step */
-    unsigned char **inputs;         /* what the kernels are given: the caller's buffer, or its realigned copy */
-    unsigned char **outputs;
-    unsigned char **aligned_inputs; /* room inside this model */
-    unsigned char **aligned_outputs;
-};
 
 static size_t round_up(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
@@ -142,12 +129,12 @@ typedef struct stage_run {
     int timed;
 } stage_run;
 
-static unsigned char *workspace_of(const bnn_model *model, int thread) {
+unsigned char *executor_workspace(const bnn_model *model, int thread) {
     return model->thread_memory + (size_t)thread * bytes_per_thread();
 }
 
 static double *seconds_of(const bnn_model *model, int thread) {
-    return (double *)(void *)(workspace_of(model, thread) + round_up(bnn_network.workspace_bytes));
+    return (double *)(void *)(executor_workspace(model, thread) + round_up(bnn_network.workspace_bytes));
 }
 
 /* Runs all steps of a stage on one block. */
@@ -155,7 +142,7 @@ static int run_block(int block, bnn_parallel_environment *environment, void *clo
     const stage_run *run = closure;
     bnn_model *model = run->model;
     int thread = environment->thread;
-    const bnn_memory memory = {model->inputs, model->outputs, model->arena, workspace_of(model, thread)};
+    const bnn_memory memory = {model->inputs, model->outputs, model->arena, executor_workspace(model, thread)};
     double *step_seconds = seconds_of(model, thread);
     double before = run->timed ? bnn_seconds() : 0;
     for (size_t i = run->first_step; i < run->first_step + run->stage->step_count; i++) {
@@ -187,7 +174,9 @@ static void share_out(const bnn_model *model, const stage_run *run, double elaps
     }
 }
 
-static bnn_status run_stages(bnn_model *model, double *step_seconds) {
+/* The untapped plan; closure: the seconds of every step, or null. */
+static bnn_status run_stages(bnn_model *model, void *closure) {
+    double *step_seconds = closure;
     stage_run run = {model, bnn_network.stages, 0, step_seconds != NULL};
     if (run.timed) {
         for (int thread = 0; thread < model->pool.threads; thread++) {
@@ -215,7 +204,7 @@ static bnn_status run_stages(bnn_model *model, double *step_seconds) {
 }
 
 static bnn_status run_exclusively(bnn_model *model, const void *const *inputs, void *const *outputs,
-                                  double *step_seconds) {
+                                  executor_stages stages, void *closure) {
     atomic_store(&model->failed_step, -1);
     if (bnn_pool_start(&model->pool) != 0) {
         return BNN_ERROR_THREADS;
@@ -231,7 +220,7 @@ static bnn_status run_exclusively(bnn_model *model, const void *const *inputs, v
         model->outputs[i] = is_aligned(outputs[i]) ? outputs[i] : model->aligned_outputs[i];
     }
     bnn_pool *outer = bnn_pool_enter(&model->pool);
-    bnn_status status = run_stages(model, step_seconds);
+    bnn_status status = stages(model, closure);
     bnn_pool_enter(outer);
     for (size_t i = 0; status == BNN_OK && i < bnn_network.output_count; i++) {
         if (!is_aligned(outputs[i])) {
@@ -241,7 +230,8 @@ static bnn_status run_exclusively(bnn_model *model, const void *const *inputs, v
     return status;
 }
 
-static bnn_status run(bnn_model *model, const void *const *inputs, void *const *outputs, double *step_seconds) {
+bnn_status executor_run(bnn_model *model, const void *const *inputs, void *const *outputs, executor_stages stages,
+                        void *closure) {
     if (model == NULL || bnn_has_null(inputs, bnn_network.input_count) ||
         bnn_has_null((const void *const *)outputs, bnn_network.output_count)) {
         return BNN_ERROR_ARGUMENT;
@@ -249,13 +239,13 @@ static bnn_status run(bnn_model *model, const void *const *inputs, void *const *
     if (atomic_flag_test_and_set(&model->busy)) {
         return BNN_ERROR_BUSY;
     }
-    bnn_status status = run_exclusively(model, inputs, outputs, step_seconds);
+    bnn_status status = run_exclusively(model, inputs, outputs, stages, closure);
     atomic_flag_clear(&model->busy);
     return status;
 }
 
 bnn_status bnn_run(bnn_model *model, const void *const *inputs, void *const *outputs) {
-    return run(model, inputs, outputs, NULL);
+    return executor_run(model, inputs, outputs, run_stages, NULL);
 }
 
 bnn_status bnn_run_timed(bnn_model *model, const void *const *inputs, void *const *outputs, double *step_seconds,
@@ -264,7 +254,7 @@ bnn_status bnn_run_timed(bnn_model *model, const void *const *inputs, void *cons
         return BNN_ERROR_ARGUMENT;
     }
     double before = bnn_seconds();
-    bnn_status status = run(model, inputs, outputs, step_seconds);
+    bnn_status status = executor_run(model, inputs, outputs, run_stages, step_seconds);
     *total_seconds = bnn_seconds() - before;
     return status;
 }

@@ -1,6 +1,6 @@
 /* Runs the generated plan on a GPU: all launches are one CUDA graph, over one block of device memory. */
 #include "caller.h"
-#include "gpu_model.h"
+#include "executor_gpu.h"
 
 #include <stdlib.h>
 
@@ -42,7 +42,22 @@ static bnn_status make_marks(bnn_model *model) {
     return status;
 }
 
-static bnn_status read_marks(const bnn_model *model, double *step_seconds) {
+static bnn_status mark(bnn_model *model, cuda_stream stream, size_t step, void *closure) {
+    (void)closure;
+    return CUDA_TRY(cuEventRecord, model->marks[step + 1], stream);
+}
+
+static bnn_status launch_marked(bnn_model *model, void *closure) {
+    (void)closure;
+    bnn_status status = make_marks(model);
+    if (status == BNN_OK) {
+        status = CUDA_TRY(cuEventRecord, model->marks[0], model->stream);
+    }
+    return status == BNN_OK ? gpu_launch_steps(model, model->stream, mark, NULL) : status;
+}
+
+static bnn_status read_marks(bnn_model *model, void *closure) {
+    double *step_seconds = closure;
     bnn_status status = BNN_OK;
     for (size_t i = 0; status == BNN_OK && i < bnn_network.step_count; i++) {
         float milliseconds = 0;
@@ -52,10 +67,15 @@ static bnn_status read_marks(const bnn_model *model, double *step_seconds) {
     return status;
 }
 
+static bnn_status launch_graph(bnn_model *model, void *closure) {
+    (void)closure;
+    return CUDA_TRY(cuGraphLaunch, model->graph, model->stream);
+}
+
 /* On the model's own stream, with buffers in the memory of the processor. */
-static bnn_status run_here(bnn_model *model, const void *const *inputs, void *const *outputs, double *step_seconds) {
-    bnn_status status = step_seconds == NULL ? BNN_OK : make_marks(model);
-    if (status == BNN_OK && model->is_pending) {
+static bnn_status run_here(bnn_model *model, const void *const *inputs, void *const *outputs, const gpu_work *work) {
+    bnn_status status = BNN_OK;
+    if (model->is_pending) {
         status = CUDA_TRY(cuStreamWaitEvent, model->stream, model->done, 0);
     }
     for (size_t i = 0; status == BNN_OK && i < bnn_network.input_count; i++) {
@@ -63,8 +83,7 @@ static bnn_status run_here(bnn_model *model, const void *const *inputs, void *co
         status = CUDA_TRY(cuMemcpyHtoDAsync_v2, place, inputs[i], bnn_network.inputs[i].bytes, model->stream);
     }
     if (status == BNN_OK) {
-        status = step_seconds == NULL ? CUDA_TRY(cuGraphLaunch, model->graph, model->stream)
-                                      : gpu_launch_steps(model, model->stream, model->marks);
+        status = work->launch(model, work->closure);
     }
     for (size_t i = 0; status == BNN_OK && i < bnn_network.output_count; i++) {
         cuda_pointer place = model->spaces[BNN_OUTPUT] + bnn_network.output_offsets[i];
@@ -78,7 +97,7 @@ static bnn_status run_here(bnn_model *model, const void *const *inputs, void *co
     if (status == BNN_OK) {
         model->is_pending = 0;
     }
-    return status == BNN_OK && step_seconds != NULL ? read_marks(model, step_seconds) : status;
+    return status == BNN_OK && work->finish != NULL ? work->finish(model, work->closure) : status;
 }
 
 /* On the caller's stream, with buffers in the memory of the GPU. The graph's addresses stay, so these are copied, too. */
@@ -123,17 +142,18 @@ static bnn_status end(bnn_model *model, bnn_status status) {
     return status;
 }
 
-static bnn_status run(bnn_model *model, const void *const *inputs, void *const *outputs, double *step_seconds) {
+bnn_status gpu_run(bnn_model *model, const void *const *inputs, void *const *outputs, const gpu_work *work) {
     if (model == NULL || bnn_has_null(inputs, bnn_network.input_count) ||
         bnn_has_null((const void *const *)outputs, bnn_network.output_count)) {
         return BNN_ERROR_ARGUMENT;
     }
     bnn_status status = begin(model);
-    return status == BNN_OK ? end(model, run_here(model, inputs, outputs, step_seconds)) : status;
+    return status == BNN_OK ? end(model, run_here(model, inputs, outputs, work)) : status;
 }
 
 bnn_status bnn_run(bnn_model *model, const void *const *inputs, void *const *outputs) {
-    return run(model, inputs, outputs, NULL);
+    const gpu_work work = {launch_graph, NULL, NULL};
+    return gpu_run(model, inputs, outputs, &work);
 }
 
 bnn_status bnn_run_timed(bnn_model *model, const void *const *inputs, void *const *outputs, double *step_seconds,
@@ -141,8 +161,9 @@ bnn_status bnn_run_timed(bnn_model *model, const void *const *inputs, void *cons
     if (step_seconds == NULL || total_seconds == NULL) {
         return BNN_ERROR_ARGUMENT;
     }
+    const gpu_work work = {launch_marked, read_marks, step_seconds};
     double before = bnn_seconds();
-    bnn_status status = run(model, inputs, outputs, step_seconds);
+    bnn_status status = gpu_run(model, inputs, outputs, &work);
     *total_seconds = bnn_seconds() - before;
     return status;
 }

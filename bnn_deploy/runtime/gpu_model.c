@@ -26,8 +26,8 @@ void gpu_leave(void) {
     (void)cuda.cuCtxPopCurrent_v2(&own);
 }
 
-bnn_status gpu_launch_steps(bnn_model *model, cuda_stream stream, cuda_event *marks) {
-    bnn_status status = marks == NULL ? BNN_OK : CUDA_TRY(cuEventRecord, marks[0], stream);
+bnn_status gpu_launch_steps(bnn_model *model, cuda_stream stream, gpu_step_launched launched, void *closure) {
+    bnn_status status = BNN_OK;
     size_t launch = 0;
     void **parameters = model->parameters;
     for (size_t step = 0; status == BNN_OK && step < bnn_network.step_count; step++) {
@@ -40,8 +40,8 @@ bnn_status gpu_launch_steps(bnn_model *model, cuda_stream stream, cuda_event *ma
         }
         if (status != BNN_OK) {
             atomic_store(&model->failed_step, (ptrdiff_t)step);
-        } else if (marks != NULL) {
-            status = CUDA_TRY(cuEventRecord, marks[step + 1], stream);
+        } else if (launched != NULL) {
+            status = launched(model, stream, step, closure);
         }
         parameters += bnn_network.parts[step].argument_count;
     }
@@ -90,7 +90,7 @@ static bnn_status make_graph(bnn_model *model) {
         return status;
     }
     cuda_graph graph = NULL;
-    status = gpu_launch_steps(model, model->stream, NULL);
+    status = gpu_launch_steps(model, model->stream, NULL, NULL);
     /* Even after a failure: the stream would otherwise stay in this state. */
     cuda_result ended = cuda.cuStreamEndCapture(model->stream, &graph);
     if (status == BNN_OK) {

@@ -28,7 +28,11 @@ struct bnn_model {
 bnn_status gpu_enter(const bnn_model *model) __attribute__((visibility("hidden")));
 void gpu_leave(void) __attribute__((visibility("hidden")));
 
-/* Puts all launches into a stream; with marks, an event before the first step and after each one. */
-bnn_status gpu_launch_steps(bnn_model *model, cuda_stream stream, cuda_event *marks) __attribute__((visibility("hidden")));
+/* Called when all launches of a step are in the stream. */
+typedef bnn_status (*gpu_step_launched)(bnn_model *model, cuda_stream stream, size_t step, void *closure);
+
+/* Puts all launches into a stream; `launched`, unless it is null, is called after each step. */
+bnn_status gpu_launch_steps(bnn_model *model, cuda_stream stream, gpu_step_launched launched, void *closure)
+    __attribute__((visibility("hidden")));
 
 #endif

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from bnn_deploy.bundle import Bundle
-from bnn_deploy.errors import BnnDeployError, BundleError, DeviceError
+from bnn_deploy.errors import BnnDeployError, BundleError, DeviceError, InputError
 from bnn_deploy.plan import TensorSpecification
 from bnn_deploy.runtime.arrays import check_threads, checked_arrays
 from bnn_deploy.runtime.processor import check_processor
+from bnn_deploy.runtime.taps import OWN_TAPS, checked_taps
 
-KERNEL_FAILED = 4  # BNN_ERROR_KERNEL of bnn_model.h
+BAD_ARGUMENT = 1  # BNN_ERROR_ARGUMENT of bnn_model.h
+KERNEL_FAILED = 4  # BNN_ERROR_KERNEL
 DEVICE_FAILED = 6  # BNN_ERROR_DEVICE
 
 
@@ -105,6 +107,51 @@ class Model:
                 outputs = _pointers(results, self.outputs, batch)
                 self._check(self._library.bnn_run(self._handle, inputs, outputs))
         return results[0] if len(results) == 1 else tuple(results)
+
+    def run_tapped(
+        self, *arrays: np.ndarray, taps: np.ndarray, total_bytes: int, forced: np.ndarray | None = None
+    ) -> tuple[np.ndarray | tuple[np.ndarray, ...], np.ndarray]:
+        """Run the network, copy out what its steps compute, and put other values in their place.
+
+        Args:
+            arrays: as of a call.
+            taps: int64 (taps, 9), rows as in bnn_model.h.
+            total_bytes: bytes of all tapped values of one batch, from the first to the end of the last.
+            forced: uint8 (batches, total_bytes), what taps that force write; None if none of them does.
+
+        Returns:
+            what a call gives, and uint8 (batches, total_bytes): what the steps computed from the inputs and the values that were
+            forced before them; 0 where no tap is.
+
+        Raises:
+            InputError: wrong shape or dtype, or a tap that is no place of this network.
+            BundleError: a kernel reported failure, or the bundle is of before taps.
+            DeviceError: the GPU failed.
+        """
+        checked, batches = checked_arrays(arrays, self.inputs)
+        taps, forced = checked_taps(self.bundle, taps, total_bytes, forced, batches)
+        if not hasattr(self._library, "bnn_run_tapped"):
+            raise BundleError(f"The bundle {self.bundle.path} is too old for taps; compile the model again.")
+        results = [np.empty((batches * out.shape[0], *out.shape[1:]), out.dtype) for out in self.outputs]
+        observed = np.zeros((batches, total_bytes), np.uint8)
+        with self._lock:
+            for batch in range(batches):
+                status = self._library.bnn_run_tapped(
+                    self._handle,
+                    _pointers(checked, self.inputs, batch),
+                    _pointers(results, self.outputs, batch),
+                    taps.ctypes.data,
+                    len(taps),
+                    observed.ctypes.data + batch * total_bytes,
+                    None if forced is None else forced.ctypes.data + batch * total_bytes,
+                    total_bytes,
+                )
+                if status == BAD_ARGUMENT:
+                    raise InputError(
+                        f"One of {len(taps)} taps is no place of the network of {self.bundle.path}; {OWN_TAPS}."
+                    )
+                self._check(status)
+        return (results[0] if len(results) == 1 else tuple(results)), observed
 
     def profile(self, *arrays: np.ndarray, repeat: int, warmup: int) -> tuple[np.ndarray, np.ndarray]:
         """Time the first batch of the arrays, step by step, on the monotonic clock.
@@ -209,6 +256,8 @@ def _declare(library: ctypes.CDLL) -> None:
     library.bnn_create.argtypes = [ctypes.c_int, ctypes.POINTER(pointer)]
     library.bnn_run.argtypes = [pointer] * 3
     library.bnn_run_timed.argtypes = [pointer] * 5
+    if hasattr(library, "bnn_run_tapped"):
+        library.bnn_run_tapped.argtypes = [*[pointer] * 4, ctypes.c_size_t, pointer, pointer, ctypes.c_size_t]
     library.bnn_failed_step.argtypes, library.bnn_failed_step.restype = [pointer], ctypes.c_ssize_t
     library.bnn_destroy.argtypes, library.bnn_destroy.restype = [pointer], None
     library.bnn_status_text.argtypes, library.bnn_status_text.restype = [ctypes.c_int], ctypes.c_char_p

@@ -1,53 +1,32 @@
 /* The bundle's command-line program: .npy in, .npy out, and a profile; needs nothing on the device but a GPU's driver. */
-#include "bnn_model.h"
-#include "npy.h"
-#include "output_file.h"
 #include "profile_report.h"
+#include "runner_files.h"
+#include "runner_taps.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static const char USAGE[] =
     "usage: runner --input X.npy --output Y.npy [--threads N]\n"
+    "              [--taps T.npy --observed O.npy [--forced F.npy]]\n"
     "       runner --input X.npy --profile PROFILE.json [--repeat N] [--warmup N] [--threads N]\n"
     "       runner --info\n"
     "       runner --system\n"
     "\n"
     "X.npy is little-endian and C-ordered; its first dimension is any multiple of the network's batch.\n"
+    "T.npy holds taps, int64 (taps, 9), as bnn_model.h describes them. O.npy gets what they see and F.npy holds what they\n"
+    "force, both uint8 with one row for each batch.\n"
     "The profile times the first batch of X.npy: seconds of every step (kernel call) in every repeat, and the state of\n"
     "the machine before and after. --system prints that state as JSON.\n";
 
 typedef struct options {
-    const char *input, *output, *profile;
+    const char *input, *output, *profile, *taps, *observed, *forced;
     int threads, repeat, warmup, info, system;
 } options;
-
-typedef struct input_file {
-    const char *path;
-    FILE *stream;
-    size_t data_offset;
-    size_t batches;
-} input_file;
-
-static _Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-static _Noreturn void fail(const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    fputs("runner: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
-    va_end(arguments);
-    output_files_discard();
-    exit(2);
-}
 
 static int parse_count(const char *option, const char *text, int minimum, int maximum) {
     char *end;
@@ -75,41 +54,42 @@ static options parse_options(int count, char **words) {
             chosen.system = 1;
             continue;
         }
-        const char *value = i + 1 < count ? words[i + 1] : NULL;
-        static const char *const KNOWN[] = {"--input", "--output", "--profile", "--threads", "--repeat", "--warmup"};
+        const struct {
+            const char *name, **word;
+            int *count, minimum, maximum;
+        } known[] = {
+            {"--input", &chosen.input, NULL, 0, 0},
+            {"--output", &chosen.output, NULL, 0, 0},
+            {"--profile", &chosen.profile, NULL, 0, 0},
+            {"--taps", &chosen.taps, NULL, 0, 0},
+            {"--observed", &chosen.observed, NULL, 0, 0},
+            {"--forced", &chosen.forced, NULL, 0, 0},
+            {"--threads", NULL, &chosen.threads, 1, BNN_MAX_THREADS},
+            {"--repeat", NULL, &chosen.repeat, 1, 1000000},
+            {"--warmup", NULL, &chosen.warmup, 0, 1000000},
+        };
         size_t which = 0;
-        while (which < sizeof KNOWN / sizeof *KNOWN && strcmp(option, KNOWN[which]) != 0) {
+        while (which < sizeof known / sizeof *known && strcmp(option, known[which].name) != 0) {
             which++;
         }
-        if (which == sizeof KNOWN / sizeof *KNOWN) {
+        if (which == sizeof known / sizeof *known) {
             fail("unknown option '%s'; --help lists the options.", option);
         }
-        if (value == NULL) {
+        if (++i == count) {
             fail("%s needs a value.", option);
         }
-        i++;
-        switch (which) {
-        case 0:
-            chosen.input = value;
-            break;
-        case 1:
-            chosen.output = value;
-            break;
-        case 2:
-            chosen.profile = value;
-            break;
-        case 3:
-            chosen.threads = parse_count(option, value, 1, BNN_MAX_THREADS);
-            break;
-        case 4:
-            chosen.repeat = parse_count(option, value, 1, 1000000);
-            break;
-        default:
-            chosen.warmup = parse_count(option, value, 0, 1000000);
+        if (known[which].word != NULL) {
+            *known[which].word = words[i];
+        } else {
+            *known[which].count = parse_count(option, words[i], known[which].minimum, known[which].maximum);
         }
     }
     if (!chosen.info && !chosen.system && (chosen.input == NULL || (chosen.output == NULL && chosen.profile == NULL))) {
         fail("give --input with --output or --profile, or --info, or --system; --help lists the options.");
+    }
+    if ((chosen.taps == NULL) != (chosen.observed == NULL) || (chosen.taps == NULL && chosen.forced != NULL) ||
+        (chosen.taps != NULL && chosen.output == NULL)) {
+        fail("--taps goes with --output and --observed, and --forced with --taps; --help lists the options.");
     }
     return chosen;
 }
@@ -148,110 +128,67 @@ static void print_info(void) {
     }
 }
 
-/* The size of the file must be just what its header says, before anything of that size is allocated or computed. */
-static input_file open_input(const char *path, const bnn_tensor *expected) {
-    input_file input = {.path = path, .stream = fopen(path, "rb")};
-    struct stat status;
-    npy_header header;
-    if (input.stream == NULL || fstat(fileno(input.stream), &status) != 0) {
-        fail("cannot read '%s': %s.", path, strerror(errno));
-    }
-    if (!S_ISREG(status.st_mode)) {
-        fail("cannot read '%s': it is not a regular file.", path);
-    }
-    const char *problem = npy_read_header(input.stream, &header);
-    if (problem != NULL) {
-        fail("'%s' %s; write it with numpy.save.", path, problem);
-    }
-    if (strcmp(header.descr, numpy_type(expected)) != 0) {
-        fail("'%s' holds elements of type '%s', expected '%s' (little-endian %s).", path, header.descr,
-             numpy_type(expected), expected->dtype);
-    }
-    char found_shape[800], expected_shape[800];
-    npy_print_shape(found_shape, sizeof found_shape, header.rank, header.shape);
-    npy_print_shape(expected_shape, sizeof expected_shape, expected->rank, expected->shape);
-    int fits = header.rank == expected->rank && header.shape[0] > 0 && header.shape[0] % expected->shape[0] == 0;
+/* The images, as many batches of them as the file has. */
+static input_file open_batches(const char *path, const bnn_tensor *expected, size_t *batches) {
+    char type_name[40], shape[800], accepted[900];
+    snprintf(type_name, sizeof type_name, "little-endian %s", expected->dtype);
+    input_file input = open_input(path, numpy_type(expected), type_name);
+    const npy_header *header = &input.header;
+    int fits = header->rank == expected->rank && header->shape[0] > 0 && header->shape[0] % expected->shape[0] == 0;
     for (size_t i = 1; fits && i < expected->rank; i++) {
-        fits = header.shape[i] == expected->shape[i];
+        fits = header->shape[i] == expected->shape[i];
     }
     if (!fits) {
-        fail("'%s' holds an array of shape %s, expected %s or a multiple of its first dimension.", path, found_shape,
-             expected_shape);
+        npy_print_shape(shape, sizeof shape, expected->rank, expected->shape);
+        snprintf(accepted, sizeof accepted, "%s or a multiple of its first dimension", shape);
+        fail_shape(&input, accepted);
     }
-    if (header.fortran_order) {
-        fail("'%s' is in Fortran order, expected C order; write it with numpy.ascontiguousarray.", path);
-    }
-    input.data_offset = header.data_offset;
-    input.batches = (size_t)(header.shape[0] / expected->shape[0]);
-    size_t bytes;
-    if (__builtin_mul_overflow(input.batches, expected->bytes, &bytes) ||
-        __builtin_add_overflow(bytes, header.data_offset, &bytes) || (uintmax_t)status.st_size != bytes) {
-        fail("'%s' is %jd bytes long, which does not fit its shape %s.", path, (intmax_t)status.st_size, found_shape);
-    }
+    *batches = (size_t)(header->shape[0] / expected->shape[0]);
+    check_input_size(&input, strcmp(expected->dtype, "int64") == 0 ? 8 : 4);
     return input;
 }
 
-static void read_batch(const input_file *input, void *buffer, size_t bytes) {
-    if (fread(buffer, 1, bytes, input->stream) != bytes) {
-        fail("cannot read '%s': %s.", input->path, ferror(input->stream) ? strerror(errno) : "it became shorter");
-    }
-}
+/* What the batches of a file are computed with. */
+typedef struct work {
+    bnn_model *model;
+    input_file source;
+    size_t batches;
+    const bnn_tensor *input, *output;
+    void *batch, *result; /* room for one */
+} work;
 
-static void check(bnn_status status, const bnn_model *model) {
-    size_t count;
-    const bnn_step *steps = bnn_steps(&count);
-    if (status == BNN_ERROR_KERNEL) {
-        const bnn_step *step = &steps[bnn_failed_step(model)];
-        fail("kernel %s of layer %s reported failure.", step->kernel, step->layer);
-    }
-    if (status == BNN_ERROR_DEVICE) {
-        fail("%s: %s.", bnn_status_text(status), bnn_device_error());
-    }
-    if (status != BNN_OK) {
-        fail("%s.", bnn_status_text(status));
-    }
-}
-
-static void open_output(output_file *file, const char *path) {
-    if (output_file_open(file, path) != 0) {
-        fail("cannot write '%s': %s.", path, errno == EINVAL ? "it is not a regular file" : strerror(errno));
-    }
-}
-
-static void finish_output(output_file *file) {
-    if (output_file_finish(file) != 0) {
-        fail("cannot write '%s': %s.", file->path, strerror(errno));
-    }
-}
-
-static void infer(bnn_model *model, const input_file *input, const char *path, void *batch, void *result,
-                  size_t batch_bytes, const bnn_tensor *output) {
+static void infer(const work *now, const char *path, runner_taps *taps, const char *observed) {
     output_file file;
     int64_t shape[NPY_MAX_RANK];
-    memcpy(shape, output->shape, output->rank * sizeof *shape);
-    if (__builtin_mul_overflow(shape[0], (int64_t)input->batches, &shape[0])) {
-        fail("the output for '%s' would be too large.", input->path);
+    memcpy(shape, now->output->shape, now->output->rank * sizeof *shape);
+    if (__builtin_mul_overflow(shape[0], (int64_t)now->batches, &shape[0])) {
+        fail("the output for '%s' would be too large.", now->source.path);
     }
-    if (fseek(input->stream, (long)input->data_offset, SEEK_SET) != 0) {
-        fail("cannot read '%s': %s.", input->path, strerror(errno));
+    rewind_input(&now->source);
+    open_output_array(&file, path, numpy_type(now->output), now->output->rank, shape);
+    if (observed != NULL) {
+        runner_taps_begin(taps, observed, now->batches);
     }
-    open_output(&file, path);
-    int written = npy_write_header(file.stream, numpy_type(output), output->rank, shape) == 0;
-    for (size_t i = 0; written && i < input->batches; i++) {
-        read_batch(input, batch, batch_bytes);
-        check(bnn_run(model, (const void *const[]){batch}, (void *const[]){result}), model);
-        written = fwrite(result, 1, output->bytes, file.stream) == output->bytes;
+    for (size_t i = 0; i < now->batches; i++) {
+        read_input(&now->source, now->batch, now->input->bytes);
+        if (observed != NULL) {
+            runner_taps_run(taps, now->model, now->batch, now->result);
+        } else {
+            check_status(bnn_run(now->model, (const void *const[]){now->batch}, (void *const[]){now->result}), now->model);
+        }
+        write_output(&file, now->result, now->output->bytes);
     }
-    if (!written) {
-        fail("cannot write '%s': %s.", path, strerror(errno));
+    if (observed != NULL) {
+        runner_taps_finish(taps);
     }
     finish_output(&file);
 }
 
-static void profile(profile_report *report, bnn_model *model, const char *path, const void *batch, void *result) {
+static void profile(profile_report *report, const work *now, const char *path) {
     output_file file;
+    read_input(&now->source, now->batch, now->input->bytes);
     open_output(&file, path);
-    check(profile_measure(report, model, batch, result), model);
+    check_status(profile_measure(report, now->model, now->batch, now->result), now->model);
     profile_report_write(file.stream, report);
     finish_output(&file);
 }
@@ -285,27 +222,25 @@ int main(int count, char **words) {
         return 0;
     }
     size_t inputs, outputs;
-    const bnn_tensor *input = bnn_inputs(&inputs);
-    const bnn_tensor *output = bnn_outputs(&outputs);
+    work now = {.input = bnn_inputs(&inputs), .output = bnn_outputs(&outputs)};
     if (inputs != 1 || outputs != 1) {
         fail("the runner serves networks with one input and one output, this one has %zu and %zu; use bnn_model.h.",
              inputs, outputs);
     }
-    input_file source = open_input(chosen.input, input);
-    bnn_model *model;
-    check(bnn_create(chosen.threads, &model), NULL);
-    void *batch = aligned_alloc(64, (input->bytes + 63) / 64 * 64);
-    void *result = aligned_alloc(64, (output->bytes + 63) / 64 * 64);
-    if (batch == NULL || result == NULL) {
-        fail("no memory for an input of %zu and an output of %zu bytes.", input->bytes, output->bytes);
+    runner_taps taps = {0};
+    now.source = open_batches(chosen.input, now.input, &now.batches);
+    if (chosen.taps != NULL) {
+        runner_taps_open(&taps, chosen.taps, chosen.forced, now.batches);
     }
+    check_status(bnn_create(chosen.threads, &now.model), NULL);
+    now.batch = allocate(now.input->bytes, "an input");
+    now.result = allocate(now.output->bytes, "an output");
     profile_report report = {.threads = chosen.threads, .warmup = chosen.warmup, .repeat = (size_t)chosen.repeat};
     if (chosen.profile != NULL) {
-        read_batch(&source, batch, input->bytes);
-        profile(&report, model, chosen.profile, batch, result);
+        profile(&report, &now, chosen.profile);
     }
     if (chosen.output != NULL) {
-        infer(model, &source, chosen.output, batch, result, input->bytes, output);
+        infer(&now, chosen.output, &taps, chosen.observed);
     }
     if (chosen.profile != NULL) {
         /* For people: whether anybody listens makes no difference. */
@@ -313,10 +248,10 @@ int main(int count, char **words) {
         profile_summary_write(stdout, &report);
         (void)fflush(stdout);
     }
-    bnn_destroy(model);
+    bnn_destroy(now.model);
     profile_release(&report);
-    free(batch);
-    free(result);
-    fclose(source.stream);
+    free(now.batch);
+    free(now.result);
+    fclose(now.source.stream);
     return 0;
 }

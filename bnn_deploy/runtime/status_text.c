@@ -5,7 +5,7 @@ const char *bnn_status_text(bnn_status status) {
     case BNN_OK:
         return "success";
     case BNN_ERROR_ARGUMENT:
-        return "an argument is a null pointer or out of range";
+        return "an argument is a null pointer, out of range, or a tap that is no place of this network";
     case BNN_ERROR_MEMORY:
         return "the memory of the model could not be allocated";
     case BNN_ERROR_THREADS:

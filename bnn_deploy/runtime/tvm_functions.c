@@ -4,6 +4,8 @@
  *     bnn_describe(text)                                   what the network takes and gives, as JSON
  *     bnn_create(threads)                                  a handle of a model
  *     bnn_run(handle, input, output)                       runs as many batches as the tensors hold
+ *     bnn_run_tapped(handle, input, output, taps, observed, forced)   the same with taps: int64 (taps, 9); uint8 with a row
+ *                                                          for each batch, and another one, or 0 to force nothing
  *     bnn_failed_step(handle)                              see bnn_model.h
  *     bnn_device_error(text)                               see bnn_model.h
  *     bnn_profile(handle, threads, input, output, repeat, warmup, text)   the runner's profile of the first batch, as JSON
@@ -119,6 +121,40 @@ TVM_FUNCTION(bnn_run) {
         const void *const inputs[] = {input.data + i * (input.count / batches)};
         void *const outputs[] = {output.data + i * (output.count / batches)};
         status = bnn_run(model, inputs, outputs);
+    }
+    return tvm_give(result, -(int64_t)status);
+}
+
+/* Every batch has the same taps, and a row of `observed` and of `forced`. */
+static bnn_status run_tapped(bnn_model *model, tvm_buffer input, tvm_buffer output, tvm_buffer taps, tvm_buffer observed,
+                             tvm_buffer forced) {
+    size_t batches = count_batches(input, output), tap_bytes = BNN_TAP_NUMBERS * sizeof(int64_t);
+    if (batches == 0 || taps.data == NULL || taps.count % tap_bytes != 0 || (uintptr_t)taps.data % sizeof(int64_t) != 0 ||
+        observed.data == NULL || observed.count % batches != 0 || (forced.data != NULL && forced.count != observed.count)) {
+        return BNN_ERROR_ARGUMENT;
+    }
+    size_t row = observed.count / batches;
+    bnn_status status = BNN_OK;
+    for (size_t i = 0; i < batches && status == BNN_OK; i++) {
+        const void *const inputs[] = {input.data + i * (input.count / batches)};
+        void *const outputs[] = {output.data + i * (output.count / batches)};
+        status = bnn_run_tapped(model, inputs, outputs, (const int64_t *)(const void *)taps.data, taps.count / tap_bytes,
+                                observed.data + i * row, forced.data == NULL ? NULL : forced.data + i * row, row);
+    }
+    return status;
+}
+
+TVM_FUNCTION(bnn_run_tapped) {
+    (void)self;
+    if (count != 6) {
+        return tvm_give(result, -BNN_ERROR_ARGUMENT);
+    }
+    tvm_buffer forced = tvm_bytes(&arguments[5]);
+    int forces_nothing = arguments[5].type == TVM_INTEGER && arguments[5].value.integer == 0;
+    bnn_status status = BNN_ERROR_ARGUMENT;
+    if (forced.data != NULL || forces_nothing) {
+        status = run_tapped(model_of(&arguments[0]), tvm_bytes(&arguments[1]), tvm_bytes(&arguments[2]),
+                            tvm_bytes(&arguments[3]), tvm_bytes(&arguments[4]), forced);
     }
     return tvm_give(result, -(int64_t)status);
 }

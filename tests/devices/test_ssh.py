@@ -17,7 +17,7 @@ from toy_network import reference, toy_input
 
 from bnn_deploy.bundle import Bundle
 from bnn_deploy.devices import get_device
-from bnn_deploy.devices.ssh import _read_npy
+from bnn_deploy.devices.ssh import _read_arrays
 from bnn_deploy.errors import DeviceError, ToolError
 
 Invoke = Callable[..., Result]
@@ -142,7 +142,7 @@ def test_answers_are_not_believed() -> None:
     stream = BytesIO()
     np.save(stream, good)
     content = stream.getvalue()
-    np.testing.assert_array_equal(_read_npy(content, (2, 3), good.dtype, "board"), good)
+    np.testing.assert_array_equal(_read_arrays(content, [((2, 3), good.dtype)], "board")[0], good)
     pickled = BytesIO()
     np.save(pickled, np.array([{}], dtype=object), allow_pickle=True)
     for bad in (
@@ -154,4 +154,4 @@ def test_answers_are_not_believed() -> None:
         pickled.getvalue(),
     ):
         with pytest.raises(DeviceError, match="no array of shape"):
-            _read_npy(bad, (2, 3), good.dtype, "board")
+            _read_arrays(bad, [((2, 3), good.dtype)], "board")

@@ -158,7 +158,7 @@ def test_thread_count_can_change_and_is_real(host_bundle: Bundle) -> None:
 def test_only_the_interface_is_visible(host_bundle: Bundle) -> None:
     """Kernels and runtime are exported, and could collide with other libraries."""
     library = ctypes.CDLL(str(host_bundle.library))
-    assert len(api_symbols()) == 15 and all(hasattr(library, name) for name in api_symbols())
+    assert len(api_symbols()) == 17 and all(hasattr(library, name) for name in api_symbols())
     for name in (
         "toy_matmul",
         "bnn_network",
