@@ -17,6 +17,7 @@ from tvm.tirx.script import builder as T
 
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.tir.launch_statements import flat, is_launch
+from bnn_deploy.passes.tir.rounded_products import fenced_value, fused_operands
 from bnn_deploy.plan import Launch
 from bnn_deploy.targets.cuda import device_functions
 
@@ -101,12 +102,13 @@ def _launch(name: str, nest: tirx.Stmt) -> Launch:
 
 
 def _cuda_calls(function: tirx.PrimFunc) -> tirx.PrimFunc:
-    """LLVM's intrinsics by CUDA's names."""
+    """LLVM's intrinsics by CUDA's names; fences go, since CUDA's compilers are told to contract nothing."""
 
     def rename(call: Call) -> Expr:
-        if getattr(call.op, "name", "") == "tirx.call_llvm_pure_intrin" and len(call.args) == 4:
-            return T.call_extern("float32", "fmaf", *call.args[1:])
-        return call
+        operands, bare = fused_operands(call), fenced_value(call)
+        if operands is not None:
+            return T.call_extern("float32", "fmaf", *operands)
+        return call if bare is None else bare
 
     body = tvm_ffi.structural_map(function.body, [(Call, rename)])
     return tirx.PrimFunc(function.params, body, function.ret_type, function.attrs)

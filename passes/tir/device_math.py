@@ -10,7 +10,7 @@ After::
 ``bnn_sin``, ``bnn_cos`` and ``bnn_exp`` are ``vector_math``'s polynomials as functions (``targets/cuda/float_functions.cuh``).
 CUDA's ``max`` and ``min`` of floats take the number where the other is NaN, and the positive zero; LLVM's code compares and
 chooses, which is what stands here.
-Where: last in ``schedule_gpu``, before ``explicit_fma``.
+Where: last in ``schedule_gpu``.
 """
 
 from __future__ import annotations

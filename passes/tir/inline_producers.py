@@ -8,7 +8,7 @@ After::
 
     for n, h, w, o, kh, kw, c: y[n, h, w, o] += if_then_else(…, x[…], 0) * weight[kh, kw, c, o]
 
-Where: first in ``schedule_float`` and in ``schedule_gpu``.
+Where: in ``schedule_float`` and ``schedule_gpu``, after ``rounded_products``.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from tvm.s_tir.schedule import SBlockRV, ScheduleError
 _RECOMPUTATION = 2
 
 
-def inline_producers(function: tirx.PrimFunc) -> tirx.PrimFunc | None:
-    """Run the pass on one kernel; None for binary ones (attribute ``bnn.kernel``) and others that come scheduled."""
+def comes_scheduled(function: tirx.PrimFunc) -> bool:
+    """Whether a kernel is a binary one (attribute ``bnn.kernel``), or another that has a schedule."""
     own = function.attrs is not None and "bnn.kernel" in function.attrs
-    if own or not isinstance(function.body, s_tir.SBlockRealize):
-        return None
+    return own or not isinstance(function.body, s_tir.SBlockRealize)
+
+
+def inline_producers(function: tirx.PrimFunc) -> tirx.PrimFunc:
+    """Run the pass on one kernel that is not scheduled yet."""
     schedule = s_tir.Schedule(tvm.IRModule({"main": function}), error_render_level="none")
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
         _inline(schedule, block)

@@ -17,6 +17,7 @@ from tvm.tirx.script import builder as T
 
 from bnn_deploy.passes.tir.gpu_tile import Tile, row_axis
 from bnn_deploy.passes.tir.loop_nest import LoopNest, loads_of
+from bnn_deploy.passes.tir.rounded_products import fused_operands
 
 _COMBINATIONS = (tirx.Add, tirx.Max, tirx.Min)
 # Vectors of these are loads and stores of CUDA.
@@ -26,10 +27,12 @@ _VECTOR_TYPES = ("float32", "int32", "uint32")
 def sums_split(nest: LoopNest) -> bool:
     """Whether sums of parts of the terms can be added up afterwards."""
     store, initial = nest.store, nest.block.init
-    if store is None or not isinstance(initial, tirx.BufferStore) or not isinstance(store.value, _COMBINATIONS):
+    combine = None if store is None or not isinstance(initial, tirx.BufferStore) else _combination(store.value)
+    if combine is None:
         return False
-    own = [side for side in (store.value.a, store.value.b) if _is_load_of(side, store.buffer)]
-    return len(own) == 1 and (not isinstance(store.value, tirx.Add) or _is_zero(initial.value))
+    sides = (store.value.a, store.value.b) if isinstance(store.value, combine) else fused_operands(store.value)
+    own = [side for side in sides if _is_load_of(side, store.buffer)]
+    return len(own) == 1 and (combine is not tirx.Add or _is_zero(initial.value))
 
 
 class NestLaunch:
@@ -150,7 +153,7 @@ class NestLaunch:
         """Add the parts' sums: those of the upper half of the threads to those of the lower half, and again."""
         tile, count = self.tile, self.tile.rows * self.tile.columns
         shared = tirx.decl_buffer((count * tile.threads,), str(self.totals.dtype), "shared", scope="shared")
-        combine = type(self.nest.store.value)
+        combine = _combination(self.nest.store.value)
         distance = 1 if tile.parts_first else tile.groups
 
         def slot(number: int, further: int = 0) -> Expr:
@@ -295,6 +298,13 @@ def _without_choices(value: Expr) -> Expr:
         return T.Cast(str(call.ty.dtype), T.int32(0)) if getattr(call.op, "name", "") == "prim.if_then_else" else call
 
     return tvm_ffi.structural_map(value, (Call, cut))
+
+
+def _combination(value: Expr) -> type[Expr] | None:
+    """What puts a reduction's terms together; None if it is none of those that can be split."""
+    if fused_operands(value) is not None:
+        return tirx.Add
+    return type(value) if isinstance(value, _COMBINATIONS) else None
 
 
 def _is_load_of(value: Expr, buffer: tirx.Buffer) -> bool:

@@ -22,8 +22,9 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from bnn_deploy.passes.tir.explicit_fma import explicit_fma
-from bnn_deploy.passes.tir.inline_producers import domain, inline_producers
+from bnn_deploy.passes.tir.exponential_functions import exponential_functions
+from bnn_deploy.passes.tir.inline_producers import comes_scheduled, domain, inline_producers
+from bnn_deploy.passes.tir.rounded_products import rounded_products
 from bnn_deploy.passes.tir.split_segments import split_segments
 from bnn_deploy.passes.tir.tile_convolution import tile_convolution
 from bnn_deploy.passes.tir.vector_math import vector_math
@@ -39,17 +40,17 @@ _UNROLLED_TAPS = 49
 
 def schedule_float(function: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
     """Run the pass on one kernel; binary kernels (attribute ``bnn.kernel``) are returned as they are."""
-    inlined = inline_producers(function)
-    if inlined is None:
+    if comes_scheduled(function):
         return function
+    inlined = inline_producers(rounded_products(exponential_functions(function)))
     tiled = tile_convolution(inlined, target, _PARALLEL_ELEMENTS)
     if tiled is not None:
-        return explicit_fma(vector_math(tiled))
+        return vector_math(tiled)
     inlined = split_segments(inlined, target.float_lanes)
     schedule = s_tir.Schedule(tvm.IRModule({"main": inlined}), error_render_level="none")
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
         _schedule_block(schedule, block, target)
-    return explicit_fma(vector_math(schedule.mod["main"].with_attrs(function.attrs)))
+    return vector_math(schedule.mod["main"].with_attrs(function.attrs))
 
 
 def _schedule_block(schedule: s_tir.Schedule, block: SBlockRV, target: Target) -> None:

@@ -32,11 +32,12 @@ from tvm.ir import Expr
 
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.tir.device_math import device_math
-from bnn_deploy.passes.tir.explicit_fma import explicit_fma
+from bnn_deploy.passes.tir.exponential_functions import exponential_functions
 from bnn_deploy.passes.tir.gpu_tile import select_tile, single_tile
-from bnn_deploy.passes.tir.inline_producers import inline_producers
+from bnn_deploy.passes.tir.inline_producers import comes_scheduled, inline_producers
 from bnn_deploy.passes.tir.loop_nest import LoopNest, loads_of, read_nest
 from bnn_deploy.passes.tir.nest_launch import NestLaunch, sums_split
+from bnn_deploy.passes.tir.rounded_products import rounded_products
 from bnn_deploy.targets.base import Target
 
 _LARGEST = 2**31
@@ -48,9 +49,9 @@ def schedule_gpu(function: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
     Raises:
         CompileError: a tensor of 2**31 elements or more, or an operator that is no nest of loops.
     """
-    inlined = inline_producers(function)
-    if inlined is None:
+    if comes_scheduled(function):
         return device_math(function)
+    inlined = inline_producers(rounded_products(exponential_functions(function)))
     root = inlined.body.block
     for buffer in (*function.params, *root.alloc_buffers):
         _require_small(buffer)
@@ -69,7 +70,7 @@ def schedule_gpu(function: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
         # Only this holds memory that the plan has to provide; see raw_pointers.
         body = s_tir.SBlockRealize([], True, s_tir.SBlock([], [], [], "root", body, None, kept))
     scheduled = tirx.PrimFunc(function.params, body, function.ret_type, function.attrs)
-    return explicit_fma(device_math(scheduled))
+    return device_math(scheduled)
 
 
 def _require_small(buffer: tirx.Buffer) -> None:

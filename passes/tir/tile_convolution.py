@@ -2,7 +2,7 @@
 
 Before::
 
-    for n, h, w, o, i, j, c: t[n, h, w, o] += if_then_else(inside, x[n, 2 * h + i - 1, 2 * w + j - 1, c], 0) * f[i, j, c, o]
+    for n, h, w, o, i, j, c: t[…] = fma(if_then_else(inside, x[n, 2 * h + i - 1, 2 * w + j - 1, c], 0), f[i, j, c, o], t[…])
     for n, h, w, o: y[n, h, w, o] = prelu(t[n, h, w, o] + bias[o])
 After::
 
@@ -23,6 +23,7 @@ from tvm import ir, s_tir, tirx
 from tvm.ir import Expr
 
 from bnn_deploy.passes.tir.index_values import index_values
+from bnn_deploy.passes.tir.rounded_products import fused_operands
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.float_conv2d import (
     FloatConvolution,
@@ -85,14 +86,15 @@ def _product(block: s_tir.SBlock, axes: int, reductions: int) -> tuple[tirx.Buff
     store, initial = block.body, block.init
     if not isinstance(store, tirx.BufferStore) or not isinstance(initial, tirx.BufferStore):
         return None
-    if not _is_zero(initial.value) or str(store.buffer.dtype) != "float32" or not isinstance(store.value, tirx.Add):
+    operands = fused_operands(store.value)
+    if not _is_zero(initial.value) or str(store.buffer.dtype) != "float32" or operands is None:
         return None
-    if not _is_at(store.indices, block, axes) or not isinstance(store.value.b, tirx.Mul):
+    x, weights, before = operands
+    if not _is_at(store.indices, block, axes) or not isinstance(weights, ir.TensorLoad):
         return None
-    before, product = store.value.a, store.value.b
     if not isinstance(before, ir.TensorLoad) or not before.source.same_as(store.buffer):
         return None
-    return (store.buffer, product.a, product.b) if isinstance(product.b, ir.TensorLoad) else None
+    return store.buffer, x, weights
 
 
 def _matmul(block: s_tir.SBlock) -> _Match | None:

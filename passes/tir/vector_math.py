@@ -11,7 +11,7 @@ After::
     else:
         for c in range(64): y[c] = a[c] * <the same polynomials, reduced in float64>
 
-Every product and sum is an explicit fused multiply-add, so all targets and all C libraries (glibc, musl) give the same bits.
+Products in sums are explicit fused multiply-adds, so all targets and all C libraries (glibc, musl) give the same bits.
 The sine and the cosine of one value share their reduction: LLVM merges equal expressions.
 
 Bounds, measured by the test against float64: sin and cos 2 ulp for every finite float, exp 1.25 ulp and correct overflow and
@@ -30,6 +30,8 @@ import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.ir import Call, Expr
 from tvm.tirx.script import builder as T
+
+from bnn_deploy.targets.kernels.vector import rounded
 
 # The float32 reduction is exact enough below this.
 REDUCTION_BOUND = 2.0**17
@@ -155,19 +157,20 @@ def _trigonometric(argument: Expr, cosine: bool, wide: bool) -> Expr:
     steps, reduced = turns - _number(_ROUNDER), absolute
     for part in _HALF_PI:
         reduced = _fma(steps, _number(-float.fromhex(part)), reduced)
-    rounded = _fma(absolute, _number(float.fromhex(_TWO_OVER_PI)), _number(_ROUNDER))
+    nearest = _fma(absolute, _number(float.fromhex(_TWO_OVER_PI)), _number(_ROUNDER))
     if not wide:
-        return tirx.Let(x, argument, tirx.Let(turns, rounded, tirx.Let(rest, reduced, result)))
+        return tirx.Let(x, argument, tirx.Let(turns, nearest, tirx.Let(rest, reduced, result)))
     m, high, low, whole = (tirx.Var(name, "float64") for name in ("m", "high", "low", "whole"))
     scaled, first, second = _quarters(T.Cast("float64", absolute))
     # The number of quarter turns modulo 4, as a float with the same lowest bits as above.
-    modulo = T.Cast("float32", whole - _number(4, "float64") * T.floor(whole * _number(0.25, "float64")))
+    turned = T.floor(whole * _number(0.25, "float64"))
+    modulo = T.Cast("float32", _fma(turned, _number(-4, "float64"), whole))
     fraction = _fma(m, low, _fma(m, high, -whole))
     radians = T.Cast("float32", fraction * _number(float.fromhex("0x1.921fb54442d18p+0"), "float64"))
     # An element's bits must not depend on its neighbours: what the narrow reduction can do, it does here too.
     small = absolute < _number(REDUCTION_BOUND)
     result = tirx.Let(rest, T.Select(small, reduced, radians), result)
-    result = tirx.Let(turns, T.Select(small, rounded, modulo + _number(_ROUNDER)), result)
+    result = tirx.Let(turns, T.Select(small, nearest, modulo + _number(_ROUNDER)), result)
     result = tirx.Let(whole, T.call_llvm_pure_intrin("float64", "llvm.rint", m * high), result)
     return tirx.Let(x, argument, tirx.Let(m, scaled, tirx.Let(high, first, tirx.Let(low, second, result))))
 
@@ -196,9 +199,9 @@ def _exponential(argument: Expr) -> Expr:
     value = _fma(_polynomial(_EXPONENTIAL, rest) * rest, rest, rest) + _number(1)
     half = power >> 1
     scales = [_float((exponent + 127) << 23) for exponent in (half, power - half)]
-    result = tirx.Let(power, _bits(turns) - _ROUNDER_BITS, value * scales[0] * scales[1])
-    rounded = _fma(bounded, _number(float.fromhex(_LOG2_E)), _number(_ROUNDER))
-    result = tirx.Let(turns, rounded, tirx.Let(rest, reduced, result))
+    result = tirx.Let(power, _bits(turns) - _ROUNDER_BITS, rounded(value * scales[0] * scales[1]))
+    nearest = _fma(bounded, _number(float.fromhex(_LOG2_E)), _number(_ROUNDER))
+    result = tirx.Let(turns, nearest, tirx.Let(rest, reduced, result))
     return tirx.Let(x, argument, tirx.Let(bounded, clamped, result))
 
 

@@ -66,7 +66,7 @@ def constant_table(values: Sequence[float]) -> Expr:
 def linear_table(start: Expr, step: float) -> Expr:
     """The vector of ``start + step * code``."""
     codes = T.Cast(vector_type(FLOAT, CODE_COUNT), T.ramp(T.int32(0), T.int32(1), CODE_COUNT))
-    return spread(start, CODE_COUNT) + codes * constant(step, FLOAT, CODE_COUNT)
+    return fused_multiply_add(codes, constant(step, FLOAT, CODE_COUNT), spread(start, CODE_COUNT), CODE_COUNT)
 
 
 class WordDecoder:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tvm.ir import Expr
 from tvm.tirx.script import builder as T
 
-from bnn_deploy.targets.kernels.vector import FLOAT, Index, constant
+from bnn_deploy.targets.kernels.vector import FLOAT, Index, constant, rounded
 
 STEPS = ("add", "subtract", "multiply", "maximum", "minimum", "prelu")
 
@@ -67,12 +67,13 @@ def _step(name: str, left: Expr, right: Expr, lanes: int) -> Expr:
     if name == "subtract":
         return left - right
     if name == "multiply":
-        return left * right
+        return rounded(left * right)
     if name == "maximum":
         return T.max(left, right)
     if name == "minimum":
         return T.min(left, right)
-    return T.Select(left > constant(0, FLOAT, lanes), left, left * right)
+    # Behind the choice, so that AVX-512 computes the product under the mask that chooses it.
+    return rounded(T.Select(left > constant(0, FLOAT, lanes), left, left * right))
 
 
 def operand_channel(operand: ImageOperand, output: Index) -> Index:

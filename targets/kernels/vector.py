@@ -53,6 +53,11 @@ def fused_multiply_add(a: Expr, b: Expr, c: Expr, lanes: int) -> Expr:
     return T.call_llvm_pure_intrin(vector_type(FLOAT, lanes), "llvm.fma", a, b, c)
 
 
+def rounded(value: Expr) -> Expr:
+    """``value``, a product, rounded by itself: LLVM does not contract it with the sum that it goes into."""
+    return T.call_llvm_pure_intrin(str(value.ty.dtype), "llvm.arithmetic.fence", value)
+
+
 def popcount_bytes(bits: Expr, lanes: int) -> Expr:
     """Popcounts of the four bytes in each 32-bit lane: uint8 vector of ``4 * lanes``."""
     return T.popcount(T.reinterpret(vector_type(BYTE, 4 * lanes), bits))
