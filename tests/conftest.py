@@ -110,6 +110,21 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke) -> Callable[[str, str | None], Path]:
+    """The ONNX file of a tiny model of the zoo (name, variant), with seeded weights and a dynamic batch."""
+
+    def export(name: str, variant: str | None = None) -> Path:
+        def make(path: Path) -> None:
+            options = ("--variant", variant) if variant else ()
+            result = invoke("export", name, "--seed", 0, *options, "-o", path)
+            assert result.exit_code == 0, result.stderr
+
+        return made_once(tmp_path_factory, f"{name}_{variant}.onnx", make)
+
+    return export
+
+
+@pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke, tiny_onnx: Path) -> Path:
     """``tiny_onnx`` compiled for this machine with batch 2."""
 

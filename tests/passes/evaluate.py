@@ -22,6 +22,11 @@ Value = object  # an array, or a tuple of arrays
 
 def evaluate(module: tvm.IRModule, *inputs: np.ndarray, precision: type = np.float64) -> np.ndarray:
     """The output of ``main``. Each operator works in float64 and rounds its result to ``precision``."""
+    return evaluate_all(module, *inputs, precision=precision)[module["main"].body.body]
+
+
+def evaluate_all(module: tvm.IRModule, *inputs: np.ndarray, precision: type = np.float64) -> dict[relax.Var, Value]:
+    """What every variable of ``main`` holds."""
     main = module["main"]
     environment: dict[relax.Var, Value] = {}
     for parameter, array in zip(main.params, inputs, strict=True):
@@ -47,7 +52,7 @@ def evaluate(module: tvm.IRModule, *inputs: np.ndarray, precision: type = np.flo
         for binding in block.bindings:
             environment[binding.var] = value_of(binding.value)
             _check_shape(binding.var, environment[binding.var])
-    return value_of(main.body.body)
+    return environment
 
 
 def _is_tensor(expression: relax.Expr) -> bool:
