@@ -69,7 +69,9 @@ def _converted(path: Path, image: Image.Image, channels: str) -> Image.Image:
         image = Image.fromarray((wide >> 8).astype(np.uint8))
     elif image.mode not in _MODES:
         raise InputError(f"{path}: holds pixels of Pillow's mode {image.mode!r}; save it as 8-bit PNG.")
-    return image.convert("RGB" if channels == "RGB" else "L")
+    # Grey, too, by way of RGB: that is what torchvision's Grayscale is given.
+    coloured = image.convert("RGB")
+    return coloured if channels == "RGB" else coloured.convert("L")
 
 
 def _cropped(path: Path, image: Image.Image, preprocessing: Preprocessing) -> Image.Image:

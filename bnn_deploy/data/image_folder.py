@@ -1,6 +1,6 @@
 """A folder of pictures: one sub-folder for each class as torchvision's ImageFolder has it, or no sub-folders and no labels.
 
-Only names are listed; each picture is decoded when its turn comes, a batch ahead, and then forgotten.
+Only names are listed; each picture is decoded shortly before its turn comes, and then forgotten.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def is_image(name: str) -> bool:
 def first_image(root: Path) -> str | None:
     """Name of some picture in ``root`` or below it, relative to it."""
     # A class folder may be a link, which `walk` does not follow.
-    for top in (root, *(entry.path for entry in os.scandir(root) if entry.is_symlink() and entry.is_dir())):
+    links = [entry.path for entry in os.scandir(root) if entry.is_symlink() and entry.is_dir()]
+    for top in (str(root), *links):
         for place, _, files in os.walk(top):
             for name in filter(is_image, files):
                 return os.path.relpath(os.path.join(place, name), root)
@@ -214,23 +215,20 @@ def _doubts(folders: list[str], classes: int) -> tuple[str, ...]:
 
 
 def _decoded(listing: Listing, preprocessing: Preprocessing, start: int, size: int) -> Iterator[Batch]:
-    """Batches in order, while the pictures of the next one are decoded by threads."""
+    """One picture after the other in order, while threads decode those of the next two batches of ``size``."""
     pool = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), thread_name_prefix="pictures")
-    names = iter(range(start, len(listing.names)))
+    names = iter(listing.names[start:])
     ahead: deque[Future[np.ndarray]] = deque()
 
     def ask(count: int) -> None:
-        for index in islice(names, count):
-            ahead.append(pool.submit(read_image, listing.root / listing.names[index], preprocessing))
+        for name in islice(names, count):
+            ahead.append(pool.submit(read_image, listing.root / name, preprocessing))
 
     try:
         ask(2 * size)
-        position = start
-        while ahead:
-            images = np.stack([ahead.popleft().result() for _ in range(min(size, len(ahead)))])
-            ask(len(images))
-            labels = listing.labels
-            yield images, None if labels is None else labels[position : position + len(images)]
-            position += len(images)
+        for position in range(start, len(listing.names)):
+            image = ahead.popleft().result()
+            ask(1)
+            yield image[None], None if listing.labels is None else listing.labels[position : position + 1]
     finally:
         pool.shutdown(cancel_futures=True)
