@@ -1,3 +1,3 @@
-"""Profiles and comparisons for people and other programs: an HTML page, a picture, a trace, a table."""
+"""Profiles, comparisons and validations for people and other programs: pages, pictures, traces, tables, comments."""
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from matplotlib.figure import FigureBase
 
 from bnn_deploy.profiling.model import KINDS
-from bnn_deploy.report.style import COLOURS, KIND_NAMES, Series, short, title
+from bnn_deploy.report.style import COLOURS, KIND_NAMES, Series, title
+from bnn_deploy.report.text import short
 
 # More bars than this are no longer read; the others are summed in one.
 MOST_ROWS = 30

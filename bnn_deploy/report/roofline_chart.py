@@ -7,7 +7,8 @@ from matplotlib.figure import FigureBase
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from bnn_deploy.profiling.model import BoardReport, KernelTime
-from bnn_deploy.report.style import COLOURS, Series, short, title
+from bnn_deploy.report.style import COLOURS, Series, title
+from bnn_deploy.report.text import short
 
 # Kernels with their names beside the chart: those that take most time.
 NAMED = 5

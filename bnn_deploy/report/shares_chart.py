@@ -5,7 +5,8 @@ from __future__ import annotations
 from matplotlib.figure import FigureBase
 
 from bnn_deploy.profiling.model import KINDS
-from bnn_deploy.report.style import COLOURS, KIND_NAMES, Series, short, title
+from bnn_deploy.report.style import COLOURS, KIND_NAMES, Series, title
+from bnn_deploy.report.text import short
 
 # Narrower parts have no room for their number.
 LEAST_LABELLED = 0.06

@@ -20,6 +20,7 @@ COLOURS = {
     "binary": "#1f5fa8",
     "pack": "#ab5a0a",
     "float": "#5f756a",
+    "bad": "#a4161a",
     # Text on a bar.
     "on": "#fdfdfd",
 }
@@ -84,12 +85,3 @@ def settings() -> Iterator[None]:
 def title(text: str, series: list[Series]) -> str:
     """The title of a chart; times of an emulator are called that wherever they are drawn."""
     return f"{text} (EMULATED: no device's speed)" if any(one.board.emulated for one in series) else text
-
-
-def short(text: str, width: int) -> str:
-    """``text`` in ``width`` characters: both ends of a name of layers say which one it is."""
-    plain = "".join(character if character.isprintable() else " " for character in text)
-    if len(plain) <= width:
-        return plain
-    front = (width - 1) // 2
-    return f"{plain[:front]}…{plain[len(plain) - (width - 1 - front) :]}"

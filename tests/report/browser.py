@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import select
@@ -85,6 +86,15 @@ class Browser:
         ]
         self._call("Emulation.setEmulatedMedia", media=media.get("media", ""), features=features)
 
+    def resize(self, width: int, height: int = 800) -> None:
+        """Give the page a window of ``width`` x ``height`` CSS pixels; 0 x 0 is the browser's own."""
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
+    def screenshot(self) -> bytes:
+        """A PNG file of the whole page, for people."""
+        picture = self._call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        return base64.b64decode(picture["data"])
+
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._count += 1
         message: dict[str, Any] = {"id": self._count, "method": method, "params": parameters}
@@ -128,3 +138,15 @@ class Browser:
         self._process.wait()
         os.close(self._read)
         os.close(self._write)
+
+
+def show(browser: Browser, content: bytes, folder: Path) -> None:
+    """Open a page that must need nothing but itself."""
+    path = folder / "page.html"
+    path.write_bytes(content)
+    browser.requests.clear()
+    browser.complaints.clear()
+    browser.open(path.as_uri())
+    # The page itself, and nothing else; not even a picture in a data: address.
+    assert browser.requests == [path.as_uri()]
+    assert browser.complaints == []

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
+sys.path.append(str(Path(__file__).parent))
+
+from browser import Browser, find_chromium
+from nasty_names import NASTY
+
 from bnn_deploy.profiling import LostBoard, ProfileReport
 from bnn_deploy.profiling.reading import profile_from_json
 
 Invoke = Callable[..., Result]
 
-NASTY = (
-    "<script>document.title = 'owned'</script>",
-    "</script ><img src=x onerror=\"document.title='owned'\">",
-    "quotes \" and ' and `, commas, too",
-    "line\nbreak\ttab",
-    "=cmd|' /C calc'!A0",
-    "$x_1$ {{ 7 * 7 }} {% raw %} \\frac & &amp; ]]> --> %s {0}",
-    "Schicht für 二値 слой \U0001f916 \u202e \u2028 \u00a0",
-    "@sum(a)",
-    "-1+1",
-    "<!--<script ",
-    "a" * 3000,
-)
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Chromium; where it is missing the tests skip at a developer's, and fail in continuous integration."""
+    program = find_chromium()
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("Chromium is not installed; CI installs it in .ci/run")
+        pytest.skip("needs Chromium (Debian package chromium)")
+    with Browser(program, tmp_path_factory.mktemp("chromium")) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

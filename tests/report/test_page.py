@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,7 +14,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 
-from browser import Browser, find_chromium
+from browser import Browser, show
 
 from bnn_deploy.profiling import LostBoard, ProfileReport
 from bnn_deploy.profiling.comparison import compare
@@ -30,29 +28,6 @@ ROWS = """[...document.querySelectorAll("section.kernels tbody tr")].filter(row 
 TEXTS = (
     '[...document.querySelectorAll("section.kernels tbody tr")].map(row => [...row.cells].map(cell => cell.innerText))'
 )
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Chromium; where it is missing the tests skip at a developer's, and fail in continuous integration."""
-    program = find_chromium()
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("Chromium is not installed; CI installs it in .ci/run")
-        pytest.skip("needs Chromium (Debian package chromium)")
-    with Browser(program, tmp_path_factory.mktemp("chromium")) as started:
-        yield started
-
-
-def show(browser: Browser, content: bytes, folder: Path) -> None:
-    path = folder / "page.html"
-    path.write_bytes(content)
-    browser.requests.clear()
-    browser.complaints.clear()
-    browser.open(path.as_uri())
-    # The page itself, and nothing else; not even a picture in a data: address.
-    assert browser.requests == [path.as_uri()]
-    assert browser.complaints == []
 
 
 def test_numbers_are_those_of_the_json(profile: ProfileReport, browser: Browser, tmp_path: Path) -> None:
