@@ -48,10 +48,11 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def hyperbolic_tangent(x: np.ndarray) -> np.ndarray:
-    """By ``exp`` of the side where that is at most 1."""
+    """``(1 - e) / (1 + e)`` of ``e = exp(-2 |x|)``, and the opposite for negative x."""
     with np.errstate(all="ignore"):
-        below, above = exponential(x * -_TWO), exponential(x * _TWO)
-        return np.where(x >= 0, (_ONE - below) / (_ONE + below), (above - _ONE) / (above + _ONE))
+        power = exponential(np.abs(x) * -_TWO)
+        magnitude = (_ONE - power) / (_ONE + power)
+        return np.where(x < 0, -magnitude, magnitude)
 
 
 def _trigonometric(x: np.ndarray, quarters_ahead: int) -> np.ndarray:

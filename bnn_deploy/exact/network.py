@@ -63,14 +63,17 @@ class ExactNetwork:
         self._layers = {str(key): str(name) for key, name in module.attrs["layer_names"].items()}
         self._last_reads = _last_reads(self._bindings, self._output)
         self._keys: dict[relax.Var, Key] = {}
+        self.shapes: dict[Key, tuple[int, ...]] = {}
         held = values_of(module)
         for binding in self._bindings:
             variable = binding.var
             if variable.name in held and isinstance(variable.ty, relax.TensorType):
                 kind = _KINDS.get(str(variable.ty.dtype))
-                if kind is not None:
-                    self._keys[variable] = (held[variable.name].tensor, kind)
-        self.shapes: dict[Key, tuple[int, ...]] = {key: static_shape(v) for v, key in self._keys.items()}
+                key = held[variable.name].tensor, kind
+                # Of a value in several layouts the bundle has the first; the others are computed from it.
+                if kind is not None and key not in self.shapes:
+                    self._keys[variable] = key
+                    self.shapes[key] = static_shape(variable)
         self.input_shape = static_shape(self._input)
         self._check_rules()
 
