@@ -31,9 +31,11 @@ def count_text(count: int) -> str:
 def percent_text(part: float) -> str:
     """Such as "99.97%"; never "100%" of what is less, nor "0%" of what is more than nothing."""
     text = f"{100 * part:.2f}"
-    if part < 1 and text == "100.00":
+    # Nobody counts this many images: such a difference is an interval's own rounding.
+    whole, nothing = part > 1 - 1e-9, part < 1e-9
+    if not whole and text == "100.00":
         return "> 99.99%"
-    if part > 0 and text == "0.00":
+    if not nothing and text == "0.00":
         return "< 0.01%"
     return f"{text.rstrip('0').rstrip('.')}%"
 

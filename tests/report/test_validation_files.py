@@ -288,6 +288,7 @@ def test_verdict_on_a_kernel() -> None:
 def test_never_whole_where_it_is_not() -> None:
     """Breaks if 49,999 of 50,000 images are rounded to 100%, or 1 of them to 0%."""
     assert "(> 99.99%; 95% interval 99.99% to > 99.99%)" in agreement(model(49_999, 50_000))
+    assert "95% interval 51.01% to 100%)" in agreement(model(4, 4))
     assert "(< 0.01%;" in agreement(model(1, 50_000)) and "(100%; " in agreement(model(7, 7))
 
 
