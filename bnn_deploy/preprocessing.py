@@ -155,7 +155,7 @@ def required_preprocessing(metadata: Mapping[str, Any], source: str, shape: tupl
     if found is None:
         raise InputError(
             f"{source}: does not say how its inputs are made of pictures, so a folder of pictures cannot be used; add the "
-            f"metadata entry {KEY} to the ONNX file (docs/data.md shows how), or give the inputs as .npz."
+            f"metadata entry {KEY} to the ONNX file and compile it again (docs/data.md shows how), or give the inputs as .npz."
         )
     if found.shape != shape:
         raise InputError(

@@ -131,9 +131,10 @@ class Comparison:
     def load_state(self, entry: dict[str, Any]) -> None:
         """Take over what ``to_state`` gave; raises ValueError, KeyError or TypeError for anything else."""
         counts = counts_of(entry, (*_COUNTS, "classes"))
-        max_error, units = float.fromhex(entry["max_error"]), int(entry["error_units"][:200], 16)
+        max_error, units = float.fromhex(entry["max_error"]), int(entry["error_units"], 16)
         bounded = all(counts[name] <= counts["samples"] for name in _COUNTS if name != "compared_logits")
-        if not bounded or not 0 <= max_error < float("inf") or units < 0:
+        # No difference of two logits is as much as 2**129, and a unit is 2**-149.
+        if not bounded or not 0 <= max_error < 2.0**129 or not 0 <= units < counts["compared_logits"] * 2**278 + 1:
             raise ValueError("its totals do not fit each other")
         for name, count in counts.items():
             setattr(self, name, count)

@@ -203,7 +203,9 @@ class RunState:
         if position > samples or (position % batch and position != samples):
             raise ValueError(f"it says that {position} images were done")
         totals = content["totals"]
-        if set(totals) != set(self._parts) or totals.get("comparison", {}).get("samples", position) != position:
+        if set(totals) != set(self._parts) or any(not isinstance(entry, dict) for entry in totals.values()):
+            raise ValueError("its totals are not those of this run")
+        if any(entry.get("samples", position) != position for entry in totals.values()):
             raise ValueError("its totals are of other images")
         for name, part in self._parts.items():
             part.load_state(totals[name])
