@@ -27,7 +27,19 @@ __all__ = ["command_line", "main"]
 
 # In the order of use. The command `name` is the function `name_command` of the file `name.py`, or `name_.py` where Python
 # reserves the word.
-COMMANDS = ("export", "import", "compile", "run", "validate", "profile", "compare", "inspect", "targets", "doctor")
+COMMANDS = (
+    "export",
+    "import",
+    "compile",
+    "run",
+    "golden",
+    "validate",
+    "profile",
+    "compare",
+    "inspect",
+    "targets",
+    "doctor",
+)
 
 EXIT_FAILED_CHECK = 1
 EXIT_ERROR = 2

@@ -58,9 +58,15 @@ threads_option: Decorator = click.option(
 
 
 def import_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The choices that a foreign graph leaves, see ``import_report.ImportOptions``, and ``--explain``."""
+    """``import_choices`` and ``--explain``."""
+    return import_choices(
+        click.option("--explain", is_flag=True, help="List every layer: binary or not, and why not.")(command)
+    )
+
+
+def import_choices(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The choices that a foreign graph leaves, see ``import_report.ImportOptions``."""
     for option in (
-        click.option("--explain", is_flag=True, help="List every layer: binary or not, and why not."),
         click.option(
             "--zero-weights",
             type=click.Choice(["error", "-1", "float"]),

@@ -33,7 +33,8 @@ class SignValues:
         near_distance: float32, |x - t| at these positions.
         scale: largest finite |x| or |t| of the layer over these images; margins are relative to it.
         margin: the rounding margin of this layer, see ``margin``.
-        histogram: number of positions in each class of ``HISTOGRAM_EDGES``; NaN and infinite x count as infinitely far.
+        histograms: int64 (images, classes of ``HISTOGRAM_EDGES``), number of positions in each class; one row for all where
+            ``values`` is not made of whole images. NaN and infinite x count as infinitely far.
         ternary: whether 0 is one of its values.
     """
 
@@ -45,8 +46,13 @@ class SignValues:
     near_distance: np.ndarray
     scale: float
     margin: float
-    histogram: tuple[int, ...]
+    histograms: np.ndarray
     ternary: bool
+
+    @property
+    def histogram(self) -> tuple[int, ...]:
+        """Number of positions in each class, over all images."""
+        return tuple(int(count) for count in self.histograms.sum(axis=0))
 
     def within(self, margin: float | None = None) -> np.ndarray:
         """Flat positions (int64, ascending) with |x - t| <= margin * scale; None is the layer's own margin.
@@ -76,7 +82,7 @@ class LayerValues:
     Attributes:
         signs: by the tensor's name, in the order of the graph.
         floats: those of the asked values that the reference knows: float32 in the ONNX layout, images first.
-        float_margins: rounding margins of these values, relative to the largest finite one of each.
+        float_margins: rounding margins of these values, and of the output of the graph, relative to the largest finite one.
         logits: float32 (images, classes).
         notes: one sentence each, what the user must know of these values.
     """
@@ -163,14 +169,14 @@ def measure(
     logits: list[np.ndarray] = []
     for raw in kept if keep else batches():
         for tensor, part in parts.items():
-            part.add(raw.signs[tensor], found[tensor])
+            part.add(raw.signs[tensor], found[tensor], len(raw.logits))
         for tensor, values in raw.floats.items():
             floats.setdefault(tensor, []).append(np.asarray(values, np.float32))
         logits.append(np.asarray(raw.logits, np.float32).reshape(len(raw.logits), -1))
     return LayerValues(
         {tensor: part.result(found[tensor]) for tensor, part in parts.items()},
         {tensor: np.concatenate(values) for tensor, values in floats.items()},
-        {tensor: found[tensor] for tensor in floats},
+        {tensor: margin for tensor, margin in found.items() if tensor not in parts},
         np.concatenate(logits),
         tuple(notes),
     )
@@ -185,15 +191,19 @@ class _Part:
         self.values: list[np.ndarray] = []
         self.index: list[np.ndarray] = []
         self.distance: list[np.ndarray] = []
-        self.counts = np.zeros(len(HISTOGRAM_EDGES), np.int64)
+        self.counts: list[np.ndarray] = []
         self.seen = 0
+        self.whole = True
 
     def see(self, raw: RawSign) -> None:
         self.scale = max(self.scale, *(largest(array) for array in (raw.x, *raw.thresholds)))
 
-    def add(self, raw: RawSign, margin: float) -> None:
+    def add(self, raw: RawSign, margin: float, images: int) -> None:
         distance = distances(raw)
-        self.counts += histogram(distance, self.scale)
+        whole = raw.values.ndim > 0 and len(raw.values) % images == 0
+        rows = [*distance.reshape(images, -1)] if whole else [distance]
+        self.counts.append(np.stack([histogram(row, self.scale) for row in rows]))
+        self.whole = self.whole and whole
         near = np.flatnonzero(distance <= near_limit(margin) * self.scale)
         self.index.append(near + self.seen)
         # Two float32 numbers differ by nothing or by at least the smallest subnormal, so that no distance rounds to 0.
@@ -202,6 +212,7 @@ class _Part:
         self.seen += distance.size
 
     def result(self, margin: float) -> SignValues:
+        counts = np.concatenate(self.counts)
         return SignValues(
             self.place.layer,
             self.place.tensor,
@@ -211,7 +222,7 @@ class _Part:
             np.concatenate(self.distance),
             self.scale,
             margin,
-            tuple(int(count) for count in self.counts),
+            counts if self.whole else counts.sum(axis=0, keepdims=True),
             self.place.ternary,
         )
 

@@ -45,7 +45,8 @@ class Rounding:
         self._batch = max(1, batch)
         self._generator = np.random.default_rng(0)
         output = model.graph.output[0].name
-        self._floats = list(dict.fromkeys([*floats, output]))
+        signs = {node.output[0] for node in self._signs}
+        self._floats = [name for name in dict.fromkeys([*floats, output]) if name not in signs]
         # Watched as it is computed and forced as it is read: the same value where a model gives out its signs.
         watched = [*(name for node in self._signs for name in node.input if name), *self._floats]
         forced = [node.output[0] for node in self._signs]
