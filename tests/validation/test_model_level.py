@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 from math import isfinite
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from bnn_deploy.bundle import Bundle
+from bnn_deploy.datasets import open_dataset
+from bnn_deploy.validation import validate
 from bnn_deploy.validation.exact_sum import ExactSum
 from bnn_deploy.validation.model_level import TOP, Comparison, wilson_interval
 
@@ -137,3 +141,19 @@ def test_wilson_interval() -> None:
     assert wilson_interval(0, 10) == pytest.approx((0.0, 0.27753), abs=5e-6)
     assert wilson_interval(10, 10) == pytest.approx((0.72247, 1.0), abs=5e-6)
     assert wilson_interval(5, 10) == pytest.approx((0.23659, 0.76341), abs=5e-6)
+
+
+def test_strange_inputs(tiny_onnx: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    """Breaks if NaN or infinite pixels crash the run, count as agreement or go unsaid, or zeros and subnormals do not count."""
+    ordinary = np.random.default_rng(0).standard_normal((1, 8, 8)).astype(np.float32)
+    images = np.stack([ordinary] * 4 + [np.zeros_like(ordinary)] * 4)
+    images[:4, 0, 3, 4] = np.nan, np.inf, -np.inf, SUBNORMAL
+    images[4:] = np.array([0.0, -0.0, SUBNORMAL, -SUBNORMAL], np.float32)[:, None, None, None]
+    np.savez(tmp_path / "x.npz", x=images, y=np.zeros(8, np.int64))
+    read = np.concatenate([batch for batch, _ in open_dataset(tmp_path / "x.npz", (1, 8, 8), 10).batches(3)])
+    np.testing.assert_array_equal(read.view(np.uint32), images.view(np.uint32))
+    report = validate(tiny_onnx, Bundle.open(tiny_bundle), data=tmp_path / "x.npz", levels=(3,), min_agreement=0.5)
+    assert report.model is not None and report.passed
+    assert (report.model.samples, report.model.non_finite_samples, report.model.agreements) == (8, 3, 5)
+    assert report.model.max_abs_error is not None and report.model.max_abs_error < 1e-3
+    assert "3 samples have NaN or infinite logits and count as disagreements." in report.warnings
