@@ -134,7 +134,7 @@ def _files_below(root: Path, folder: Path, deep: bool = True) -> tuple[list[str]
     inside = os.path.realpath(root)
     _require_inside(folder, inside)
     pictures, others = [], []
-    for place, folders, files in sorted(os.walk(folder)):
+    for place, folders, files in sorted(os.walk(folder, onerror=_refuse)):
         here = Path(place)
         if not deep and here != folder:
             break
@@ -149,6 +149,11 @@ def _files_below(root: Path, folder: Path, deep: bool = True) -> tuple[list[str]
             _require_inside(here / name, inside)
             pictures.append(relative)
     return pictures, others
+
+
+def _refuse(error: OSError) -> None:
+    """`walk` would leave out what it may not list."""
+    raise InputError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions.") from error
 
 
 def _require_inside(path: Path, inside: str) -> None:

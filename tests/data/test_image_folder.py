@@ -147,6 +147,22 @@ def test_bad_folder(name: str, tmp_path: Path) -> None:
         opened(folder, 2)
 
 
+def test_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if pictures are left out because a folder could not be read."""
+    put(tmp_path / "a" / "deep" / "x.png")
+    put(tmp_path / "a" / "x.png")
+    scandir = os.scandir
+
+    def denied(path: str | Path) -> object:
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(InputError, match="deep: cannot be listed"):
+        opened(tmp_path)
+
+
 def test_pictures_need_preprocessing(tmp_path: Path) -> None:
     """Breaks if pictures are compared that were prepared by guesswork."""
     put(tmp_path / "x.png")
