@@ -64,16 +64,8 @@ class ExactNetwork:
         self._last_reads = _last_reads(self._bindings, self._output)
         self._keys: dict[relax.Var, Key] = {}
         self.shapes: dict[Key, tuple[int, ...]] = {}
-        held = values_of(module)
-        for binding in self._bindings:
-            variable = binding.var
-            if variable.name in held and isinstance(variable.ty, relax.TensorType):
-                kind = _KINDS.get(str(variable.ty.dtype))
-                key = held[variable.name].tensor, kind
-                # Of a value in several layouts the bundle has the first; the others are computed from it.
-                if kind is not None and key not in self.shapes:
-                    self._keys[variable] = key
-                    self.shapes[key] = static_shape(variable)
+        self._values = values_of(module)
+        self.follow({})
         self.input_shape = static_shape(self._input)
         self._check_rules()
 
@@ -85,6 +77,26 @@ class ExactNetwork:
             ModelFileError, CompileError: it cannot be compiled, or has an operator without a rule; names the layer.
         """
         return cls(pack_network(open_model(onnx_path, options).model, batch))
+
+    def follow(self, channels_last: Mapping[Key, bool]) -> None:
+        """Say where a bundle has the values that the network computes in two orders of axes; the other is made of this one.
+
+        Args:
+            channels_last: whether it is the one with the channels last; values that are not named here are the first.
+        """
+        self._keys, self.shapes = {}, {}
+        for binding in self._bindings:
+            variable = binding.var
+            value = self._values.get(variable.name)
+            if value is None or not isinstance(variable.ty, relax.TensorType):
+                continue
+            kind = _KINDS.get(str(variable.ty.dtype))
+            if kind is None:
+                continue
+            key = value.tensor, kind
+            if key not in self.shapes and channels_last.get(key, value.channels_last) == value.channels_last:
+                self._keys[variable] = key
+                self.shapes[key] = static_shape(variable)
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Logits, float32 (n, …), of float32 images (n, C, H, W); n need not be the batch."""
