@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from bnn_deploy.errors import InputError
-from bnn_deploy.references.margin import near_limit
+from bnn_deploy.references.margin import RELATIVE_MARGIN, near_limit
 
 # Upper ends of the classes of |x - t| / scale, each included; the first class is x == t.
 HISTOGRAM_EDGES = (0.0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, float("inf"))
@@ -176,7 +176,8 @@ def measure(
     return LayerValues(
         {tensor: part.result(found[tensor]) for tensor, part in parts.items()},
         {tensor: np.concatenate(values) for tensor, values in floats.items()},
-        {tensor: margin for tensor, margin in found.items() if tensor not in parts},
+        # A sign that was asked for as a float is -1, 0 or +1: only its own margin, of x, is about rounding.
+        {tensor: RELATIVE_MARGIN for tensor in floats} | {each: found[each] for each in found if each not in parts},
         np.concatenate(logits),
         tuple(notes),
     )

@@ -47,7 +47,9 @@ def test_conventions(zero: int, expected: list[int], tmp_path: Path) -> None:
 def test_values_and_distances(shape: tuple[int, ...], batch: int | str, tmp_path: Path) -> None:
     """Breaks if a threshold computed at run time, a three-valued sign, or a batch that is not full is read wrongly."""
     given = images(5, shape)
-    values = OnnxruntimeLayers(two_signs(tmp_path / "m.onnx", shape, batch)).capture(given, ["x1", "x2"])
+    values = OnnxruntimeLayers(two_signs(tmp_path / "m.onnx", shape, batch)).capture(given, ["x1", "x2", "s1"])
+    np.testing.assert_array_equal(values.floats["s1"], values.signs["s1"].values)
+    assert set(values.float_margins) == {"x1", "x2", "s1", "logits"}
     x1, t1 = 2 * given, given.mean(axis=-1, keepdims=True)
     np.testing.assert_array_equal(values.floats["x1"], x1)
     check_sign(values, "s1", np.where(x1 > t1, 1, -1), np.abs(x1 - t1), max(np.abs(x1).max(), np.abs(t1).max()))
