@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bnn_deploy.exact.fma import Floats
-from bnn_deploy.exact.functions import cosine, exponential, hyperbolic_tangent, sigmoid, sine
+from bnn_deploy.exact.functions import cosine, exponential, gelu_by_tanh, hyperbolic_tangent, sigmoid, sine
 from bnn_deploy.exact.operation import NoRuleError, Operation
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -125,6 +125,7 @@ PLAIN: dict[str, Arrays] = {
     "relax.exp": exponential,
     "relax.sigmoid": sigmoid,
     "relax.tanh": hyperbolic_tangent,
+    "relax.nn.gelu_tanh": gelu_by_tanh,
     "relax.nn.silu": lambda x: x * sigmoid(x),
     "relax.nn.relu": rectify,
     "relax.greater": np.greater,

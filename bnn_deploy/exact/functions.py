@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -53,6 +54,13 @@ def hyperbolic_tangent(x: np.ndarray) -> np.ndarray:
         power = exponential(np.abs(x) * -_TWO)
         magnitude = (_ONE - power) / (_ONE + power)
         return np.where(x < 0, -magnitude, magnitude)
+
+
+def gelu_by_tanh(x: np.ndarray) -> np.ndarray:
+    """``(x / 2) * (1 + tanh(sqrt(2 / pi) * x * (1 + 0.044715 * x * x)))``."""
+    with np.errstate(all="ignore"):
+        cube = np.float32(math.sqrt(2 / math.pi)) * x * (_ONE + np.float32(0.044715) * x * x)
+        return np.float32(0.5) * x * (_ONE + hyperbolic_tangent(cube))
 
 
 def _trigonometric(x: np.ndarray, quarters_ahead: int) -> np.ndarray:

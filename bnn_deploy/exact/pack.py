@@ -39,7 +39,7 @@ def unpack_words(words: np.ndarray, channels: int, ternary: bool) -> np.ndarray:
         signs: np.ndarray = 2 * bits - 1
         return signs
     axis = plane_axis(words.ndim)
-    nonzero, positive = bits.take(0, axis), bits.take(1, axis)
+    nonzero, positive = np.moveaxis(bits, axis, 0)
     # A positive value whose plane of nonzero values says 0 counts as 0, as in the kernels.
     values: np.ndarray = nonzero * (2 * positive - 1)
     return values

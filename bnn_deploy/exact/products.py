@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from bnn_deploy.exact.fma import multiply_add_chain
@@ -20,30 +22,53 @@ def conv2d(operation: Operation, x: np.ndarray, weight: np.ndarray) -> np.ndarra
     last = layout == "NHWC"
     image = x if last else x.transpose(0, 2, 3, 1)
     kernel = weight.transpose([kernel_layout.index(axis) for axis in "HWIO"])
-    rows, columns, own, outputs = kernel.shape
-    groups = operation.integer("groups")
     pads, strides, dilation = (operation.integers(name) for name in ("padding", "strides", "dilation"))
+    sums = _convolution(image, kernel, operation.integer("groups"), pads, strides, dilation, last)
+    return sums if last else sums.transpose(0, 3, 1, 2)
+
+
+def conv1d(operation: Operation, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """NCW: over (channel, kernel column)."""
+    if (operation.attributes["data_layout"], operation.attributes["kernel_layout"]) != ("NCW", "OIW"):
+        raise NoRuleError("of another layout than NCW")
+    (left, right), (step,), (apart,) = (operation.integers(name) for name in ("padding", "strides", "dilation"))
+    image, kernel = x.transpose(0, 2, 1)[:, None], weight.transpose(2, 1, 0)[None]
+    pads = (0, left, 0, right)
+    sums = _convolution(image, kernel, operation.integer("groups"), pads, (1, step), (1, apart), channel_last=False)
+    return sums[:, 0].transpose(0, 2, 1)
+
+
+def _convolution(
+    image: np.ndarray,
+    kernel: np.ndarray,
+    groups: int,
+    pads: Sequence[int],
+    strides: Sequence[int],
+    dilation: Sequence[int],
+    channel_last: bool,
+) -> np.ndarray:
+    """NHWC by HWIO; ``channel_last``: the channel is the fastest of a chain's axes, not the slowest."""
+    rows, columns, own, outputs = kernel.shape
     terms = kernel.reshape(rows * columns, own, groups, outputs // groups)
-    if not last:
+    if not channel_last:
         terms = terms.transpose(1, 0, 2, 3)
     terms = np.ascontiguousarray(terms.reshape(rows * columns * own, groups, outputs // groups))
-    shape = window_count(
-        (image.shape[1] + pads[0] + pads[2], image.shape[2] + pads[1] + pads[3]), (rows, columns), strides, dilation
-    )
-    result = np.empty((len(x), *shape, outputs), np.float32)
+    size = (image.shape[1] + pads[0] + pads[2], image.shape[2] + pads[1] + pads[3])
+    shape = window_count(size, (rows, columns), strides, dilation)
+    result = np.empty((len(image), *shape, outputs), np.float32)
     seen = list(windows(image, (rows, columns), strides, pads, dilation))
     step = max(1, _WINDOW_ELEMENTS // (terms.shape[0] * groups * shape[1]))
-    for n in range(len(x)):
+    for n in range(len(image)):
         for first in range(0, shape[0], step):
             taps = np.stack([window[n, first : first + step] for window in seen])
             count, height, width, _ = taps.shape
             # (taps, positions, groups, channels) -> (terms, groups, positions)
-            order = (0, 3, 2, 1) if last else (3, 0, 2, 1)
+            order = (0, 3, 2, 1) if channel_last else (3, 0, 2, 1)
             by_term = taps.reshape(count, height * width, groups, own).transpose(order)
             elements = np.ascontiguousarray(by_term).reshape(count * own, groups, height * width)
             sums = multiply_add_chain(elements, terms)
             result[n, first : first + step] = sums.reshape(outputs, height, width).transpose(1, 2, 0)
-    return result if last else result.transpose(0, 3, 1, 2)
+    return result
 
 
 def matmul(operation: Operation, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -92,6 +92,39 @@ def layer_norm(operation: Operation, x: np.ndarray, gamma: np.ndarray, beta: np.
     return normal * gamma + beta
 
 
+def group_norm(operation: Operation, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """Channels first: ``m`` and ``q``, means of x and of its squares, ``(x - m) * rsqrt(q - m * m + epsilon) * gamma + beta``."""
+    groups = operation.integer("num_groups")
+    _require_channels_first(operation, x)
+    grouped = x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
+    normal = _normalised(operation, grouped, tuple(range(2, grouped.ndim))).reshape(x.shape)
+    return _per_channel(normal, gamma, beta)
+
+
+def instance_norm(operation: Operation, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """As ``group_norm`` with each channel a group of its own."""
+    _require_channels_first(operation, x)
+    return _per_channel(_normalised(operation, x, tuple(range(2, x.ndim))), gamma, beta)
+
+
+def _require_channels_first(operation: Operation, x: np.ndarray) -> None:
+    if operation.axis(x.ndim, "channel_axis") != 1 or operation.axes(x.ndim, "axes") != tuple(range(2, x.ndim)):
+        raise NoRuleError("with its channels not first")
+
+
+def _normalised(operation: Operation, x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    count = np.float32(_terms(x, axes))
+    first = total(x, axes) / count
+    second = chain(terms_along(x, axes), 0.0, lambda t, value: fma(value, value, t)) / count
+    deviation = second - first * first + operation.number("epsilon")
+    return (x - kept(first, axes)) * kept(_ONE / np.sqrt(deviation), axes)
+
+
+def _per_channel(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    shape = (-1, *[1] * (x.ndim - 2))
+    return x * gamma.reshape(shape) + beta.reshape(shape)
+
+
 def max_pool2d(operation: Operation, x: np.ndarray) -> np.ndarray:
     """The largest of each window, of those inside the image."""
     image, pads = _image(operation, x)
@@ -177,6 +210,8 @@ RULES: dict[str, Callable[..., np.ndarray]] = {
     "relax.variance": variance,
     "relax.nn.softmax": softmax,
     "relax.nn.layer_norm": layer_norm,
+    "relax.nn.group_norm": group_norm,
+    "relax.nn.instance_norm": instance_norm,
     "relax.nn.max_pool2d": max_pool2d,
     "relax.nn.avg_pool2d": avg_pool2d,
     "relax.nn.adaptive_avg_pool2d": adaptive_avg_pool2d,

@@ -30,6 +30,10 @@ def image() -> np.ndarray:
     return x.astype(np.float32)
 
 
+def channels_first(x: relax.Expr) -> relax.Expr:
+    return op.permute_dims(x, [0, 3, 1, 2])
+
+
 ELEMENTWISE: list[Operator] = [
     lambda x: op.add(x, numbers(40)),
     lambda x: op.add(op.multiply(x, numbers(40)), numbers(40)),
@@ -66,9 +70,10 @@ FUNCTIONS: list[Operator] = [
     lambda x: op.sigmoid(x),
     lambda x: op.tanh(x),
     lambda x: op.nn.silu(x),
+    lambda x: op.nn.gelu_tanh(x),
 ]
 MOVEMENT: list[Operator] = [
-    lambda x: op.permute_dims(x, [0, 3, 1, 2]),
+    channels_first,
     lambda x: op.strided_slice(x, [1, 3], [0, -8], [4, 2**31 - 1], [2, 1]),
     lambda x: op.concat([x, op.negative(x)], axis=3),
     lambda x: relax.TupleGetItem(op.split(x, 5, axis=3), 3),
@@ -92,6 +97,8 @@ REDUCTIONS: list[Operator] = [
     lambda x: op.nn.softmax(x, axis=-1),
     lambda x: op.nn.softmax(x, axis=1),
     lambda x: op.nn.layer_norm(x, numbers(40), numbers(40), axes=[-1]),
+    lambda x: op.nn.group_norm(channels_first(x), numbers(40), numbers(40), 8, 1, [2, 3], 0.01),
+    lambda x: op.nn.instance_norm(channels_first(x), numbers(40), numbers(40), 1, [2, 3], 0.01),
     lambda x: op.nn.max_pool2d(x, [3, 3], [2, 2], [1, 1, 1, 1], layout="NHWC"),
     lambda x: op.nn.max_pool2d(x, [3, 2], [1, 2], layout="NHWC", ceil_mode=True),
     lambda x: op.nn.avg_pool2d(x, [2, 2], [2, 2], layout="NHWC"),
@@ -117,7 +124,8 @@ PRODUCTS: list[Operator] = [
     real_convolution(40, (3, 3), 40, padding=[1, 1, 1, 1]),
     real_convolution(24, (2, 3), 8),
     lambda x: op.add(real_convolution(16, (3, 3), padding=[1, 1, 1, 1])(x), numbers(16)),
-    lambda x: op.nn.conv2d(op.permute_dims(x, [0, 3, 1, 2]), numbers(6, 40, 2, 2)),
+    lambda x: op.nn.conv2d(channels_first(x), numbers(6, 40, 2, 2)),
+    lambda x: op.nn.conv1d(op.reshape(x, (2, 40, 30)), numbers(6, 20, 3), 2, [1, 2], 1, 2),
     lambda x: op.matmul(op.reshape(x, (60, 40)), numbers(40, 16)),
     lambda x: op.matmul(op.reshape(x, (2, 30, 40)), numbers(40, 5)),
     lambda x: op.matmul(op.reshape(x, (10, 6, 40)), op.reshape(x, (10, 40, 6))),
