@@ -134,7 +134,7 @@ class RpcBoard:
             return self.run(array), np.zeros((batches, 0), np.uint8)  # TVM does not take tensors without elements
         parts = [taps, *([] if forced is None else [forced]), checked[0]]
         payload = np.concatenate([part.reshape(-1).view(np.uint8) for part in parts])
-        sizes = {"taps": len(taps), "batches": batches, "total_bytes": total_bytes, "forces": forced is not None}
+        sizes = {"taps": len(taps), "rows": batches, "total_bytes": total_bytes, "forces": forced is not None}
         output, values = self._run("run_tapped", payload, checked[0], batches, batches * total_bytes, **sizes)
         return output, np.frombuffer(values, np.uint8).reshape(batches, total_bytes)
 
@@ -205,8 +205,9 @@ class RpcBoard:
         with self._asking:
             answer, data = self._exchange(operation, timeout, array, arguments)
         if "error" in answer:
+            too_old = operation == "run_tapped" and "bnn_run_tapped" in answer["error"]
             load_failed = operation == "load" and "load dynamic shared library" in answer["error"]
-            kind = BundleError if load_failed else DeviceError
+            kind = BundleError if load_failed or too_old else DeviceError
             raise kind(explain(self.name, operation, answer["error"], self._bundle))
         return answer, data
 

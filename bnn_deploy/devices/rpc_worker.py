@@ -109,10 +109,11 @@ class _Client:
             return {"status": status, "step": int(self.module["bnn_failed_step"](self.handle))}, b""
         return {"status": 0}, np.ascontiguousarray(result.numpy()).data.cast("B")
 
-    def do_run_tapped(self, payload: bytes, taps: int, total_bytes: int, forces: bool, **arrays: Any) -> Answer:
+    def do_run_tapped(
+        self, payload: bytes, rows: int, taps: int, total_bytes: int, forces: bool, **arrays: Any
+    ) -> Answer:
         """The same with taps. In ``payload``, the taps come first, then the bytes to force, then the array; in the answer, the
         output comes before the bytes that the taps saw."""
-        rows = arrays.pop("batches")
         tap_bytes, values = taps * 9 * 8, rows * total_bytes
         array_start = tap_bytes + values * forces
         source, result = self._arrays(payload[array_start:], **arrays)

@@ -17,8 +17,9 @@ import pytest
 from bnn_deploy.bundle import Bundle
 from bnn_deploy.linker import GPU_MODEL_SOURCES, RUNNER_SOURCES, RUNTIME_SOURCES, _write_network
 from tests.cuda.driver import build_driver, build_kernels, driver_environment, run_python
-from tests.cuda.toy_gpu_network import BOARD, CODE, KERNELS, toy_gpu_bundle, toy_gpu_plan
+from tests.cuda.toy_gpu_network import BOARD, CODE, KERNELS, toy_gpu_bundle, toy_gpu_plan, toy_gpu_taps
 from tests.runtime.toy_network import reference, toy_input
+from tests.runtime.toy_taps import toy_bytes, toy_values
 
 ROOT = Path(__file__).parents[2]
 NOTHING_LEFT = "left: 0 memory 0 streams 0 events 0 graphs 0 executables 0 modules 0 contexts"
@@ -430,7 +431,10 @@ def test_runner_under_sanitizers(driver: Path, kernels: Path, tmp_path: Path) ->
     command = ["gcc", *options, *warnings, *sources, "plan.c", "weights.S", "cubin.S", "ptx.S", "-o", "runner"]
     built = subprocess.run([*command, "-lm", "-lpthread", "-ldl"], cwd=tmp_path, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
-    both = ("--profile", "p.json", "--output", "y.npy", "--repeat", "2")
+    np.save(tmp_path / "t.npy", toy_gpu_taps(["scaled"]))
+    np.save(tmp_path / "f.npy", toy_bytes(toy_values(toy_input(), {})[0]))
+    taps = ("--taps", "t.npy", "--observed", "o.npy", "--forced", "f.npy")
+    both = ("--profile", "p.json", "--output", "y.npy", "--repeat", "2", *taps)
     for settings, status in (
         ({}, 0),
         ({"refuse": "cubin"}, 0),
@@ -438,6 +442,7 @@ def test_runner_under_sanitizers(driver: Path, kernels: Path, tmp_path: Path) ->
         ({"memory": 100}, 2),
         ({"fail": "cuGraphInstantiateWithFlags:1:1"}, 2),
         ({"fail": "cuEventCreate:3:2"}, 2),
+        ({"fail": "cuMemcpyHtoDAsync_v2:8:700"}, 2),
     ):
         result = run_runner(
             tmp_path / "runner", tmp_path, toy_input(), driver_environment(driver, kernels, **settings), *both

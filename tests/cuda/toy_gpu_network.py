@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
+
+import numpy as np
 
 from bnn_deploy.bundle import Bundle, write_bundle
 from bnn_deploy.device_code import DeviceCode
@@ -10,6 +13,7 @@ from bnn_deploy.object_cache import ObjectCache, cache_folder
 from bnn_deploy.plan import Argument, ExecutionPlan, Launch, Space, Step, TensorSpecification
 from bnn_deploy.targets.base import Gpu, Target
 from tests.runtime.toy_network import BATCH, HIDDEN, INPUTS, constants
+from tests.runtime.toy_taps import toy_taps
 
 KERNELS = Path(__file__).parent / "toy_gpu_kernels.c"
 HOST = Target("toy-gpu", "a GPU of this machine", "x86_64", "x86-64", required_cpu_flags=("sse2",), gpu=Gpu(87))
@@ -46,6 +50,13 @@ def toy_gpu_plan(seed: int = 0) -> ExecutionPlan:
     inputs = (TensorSpecification("image", (BATCH, INPUTS)),)
     outputs = (TensorSpecification("logits", (BATCH, HIDDEN)),)
     return ExecutionPlan(steps, inputs, outputs, weights, arena_bytes=384 + 320)
+
+
+def toy_gpu_taps(force: Collection[str] = ()) -> np.ndarray:
+    """``tests.runtime.toy_taps.toy_taps`` at the same places, which two steps write; the sums are read within the second."""
+    taps = toy_taps(force)
+    taps[:, 1] = (0, 1, 1)
+    return taps
 
 
 def toy_gpu_bundle(folder: Path, target: Target = HOST) -> Bundle:

@@ -13,6 +13,8 @@ from toy_network import HIDDEN, reference, toy_input
 from bnn_deploy.bundle import Bundle
 from bnn_deploy.devices import get_device, qemu
 from bnn_deploy.errors import BundleError, InputError, ToolError
+from tests.devices.tapped import assert_taps_work
+from tests.runtime.toy_taps import ARENA, tap
 
 
 def needs_qemu() -> None:
@@ -36,6 +38,26 @@ def test_qemu_equals_numpy(device_arm_bundle: Bundle, threads: int) -> None:
     array = toy_input(6)
     result = get_device("qemu").run(device_arm_bundle, array, threads=threads)
     np.testing.assert_array_equal(result, reference(array))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_local_taps(device_host_bundle: Bundle, threads: int) -> None:
+    """The local device sees or forces other values than the steps have."""
+    with get_device("local").open(device_host_bundle, threads) as session:
+        assert_taps_work(session)
+        with pytest.raises(InputError, match="no place of the network"):
+            session.run_tapped(toy_input(), np.array([tap(1, ARENA, 704, 4)], np.int64), 4)
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("threads", [1, 2])
+def test_qemu_taps(device_arm_bundle: Bundle, threads: int) -> None:
+    """The arm64 runner sees or forces other values than the steps have, or a wrong tap is not told."""
+    needs_qemu()
+    with get_device("qemu").open(device_arm_bundle, threads) as session:
+        assert_taps_work(session)
+        with pytest.raises(ToolError, match=r"row 0 of 'taps\.npy' is no place of this network"):
+            session.run_tapped(toy_input(), np.array([tap(1, ARENA, 704, 4)], np.int64), 4)
 
 
 @pytest.mark.qemu

@@ -22,6 +22,8 @@ from bnn_deploy.bundle import Bundle
 from bnn_deploy.devices import get_device
 from bnn_deploy.errors import BundleError, DeviceError
 from bnn_deploy.validation import validate
+from tests.devices.tapped import assert_taps_work
+from tests.runtime.toy_taps import TOTAL_BYTES, toy_taps
 
 BOARDS = 3
 
@@ -66,6 +68,20 @@ def test_boards_share_the_work(fleet: Fleet, device_host_bundle: Bundle) -> None
     assert {board.board for board in boards} == set(fleet.boards)
     assert all(board.images > 0 and board.seconds > 0 and not board.lost for board in boards)
     assert own_children() == children
+
+
+def test_taps_come_from_one_board(fleet: Fleet, device_host_bundle: Bundle) -> None:
+    """Values of a run with taps come from several boards, or the run fails with the first board that is lost."""
+    with get_device(fleet.address).open(device_host_bundle) as session:
+        for seed in range(4):
+            session.run_tapped(toy_input(6, seed), toy_taps(), TOTAL_BYTES)
+        used = [board for board in session.boards() if board.images]
+        assert [board.images for board in used] == [24]
+        fleet.break_board(used[0].board)
+        assert_taps_work(session)
+        assert [bool(board.lost) for board in session.boards()] == [
+            board.board == used[0].board for board in session.boards()
+        ]
 
 
 def test_every_board_is_profiled(fleet: Fleet, device_host_bundle: Bundle) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,7 +28,10 @@ from toy_network import HIDDEN, INPUTS, constants, reference, toy_input
 
 from bnn_deploy.bundle import Bundle
 from bnn_deploy.devices import get_device
+from bnn_deploy.devices.rpc_board import RpcBoard
 from bnn_deploy.errors import BundleError, DeviceError, InputError
+from tests.devices.tapped import assert_taps_work
+from tests.runtime.toy_taps import ARENA, TOTAL_BYTES, tap, toy_taps
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +77,37 @@ def test_runs_equal_numpy_and_leave_nothing(server: RpcProcess, device_host_bund
     while any(folder.exists() for folder in folders) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(folders) >= 2 and not any(folder.exists() for folder in folders)
+
+
+def test_taps(server: RpcProcess, device_host_bundle: Bundle) -> None:
+    """Over RPC, values are mixed up with those of before, or a wrong tap takes the session with it."""
+    for threads in (1, 2):
+        with get_device(address(server)).open(device_host_bundle, threads) as session:
+            assert_taps_work(session)
+            with pytest.raises(InputError, match=f"{server.place}: a tap is no place of the network"):
+                session.run_tapped(toy_input(), np.array([tap(1, ARENA, 704, 4)], np.int64), 4)
+            assert_taps_work(session)
+            array = toy_input()
+            array[0, 0] = 666
+            with pytest.raises(BundleError, match=r"toy_check of layer stem\.check"):
+                session.run_tapped(array, toy_taps(), TOTAL_BYTES)
+
+
+def test_bundle_without_taps(server: RpcProcess, device_host_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle of before looks like a board that went away."""
+    exchange = RpcBoard._exchange
+
+    def of_before(self: RpcBoard, operation: str, *arguments: Any) -> Any:
+        if operation == "run_tapped":  # what TVM says of a function that a library does not have
+            answer, _ = exchange(self, "text", 60.0, None, {"function": "bnn_no_such_function", "limit": 8})
+            return {"error": answer["error"].replace("bnn_no_such_function", "bnn_run_tapped")}, b""
+        return exchange(self, operation, *arguments)
+
+    with get_device(address(server)).open(device_host_bundle) as session:
+        monkeypatch.setattr(RpcBoard, "_exchange", of_before)
+        with pytest.raises(BundleError, match="too old for taps; compile the model again"):
+            session.run_tapped(toy_input(), toy_taps(), TOTAL_BYTES)
+        np.testing.assert_array_equal(session.run(toy_input()), reference(toy_input()))
 
 
 def test_profile_is_the_runners(server: RpcProcess, device_host_bundle: Bundle) -> None:

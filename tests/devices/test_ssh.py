@@ -18,7 +18,9 @@ from toy_network import reference, toy_input
 from bnn_deploy.bundle import Bundle
 from bnn_deploy.devices import get_device
 from bnn_deploy.devices.ssh import _read_arrays
-from bnn_deploy.errors import DeviceError, ToolError
+from bnn_deploy.errors import DeviceError, InputError, ToolError
+from tests.devices.tapped import assert_taps_work
+from tests.runtime.toy_taps import ARENA, TOTAL_BYTES, tap, toy_taps
 
 Invoke = Callable[..., Result]
 
@@ -50,6 +52,25 @@ def test_a_board_gives_the_bits_of_numpy(pi: BoardServer, device_arm_bundle: Bun
     get_device(pi.address).open(device_arm_bundle, progress=copied.append).close()
     assert not copied
     assert pi.board.leftovers() == []
+
+
+@pytest.mark.board
+def test_taps_on_a_board(pi: BoardServer, device_arm_bundle: Bundle) -> None:
+    """Over ssh to a board, files are cut at the wrong place or do not come back, or stay there."""
+    with get_device(pi.address).open(device_arm_bundle, threads=2) as session:
+        assert_taps_work(session)
+    assert pi.board.leftovers() == []
+
+
+def test_taps_over_ssh(pc: BoardServer, device_host_bundle: Bundle) -> None:
+    """The same on a machine with GNU's tools; or a wrong tap is not told, and leaves something there."""
+    with get_device(pc.address).open(device_host_bundle) as session:
+        assert_taps_work(session)
+        with pytest.raises(ToolError, match=r"row 0 of 'taps\.npy' is no place of this network"):
+            session.run_tapped(toy_input(), np.array([tap(1, ARENA, 704, 4)], np.int64), 4)
+        with pytest.raises(InputError, match="no values were given"):
+            session.run_tapped(toy_input(), toy_taps(["sums"]), TOTAL_BYTES)
+    assert pc.board.leftovers() == []
 
 
 @pytest.mark.board
@@ -155,3 +176,17 @@ def test_answers_are_not_believed() -> None:
     ):
         with pytest.raises(DeviceError, match="no array of shape"):
             _read_arrays(bad, [((2, 3), good.dtype)], "board")
+    forms = [((2, 3), good.dtype), ((3,), np.dtype(np.uint8))]
+    second = BytesIO()
+    np.save(second, np.arange(3, dtype=np.uint8))
+    both = _read_arrays(content + second.getvalue(), forms, "board")
+    np.testing.assert_array_equal(both[0], good)
+    np.testing.assert_array_equal(both[1], [0, 1, 2])
+    for bad in (
+        content,
+        second.getvalue() + content,
+        content + second.getvalue()[:-1],
+        content + second.getvalue() + b"\0",
+    ):
+        with pytest.raises(DeviceError, match="no array of shape"):
+            _read_arrays(bad, forms, "board")

@@ -11,9 +11,10 @@ import pytest
 # pytest's importlib mode puts no test folder on the path; devices/ shares this module.
 sys.path.append(str(Path(__file__).parent))
 
-from toy_network import ARM, HOST, toy_bundle
+from toy_network import ARM, HOST, sanitized_runner, toy_bundle
 
 from bnn_deploy.bundle import Bundle
+from tests.conftest import made_once
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +41,22 @@ def arm_bundle(bundle_folder: Path) -> Bundle:
 @pytest.fixture
 def copied_bundle(host_bundle: Bundle, tmp_path: Path) -> Path:
     return Path(shutil.copytree(host_bundle.path, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="session")
+def checked_runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy network's runner, built by gcc with AddressSanitizer and UBSan."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed, which has the sanitizers")
+
+    def make(path: Path) -> None:
+        path.mkdir()
+        sanitized_runner(path)
+
+    return made_once(tmp_path_factory, "sanitized", make) / "runner"
+
+
+@pytest.fixture(scope="session", params=["released", "sanitized"])
+def runner(request: pytest.FixtureRequest, host_bundle: Bundle) -> Path:
+    """Of the toy network."""
+    return host_bundle.runner if request.param == "released" else request.getfixturevalue("checked_runner")

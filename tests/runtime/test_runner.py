@@ -5,12 +5,10 @@ Every test of files runs both the bundle's runner and one built by gcc with Addr
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import resource
-import shutil
 import signal
 import struct
 import subprocess
@@ -21,31 +19,15 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from toy_network import AWKWARD_LAYER, INPUTS, reference, sanitized_runner, toy_input
+from toy_network import AWKWARD_LAYER, INPUTS, reference, toy_input
 
 from bnn_deploy.bundle import Bundle
 from bnn_deploy.devices import qemu
 from bnn_deploy.errors import ToolError
 from bnn_deploy.runtime.loader import Model
+from tests.runtime.runner_calls import assert_refused, call, saved
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "runner_profile.schema.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def checked_runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed, which has the sanitizers")
-    return sanitized_runner(tmp_path_factory.mktemp("sanitized"))
-
-
-@pytest.fixture(scope="module", params=["released", "sanitized"])
-def runner(request: pytest.FixtureRequest, host_bundle: Bundle) -> Path:
-    return host_bundle.runner if request.param == "released" else request.getfixturevalue("checked_runner")
-
-
-def call(program: Path | list[str], *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [*(program if isinstance(program, list) else [str(program)]), *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env={}, capture_output=True, text=True, errors="replace", timeout=60)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -212,12 +194,6 @@ def npy(header: str | bytes, data: bytes, version: int = 1) -> bytes:
     return b"\x93NUMPY" + bytes([version, 0]) + length + text + data
 
 
-def saved(array: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, array)
-    return stream.getvalue()
-
-
 GOOD = saved(toy_input())
 HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 48), }"
 DATA = toy_input().tobytes()
@@ -259,13 +235,6 @@ BROKEN = {
     "no commas": (npy(HEADER.replace(",", ""), DATA), "malformed"),
     "only spaces": (npy(" " * 118, DATA), "malformed"),
 }
-
-
-def assert_refused(result: subprocess.CompletedProcess[str], message: str, folder: Path) -> None:
-    assert result.returncode == 2, result.stderr
-    assert result.stderr.startswith("runner: ") and message in result.stderr
-    assert result.stderr.count("\n") == 1 and result.stderr.endswith(".\n")
-    assert not [path for path in folder.iterdir() if path.name.startswith("y.npy")]
 
 
 @pytest.mark.parametrize("name", BROKEN)
