@@ -75,12 +75,14 @@ class Result:
         kind: ``"words"`` (packed signs) or ``"floats"``.
         argument: which of the step's arguments it is.
         bytes: of one block.
+        channels_last: as in ``NetworkValue``; a value may also be computed in the file's order, by another step.
     """
 
     tensor: str
     kind: str
     argument: int
     bytes: int
+    channels_last: bool = False
 
 
 @dataclass(frozen=True)

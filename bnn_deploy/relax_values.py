@@ -55,11 +55,12 @@ def with_values(module: tvm.IRModule, values: Mapping[relax.Var, Value]) -> tvm.
 
 
 def network_values(module: tvm.IRModule) -> tuple[NetworkValue, ...]:
-    """The values of packed Relax in the order of its bindings; of several variables with the same one, the first."""
+    """The values of packed Relax in the order of its bindings; of several variables with the same one in the same
+    order of axes, the first."""
     held = values_of(module)
     attributes = {} if module.attrs is None else dict(module.attrs.items())
     layers = {str(key): str(name) for key, name in attributes.get("layer_names", {}).items()}
-    found: dict[tuple[str, str], NetworkValue] = {}
+    found: dict[tuple[str, str, int], NetworkValue] = {}
     for block in module["main"].body.blocks:
         for binding in block.bindings:
             variable, value = binding.var, held.get(binding.var.name)
@@ -68,7 +69,7 @@ def network_values(module: tvm.IRModule) -> tuple[NetworkValue, ...]:
             identifier = variable.name.split(":")[0]
             kind = "words" if value.channels else "floats"
             found.setdefault(
-                (value.tensor, kind),
+                (value.tensor, kind, value.channels_last),
                 NetworkValue(
                     tensor=value.tensor,
                     kind=kind,

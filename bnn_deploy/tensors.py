@@ -227,7 +227,7 @@ def table_text(plan: ExecutionPlan) -> str:
 
 
 def _entries(plan: ExecutionPlan) -> Iterable[TensorEntry]:
-    values = {(value.tensor, value.kind): value for value in plan.values}
+    values = {(value.tensor, value.kind, value.channels_last): value for value in plan.values}
     blocks = [stage.blocks for stage in plan.schedule for _ in range(stage.step_count)]
     written = Counter((result.tensor, result.kind) for step in plan.steps for result in step.results)
     for index, step in enumerate(plan.steps):
@@ -240,7 +240,7 @@ def _entries(plan: ExecutionPlan) -> Iterable[TensorEntry]:
                     if (found.tensor, found.kind) == key:
                         a = other.arguments[found.argument]
                         places.append(Place(a.space.value, a.offset, a.stride, a.every, found.bytes, blocks[index]))
-            value = values.get(key)
+            value = values.get((*key, result.channels_last))
             # What is computed twice, or by the kernels of one set only, has no one place.
             if value is None or written[key] != 1 or len(places) != len(plan.kernel_sets):
                 continue

@@ -300,7 +300,13 @@ def _step(call: _Call, stage: _PlannedStage) -> Step:
         bytes=_bytes_touched(call, stage.blocks),
         launches=kernel.launches,
         results=tuple(
-            Result(value.tensor, "words" if value.channels else "floats", index, call.tensor_bytes[index])
+            Result(
+                value.tensor,
+                "words" if value.channels else "floats",
+                index,
+                call.tensor_bytes[index],
+                bool(value.channels_last),
+            )
             for index, value in call.results.items()
         ),
     )

@@ -18,7 +18,7 @@ from bnn_deploy.bundle import Bundle
 from bnn_deploy.errors import BundleError, ModelFileError
 from bnn_deploy.import_report import ActivationReport
 from bnn_deploy.references import open_reference
-from bnn_deploy.validation.validate import _activations
+from bnn_deploy.validation.origin import recorded_activations
 from bnn_deploy.zero_count import Probe, ZeroCounter, probes_of
 
 ROOT = str(Path(__file__).parents[1])
@@ -225,7 +225,7 @@ def test_damaged_manifests(damaged: object, foreign: Path, tiny_bundle: Path) ->
     bundle = Bundle.open(tiny_bundle)
     bundle.manifest["import"] = damaged
     with pytest.raises(BundleError, match="says nothing sensible of the import"):
-        _activations(foreign, bundle)
+        recorded_activations(foreign, bundle)
 
 
 def test_logits_of_unknown_number(foreign: Path) -> None:

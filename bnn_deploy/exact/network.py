@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +97,20 @@ class ExactNetwork:
             if key not in self.shapes and channels_last.get(key, value.channels_last) == value.channels_last:
                 self._keys[variable] = key
                 self.shapes[key] = static_shape(variable)
+
+    def readers(self, keys: Collection[Key]) -> dict[Key, set[Key]]:
+        """For each of ``keys``, those of them that are computed from it without another of them in between."""
+        found: dict[Key, set[Key]] = {key: set() for key in keys}
+        origins: dict[relax.Var, set[Key]] = {}
+        for binding in self._bindings:
+            read = set().union(*(origins.get(variable, set()) for variable in read_variables(binding.value)))
+            key = self._keys.get(binding.var)
+            if key in found:
+                for origin in read:
+                    found[origin].add(key)
+                read = {key}
+            origins[binding.var] = read
+        return found
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Logits, float32 (n, …), of float32 images (n, C, H, W); n need not be the batch."""

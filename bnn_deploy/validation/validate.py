@@ -1,156 +1,235 @@
-"""Does a bundle compute what the model computes: top-1 agreement and logit error against PyTorch or onnxruntime."""
+"""Does a bundle compute what the model computes: its kernels, its layers and the whole of it, one after the other.
+
+All levels that were asked for are run, also after one has failed, so that the report is whole.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator
-from math import lcm, prod
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnn_deploy.datasets import open_dataset
-from bnn_deploy.errors import BundleError, InputError
-from bnn_deploy.import_report import ActivationReport
+from bnn_deploy.errors import InputError
 from bnn_deploy.progress import ReportProgress, quiet
+from bnn_deploy.references.batches import fill_batch
 from bnn_deploy.runtime.arrays import batch_size
+from bnn_deploy.tensors import TensorTable
+from bnn_deploy.validation.kernel_level import LevelOutcome, compare_kernels
+from bnn_deploy.validation.layer_level import compare_layers
 from bnn_deploy.validation.model_level import compare
-from bnn_deploy.validation.report import ValidationReport
+from bnn_deploy.validation.origin import check_origin, check_shapes, recorded_options
+from bnn_deploy.validation.report import ModelResult, ValidationReport
+from bnn_deploy.validation.sides import EXACT, Side, open_side
 
 if TYPE_CHECKING:
     from bnn_deploy.bundle import Bundle
-    from bnn_deploy.devices.base import Device
+    from bnn_deploy.devices.base import Device, Session
+    from bnn_deploy.exact.network import ExactNetwork
+
+LEVELS = (1, 2, 3)
 
 
 def validate(
-    onnx_path: Path,
+    onnx_path: Path | None,
     bundle: Bundle,
     *,
     reference: str = "onnxruntime",
+    golden: Path | None = None,
     data: Path | None = None,
     samples: int | None = None,
     device: Device | None = None,
     threads: int = 1,
     weights: Path | None = None,
+    levels: Collection[int] = (3,),
+    layer_samples: int = 1,
+    margin: float | None = None,
     min_agreement: float = 1.0,
+    deterministic_reference: bool = False,
+    state: Path | None = None,
     progress: ReportProgress = quiet,
 ) -> ValidationReport:
-    """Run the bundle and a reference on the same images and compare their logits.
+    """Run the bundle and a reference on the same images and compare what they compute.
 
     Args:
-        onnx_path: the exported model that the bundle was compiled from.
+        onnx_path: the file that the bundle was compiled from; None needs ``golden``, and leaves level 1 out.
         bundle: what to check.
-        reference: "onnxruntime" runs the ONNX file; "torch" builds the PyTorch model that its metadata describe.
-        data: see ``datasets.open_dataset``; None regenerates the calibration inputs that the file's metadata describe,
-            whose activations keep a margin from every threshold, or takes seeded normal inputs if there are none.
-        samples: how many of the images, all if None.
+        reference: "onnxruntime" runs the ONNX file; "torch" builds the PyTorch model that its metadata describe; "golden"
+            takes the values that ``golden`` recorded.
+        golden: file of ``bnn-deploy golden``, for the reference "golden".
+        data: see ``datasets.open_dataset``; None takes the golden file's images, or regenerates the calibration inputs that the
+            ONNX file's metadata describe, whose activations keep a margin from every threshold, or takes seeded normal
+            inputs if there are none.
+        samples: how many of the images level 3 takes, all if None.
         device: where the bundle runs; None is this machine.
         threads: threads of one inference of the bundle.
         weights: checkpoint for the reference "torch" if the file was exported from one.
+        levels: 1 compares each kernel with an exact evaluation of the compiled network, 2 each layer with the reference,
+            fed by the reference's own values, 3 the logits of the whole model.
+        layer_samples: images of the levels 1 and 2, rounded up to whole batches of the bundle.
+        margin: the part of a layer's largest value that rounding may change, for level 2; None takes what was measured.
         min_agreement: the part of the images for which bundle and reference must name the same class.
+        deterministic_reference: level 3 compares with the exact evaluation instead, and logits must be equal bit for bit.
+        state: level 3 keeps its totals in this file, and goes on from them if it exists.
         progress: called with a message after every batch.
 
     Raises:
-        InputError: data that does not fit, or too few samples.
+        InputError: data that does not fit, too few samples, or options that exclude each other.
         ModelFileError: the ONNX file or the checkpoint cannot be used.
-        BundleError: the bundle does not fit the model or the device.
+        BundleError: the bundle does not fit the model or the device, or is too old for the levels 1 and 2.
     """
     from bnn_deploy.devices import get_device
-    from bnn_deploy.references import fill_batch, open_reference
 
+    wanted = _wanted_levels(levels, onnx_path, deterministic_reference, bundle)
     chosen = device or get_device("local")
-    progress(f"{onnx_path}: preparing the reference")
-    strangers = _check_origin(onnx_path, bundle)
-    activations = [] if strangers or reference != "onnxruntime" else _activations(onnx_path, bundle)
-    model = open_reference(reference, onnx_path, weights, activations)
-    image_shape, classes = _common_shapes(model.input_shape, model.classes, bundle, onnx_path)
-    dataset = open_dataset(data, image_shape, classes) if data is not None else model.default_dataset(samples)
+    source = onnx_path or golden
+    if source is None:
+        raise InputError("There is nothing to compare the bundle with; give the ONNX file, or a golden file.")
+    progress(f"{source}: preparing the reference")
+    table = TensorTable.open(bundle) if wanted - {3} else None
+    side = open_side(reference, onnx_path, bundle, weights=weights, golden=golden, data=data, samples=samples)
+    check_shapes(side.input_shape, side.classes, bundle, source)
+    dataset = side.dataset
     count = dataset.samples if samples is None else samples
     if count > dataset.samples:
         raise InputError(
             f"{dataset.source}: holds {dataset.samples} images, fewer than --samples {count}; ask for fewer."
         )
     warnings = [dataset.note] if dataset.note else []
-    warnings += strangers
+    warnings += check_origin(onnx_path, bundle) if onnx_path is not None else []
+    if onnx_path is None and 1 in levels:
+        warnings.append("Level 1 was left out, for it needs the ONNX file; give it as well.")
 
-    # Whole batches of both, so that only the last ones have to be filled up.
-    size = batch_size(image_shape, lcm(model.batch, bundle.batch))
+    network = _exact_network(onnx_path, bundle, table) if 1 in wanted or deterministic_reference else None
+    outcomes: list[LevelOutcome] = []
+    model: ModelResult | None = None
     with chosen.open(bundle, threads, progress) as session:
-
-        def run_bundle(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-            return session.run_many(fill_batch(images, bundle.batch) for images in batches)
-
-        comparison = compare(dataset, count, model.run, run_bundle, size, progress)
+        if table is not None:
+            batches = _batches(side, layer_samples, bundle.batch)
+            if network is not None and 1 in wanted:
+                outcomes.append(compare_kernels(session, network, table, batches, progress=progress))
+            if 2 in wanted:
+                outcomes.append(
+                    compare_layers(
+                        session,
+                        side.layers(),
+                        table,
+                        batches,
+                        margin=margin,
+                        output=bundle.outputs[0].name,
+                        progress=progress,
+                    )
+                )
+        if 3 in wanted:
+            exact = network if deterministic_reference else None
+            model, more = _whole_model(session, side, exact, bundle, count, min_agreement, chosen.name, state, progress)
+            warnings += more
         boards = session.boards()
-    model_result = comparison.result(min_agreement)
+    results = tuple(outcome.result for outcome in outcomes)
     return ValidationReport(
-        model_file=str(onnx_path),
+        model_file=str(source),
         bundle=str(bundle.path),
         target=bundle.target,
         device=chosen.name,
-        reference=reference,
+        reference=f"{EXACT} of the compiled network" if deterministic_reference else reference,
         data=dataset.source,
-        levels=(),
-        model=model_result,
-        warnings=(*warnings, *comparison.warnings()),
+        levels=results,
+        model=model,
+        warnings=(*warnings, *(warning for outcome in outcomes for warning in outcome.warnings)),
         boards=boards,
-        zero_activations=None if model.zeros is None else model.zeros.to_dict(),
-        margin=None,
-        passed=model_result.passed,
+        zero_activations=None if model is None or side.zeros is None else side.zeros.to_dict(),
+        margin=margin,
+        passed=all(result.passed for result in results) and (model is None or model.passed),
     )
 
 
-def _common_shapes(
-    input_shape: tuple[int, ...], classes: int, bundle: Bundle, onnx_path: Path
-) -> tuple[tuple[int, ...], int]:
-    """Shape of one image and number of logits, after checking that model and bundle agree on them."""
-    if len(bundle.inputs) != 1 or len(bundle.outputs) != 1:
+def _wanted_levels(
+    levels: Collection[int], onnx_path: Path | None, deterministic_reference: bool, bundle: Bundle
+) -> set[int]:
+    """Those of the levels that are possible.
+
+    Raises:
+        InputError: none is, or the options exclude each other.
+    """
+    wanted = set(levels)
+    if not wanted or not wanted <= set(LEVELS):
         raise InputError(
-            f"{bundle.path}: has {len(bundle.inputs)} inputs and {len(bundle.outputs)} outputs; "
-            "validate compares models with one image in and one row of logits out."
+            f"There are the levels 1, 2 and 3; asked for: {', '.join(map(str, sorted(wanted))) or 'none'}."
         )
-    bundle_shape, bundle_classes = bundle.inputs[0].shape[1:], prod(bundle.outputs[0].shape[1:])
-    if input_shape != bundle_shape or classes != bundle_classes:
+    if onnx_path is None:
+        wanted.discard(1)
+        if not wanted or deterministic_reference:
+            raise InputError(
+                "Level 1 and --deterministic-reference evaluate the ONNX file that the bundle was compiled from; give it."
+            )
+    if deterministic_reference and bundle.gpu is not None:
         raise InputError(
-            f"{onnx_path}: takes images {input_shape} to {classes} logits, but the bundle {bundle.path} takes "
-            f"{bundle_shape} to {bundle_classes}; compile it again, or give the file that the bundle came from."
+            f"{bundle.path} was compiled for {bundle.target}, whose kernels round otherwise than those of processors; leave "
+            "--deterministic-reference out."
         )
-    return input_shape, classes
+    return wanted
 
 
-def _check_origin(onnx_path: Path, bundle: Bundle) -> list[str]:
-    recorded = bundle.manifest.get("model", {}).get("onnx_sha256")
-    if recorded is None:
-        return []
-    try:
-        content = onnx_path.read_bytes()
-    except OSError:
-        return []  # which the reference, opened next, explains
-    if hashlib.sha256(content).hexdigest() == recorded:
-        return []
-    return [f"{bundle.path} was compiled from another file than {onnx_path} (their SHA-256 differ); compile it again."]
+def _exact_network(onnx_path: Path | None, bundle: Bundle, table: TensorTable | None) -> ExactNetwork:
+    from bnn_deploy.exact.network import ExactNetwork
+
+    assert onnx_path is not None
+    network = ExactNetwork.open(onnx_path, bundle.batch, recorded_options(bundle))
+    if table is not None:
+        network.follow({entry.key: entry.channels_last for entry in table.entries})
+    return network
 
 
-def _activations(onnx_path: Path, bundle: Bundle) -> list[ActivationReport]:
-    """What the compiler made of the signs of the file that ``bundle`` was compiled from."""
-    from bnn_deploy.foreign_model import ZERO_KEY, open_model
-
-    recorded = bundle.manifest.get("import")
-    if not recorded:
-        changed = ZERO_KEY in bundle.manifest.get("model", {})
-        return open_model(onnx_path).report.activations if changed else []
-    try:
-        activations = [ActivationReport(**row) for row in recorded["activations"]]
-        known = all(_is_sensible(row) for row in activations)
-    except (TypeError, KeyError):
-        known = False
-    if not known:
-        raise BundleError(f"{bundle.path}: its manifest says nothing sensible of the import; compile the model again.")
-    return activations
+def _batches(side: Side, layer_samples: int, unit: int) -> list[np.ndarray]:
+    """The images of the levels 1 and 2 in batches of the bundle."""
+    if layer_samples < 1:
+        raise InputError(f"--layer-samples must be at least 1, got {layer_samples}.")
+    dataset = side.dataset
+    count = min(dataset.samples, -(-layer_samples // unit) * unit)
+    return [fill_batch(images, unit) for images, _ in dataset.batches(unit, count)]
 
 
-def _is_sensible(row: ActivationReport) -> bool:
-    names = isinstance(row.name, str) and isinstance(row.source, str)
-    numbers = isinstance(row.threshold, int | float | str) and {row.graph_zero, row.compiled_zero} <= {-1, 0, 1}
-    return names and numbers
+def _whole_model(
+    session: Session,
+    side: Side,
+    exact: ExactNetwork | None,
+    bundle: Bundle,
+    count: int,
+    min_agreement: float,
+    device: str,
+    state: Path | None,
+    progress: ReportProgress,
+) -> tuple[ModelResult, list[str]]:
+    """Level 3, and its warnings; ``exact`` takes the reference's place."""
+    # Whole batches of both, so that only the last ones have to be filled up.
+    size = batch_size(side.input_shape, lcm(side.batch, bundle.batch))
+    dataset = side.dataset
+
+    def run_bundle(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        return session.run_many(fill_batch(images, bundle.batch) for images in batches)
+
+    kept = None
+    if state is not None:
+        from bnn_deploy.validation.resume import RunState, fingerprint
+
+        name = EXACT if exact is not None else side.name
+        identity = fingerprint(
+            side.onnx_path,
+            bundle,
+            dataset,
+            samples=count,
+            batch=size,
+            reference=name,
+            device=device,
+            others=side.identity,
+        )
+        kept = RunState(state, identity, side.kept())
+    run = side.run if exact is None else exact.run
+    comparison = compare(dataset, count, run, run_bundle, size, progress, kept)
+    result = comparison.result(min_agreement)
+    if exact is not None and result.bit_identical != result.samples:
+        result = replace(result, passed=False)
+    return result, comparison.warnings()
