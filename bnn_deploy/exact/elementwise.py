@@ -66,6 +66,11 @@ def rectify(x: np.ndarray) -> np.ndarray:
     return maximum(x, _ZERO)
 
 
+def sign(x: np.ndarray) -> np.ndarray:
+    """-1, 0 or 1; 0 of NaN."""
+    return np.where(x < 0, -_ONE, np.where(x > 0, _ONE, _ZERO)).astype(x.dtype)
+
+
 def clip(_: Operation, x: np.ndarray, low: float, high: float) -> np.ndarray:
     """``maximum(minimum(x, high), low)``."""
     return maximum(minimum(x, x.dtype.type(high)), x.dtype.type(low))
@@ -113,6 +118,7 @@ PLAIN: dict[str, Arrays] = {
     "relax.power": power,
     "relax.square": lambda x: x * x,
     "relax.negative": lambda x: -x,
+    "relax.sign": sign,
     "relax.abs": np.abs,
     "relax.floor": np.floor,
     "relax.ceil": np.ceil,

@@ -38,6 +38,26 @@ def conv1d(operation: Operation, x: np.ndarray, weight: np.ndarray) -> np.ndarra
     return sums[:, 0].transpose(0, 2, 1)
 
 
+def conv2d_transpose(operation: Operation, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """NCHW by IOHW: a convolution of x with zeros between its pixels, over (channel, kernel row, kernel column)."""
+    layouts = (operation.attributes["data_layout"], operation.attributes["kernel_layout"])
+    dilation, strides, pads = (operation.integers(name) for name in ("dilation", "strides", "padding"))
+    own_outputs, rows, columns = weight.shape[1:]
+    ends = (rows - 1, columns - 1, rows - 1, columns - 1)
+    extra = (0, 0, *operation.integers("output_padding"))
+    around = [end - before + more for end, before, more in zip(ends, pads, extra, strict=True)]
+    if layouts != ("NCHW", "IOHW") or dilation != (1, 1) or min(around) < 0:
+        raise NoRuleError("of this layout, dilation or padding")
+    batch, channels, height, width = x.shape
+    apart = np.zeros((batch, (height - 1) * strides[0] + 1, (width - 1) * strides[1] + 1, channels), np.float32)
+    apart[:, :: strides[0], :: strides[1]] = x.transpose(0, 2, 3, 1)
+    groups = operation.integer("groups")
+    turned = weight[:, :, ::-1, ::-1].reshape(groups, channels // groups, own_outputs, rows, columns)
+    kernel = turned.transpose(3, 4, 1, 0, 2).reshape(rows, columns, channels // groups, groups * own_outputs)
+    sums = _convolution(apart, kernel, groups, around, (1, 1), (1, 1), channel_last=False)
+    return sums.transpose(0, 3, 1, 2)
+
+
 def _convolution(
     image: np.ndarray,
     kernel: np.ndarray,

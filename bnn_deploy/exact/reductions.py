@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -147,6 +148,22 @@ def avg_pool2d(operation: Operation, x: np.ndarray) -> np.ndarray:
     return _result(operation, sums / np.maximum(counts, _ONE))
 
 
+def pool1d(rule: Callable[[Operation, np.ndarray], np.ndarray]) -> Callable[[Operation, np.ndarray], np.ndarray]:
+    """The rule of an operator on rows, NCW, by that on images."""
+
+    def rows(operation: Operation, x: np.ndarray) -> np.ndarray:
+        if operation.attributes["layout"] != "NCW":
+            raise NoRuleError("of another layout than NCW")
+        before, after = operation.integers("padding")
+        attributes: dict[str, object] = {**operation.attributes, "layout": "NCHW", "padding": (0, before, 0, after)}
+        attributes |= {name: (1, *operation.integers(name)) for name in ("pool_size", "strides", "dilation")}
+        batch, channels, width = operation.shape
+        image = replace(operation, attributes=attributes, shape=(batch, channels, 1, width))
+        return rule(image, x[:, :, None])[:, :, 0]
+
+    return rows
+
+
 def adaptive_avg_pool2d(operation: Operation, x: np.ndarray) -> np.ndarray:
     """The mean of each of (rows, columns) parts of the image."""
     image = x if _is_last(operation) else x.transpose(0, 2, 3, 1)
@@ -214,5 +231,7 @@ RULES: dict[str, Callable[..., np.ndarray]] = {
     "relax.nn.instance_norm": instance_norm,
     "relax.nn.max_pool2d": max_pool2d,
     "relax.nn.avg_pool2d": avg_pool2d,
+    "relax.nn.max_pool1d": pool1d(max_pool2d),
+    "relax.nn.avg_pool1d": pool1d(avg_pool2d),
     "relax.nn.adaptive_avg_pool2d": adaptive_avg_pool2d,
 }

@@ -34,6 +34,7 @@ RULES: dict[str, Rule] = {
     "relax.astype": elementwise.cast,
     **reductions.RULES,
     "relax.nn.conv2d": products.conv2d,
+    "relax.nn.conv2d_transpose": products.conv2d_transpose,
     "relax.nn.conv1d": products.conv1d,
     "relax.matmul": products.matmul,
     **dict.fromkeys(("relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"), movement.reshape),
