@@ -58,7 +58,7 @@ def golden_command(
     """
     with status_line() as progress:
         from bnn_deploy.import_report import ImportOptions
-        from bnn_deploy.references.golden import record_golden
+        from bnn_deploy.references.golden_recording import record_golden
 
         golden = record_golden(
             onnx,

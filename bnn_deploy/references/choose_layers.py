@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bnn_deploy.errors import InputError
 from bnn_deploy.import_report import ImportOptions
-from bnn_deploy.references.layer_values import LayerReference
+
+if TYPE_CHECKING:
+    from bnn_deploy.references.onnxruntime_layers import OnnxruntimeLayers
+    from bnn_deploy.references.torch_layers import TorchLayers
 
 
 def open_layers(
     name: str, onnx_path: Path, weights: Path | None = None, options: ImportOptions | None = None
-) -> LayerReference:
-    """Prepare the layers of the model in ``onnx_path``.
+) -> OnnxruntimeLayers | TorchLayers:
+    """Prepare the layers of the model in ``onnx_path``, as a ``LayerReference``.
 
     Args:
         name: "onnxruntime" or "torch".

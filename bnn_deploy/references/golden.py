@@ -14,112 +14,25 @@ The arrays, all in one .npz file (``stored_arrays``):
 Bits are packed least significant first (``bnn_deploy.bits``) in the order of the ONNX layout, padded with 0. Positions are
 int64, or 1 bit for each value where that is shorter: in a layer of integers half of the values may lie on the threshold.
 
-``record_golden`` needs what the reference needs; ``Golden`` is read with numpy alone, and everything in it is checked first.
+It is written by ``golden_recording``, and read here with numpy alone, after everything in it was checked.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bnn_deploy.data.files import require_writable
-from bnn_deploy.errors import InputError, ModelFileError
-from bnn_deploy.import_report import ImportOptions
-from bnn_deploy.progress import ReportProgress, quiet
+from bnn_deploy.errors import InputError
 from bnn_deploy.references.golden_header import GoldenHeader, GoldenSign, parse_header
 from bnn_deploy.references.layer_values import HISTOGRAM_EDGES, LayerValues, SignValues
-from bnn_deploy.references.margin import RELATIVE_MARGIN, near_limit
-from bnn_deploy.references.stored_arrays import StoredArrays, write_arrays
+from bnn_deploy.references.margin import near_limit
+from bnn_deploy.references.stored_arrays import StoredArrays
 
-# Images of --data that are recorded if the user names no number.
-DEFAULT_SAMPLES = 8
 _WHAT = "golden file"
 _LARGEST_HEADER = 2**26
-
-
-def record_golden(
-    onnx_path: Path,
-    output: Path,
-    *,
-    reference: str = "onnxruntime",
-    data: Path | None = None,
-    samples: int | None = None,
-    weights: Path | None = None,
-    options: ImportOptions | None = None,
-    progress: ReportProgress = quiet,
-) -> Golden:
-    """Run a reference and write what every layer gives. The same model, images and machine give the same bytes.
-
-    Args:
-        onnx_path: the file that bundles are compiled from.
-        output: the golden file.
-        reference: "onnxruntime" or "torch".
-        data: see ``datasets.open_dataset``; None takes the images that the model was calibrated on, or random ones.
-        samples: record the first so many; None takes 8 of ``data``, or all that the model was calibrated on.
-        weights: the checkpoint that the file was exported with, for "torch".
-        options: the choices that a foreign graph leaves, as for ``compile``.
-        progress: told what is being done.
-
-    Raises:
-        InputError: data that does not fit, too few images, or a file that cannot be written.
-        ModelFileError: the ONNX file or the checkpoint cannot be used.
-        ToolError: onnxruntime refuses the file.
-    """
-    from bnn_deploy.datasets import open_dataset
-    from bnn_deploy.references.choose_layers import open_layers
-    from bnn_deploy.references.whole_model import open_reference
-
-    require_writable(output)
-    progress(f"{onnx_path}: preparing the reference")
-    layers = open_layers(reference, onnx_path, weights, options)
-    whole = open_reference("onnxruntime", onnx_path)
-    metadata = {item.key: item.value for item in layers.model.metadata_props}
-    if data is None:
-        dataset = whole.default_dataset(samples)
-        count = dataset.samples
-    else:
-        dataset = open_dataset(data, whole.input_shape, whole.classes, metadata, str(onnx_path))
-        count = min(DEFAULT_SAMPLES, dataset.samples) if samples is None else samples
-    if count > dataset.samples:
-        raise InputError(
-            f"{dataset.source}: holds {dataset.samples} images, fewer than --samples {count}; ask for fewer."
-        )
-    images, labels = next(dataset.batches(count, count))
-    progress(f"record {count} images")
-    values = layers.capture(images)
-    logits = layers.model.graph.output[0].name
-    header = GoldenHeader(
-        onnx_file=onnx_path.name,
-        onnx_sha256=_sha256(onnx_path),
-        reference=reference,
-        data=dataset.source,
-        metadata=metadata,
-        image_shape=layers.input_shape,
-        images=count,
-        classes=values.logits.shape[1],
-        labelled=labels is not None,
-        output=logits,
-        output_margin=values.float_margins.get(logits, RELATIVE_MARGIN),
-        notes=values.notes,
-        signs=tuple(_header_of(sign) for sign in values.signs.values()),
-    )
-    arrays = {"header": np.frombuffer(header.to_json(), np.uint8), "images": images}
-    if labels is not None:
-        arrays["labels"] = labels.astype(np.int64)
-    arrays["logits"] = values.logits
-    for number, sign in enumerate(values.signs.values()):
-        on = sign.near_distance == 0
-        planes = [sign.values == 1, sign.values == -1] if sign.ternary else [sign.values == 1]
-        arrays[f"sign_{number}.bits"] = np.stack([_packed(plane) for plane in planes])
-        arrays[f"sign_{number}.on_threshold"] = _stored_positions(sign.near_index[on], sign.values.size)
-        arrays[f"sign_{number}.near"] = _stored_positions(sign.near_index[~on], sign.values.size)
-        arrays[f"sign_{number}.distance"] = sign.near_distance[~on]
-    write_arrays(output, arrays)
-    return Golden(output, header, images, labels, values)
 
 
 @dataclass(frozen=True)
@@ -231,22 +144,6 @@ class Golden:
         )
 
 
-def _header_of(sign: SignValues) -> GoldenSign:
-    on = int((sign.near_distance == 0).sum())
-    return GoldenSign(
-        sign.layer,
-        sign.tensor,
-        sign.fed_by,
-        tuple(sign.values.shape),
-        sign.ternary,
-        sign.scale,
-        sign.margin,
-        tuple(tuple(int(count) for count in row) for row in sign.histograms),
-        on,
-        len(sign.near_index) - on,
-    )
-
-
 def _read_sign(stored: StoredArrays, number: int, sign: GoldenSign) -> SignValues:
     prefix = f"sign_{number}"
     planes = stored.take(f"{prefix}.bits", "uint8", (1 + sign.ternary, -(-sign.size // 8)))
@@ -282,29 +179,18 @@ def _read_sign(stored: StoredArrays, number: int, sign: GoldenSign) -> SignValue
     )
 
 
-def _packed(flags: np.ndarray) -> np.ndarray:
-    return np.packbits(flags.reshape(-1), bitorder="little")
-
-
 def _unpacked(packed: np.ndarray, size: int) -> np.ndarray:
     """int8 of 0 and 1."""
     return np.unpackbits(packed, count=size, bitorder="little").view(np.int8)
 
 
-def _as_mask(count: int, size: int) -> bool:
+def is_mask(count: int, size: int) -> bool:
+    """Whether ``count`` positions of ``size`` are stored as bits, which are shorter then than numbers."""
     return 8 * count > -(-size // 8)
 
 
-def _stored_positions(positions: np.ndarray, size: int) -> np.ndarray:
-    if not _as_mask(len(positions), size):
-        return positions.astype(np.int64)
-    flags = np.zeros(size, bool)
-    flags[positions] = True
-    return _packed(flags)
-
-
 def _take_positions(stored: StoredArrays, name: str, count: int, size: int) -> np.ndarray:
-    if _as_mask(count, size):
+    if is_mask(count, size):
         positions = np.flatnonzero(_unpacked(stored.take(name, "uint8", (-(-size // 8),)), size))
         fits = len(positions) == count
     else:
@@ -313,10 +199,3 @@ def _take_positions(stored: StoredArrays, name: str, count: int, size: int) -> n
     if not fits:
         raise stored.damaged(f"the positions in array {name!r} are not {count} of {size}, ascending")
     return positions
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelFileError(f"Cannot read {path}: {error.strerror}.") from error

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnn_deploy.errors import InputError
-from bnn_deploy.references.golden import Golden, record_golden
+from bnn_deploy.references.golden import Golden
+from bnn_deploy.references.golden_recording import record_golden
 from bnn_deploy.references.layer_values import LayerValues
 from bnn_deploy.references.onnxruntime_layers import OnnxruntimeLayers
 from bnn_deploy.references.stored_arrays import StoredArrays, write_arrays
