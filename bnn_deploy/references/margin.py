@@ -13,16 +13,16 @@ all positions of one image, the worst layer and the median layer:
     bimlp_s, paper         2^-10.9  2^-17.9     2^-10.8             2^-11.3
     bcdnet_b_r18           2^-20.4  2^-20.8     2^-20.7             2^-20.2
 
-One number for all would be 2^-9, which is blind in ReActNet, or 2^-18, which is wrong in BiMLP: its worst layers are those
-of x = a cos(b), where an error of b that is small beside a large b is large beside x. So the margin is measured, layer by layer, by letting
-every constant and every pixel of the network move by a random amount of up to 2^-22 of itself, which is what the rounding of each
-operation is like, and seeing how far x moves with the bits held. In bimlp_s and bimlp_tiny (both variants) and bcdnet_tiny
-onnxruntime's error is 0.06 to 1.7 times that distance in every one of 348 layers, though the errors span ten binary orders. Two
-computations are each off by their own error, about 2 * 1.7 = 3.4 distances together; ``SAFETY`` is 8. The compiled arithmetic
-itself (``ExactNetwork`` with onnxruntime's bits forced, one random image) used 0.11 (bimlp_tiny), 0.13 (bcdnet_tiny), 0.23
-(reactnet_r18), 0.33 (bcdnet_a) and 0.49 (bimlp_s) of the margin at its worst real value. No bit differed outside of the margin:
-in all 1 bit of bcdnet_a (of 5.1 million) and 5 of bimlp_s (of 15.4 million) did inside. Within it were at most 6 in 10^5 bits, and
-in bimlp_s 1 in 135.
+One number for all would be 2^-9, which is blind in ReActNet, or 2^-18, which is wrong in BiMLP: its worst layers are those of x
+= a cos(b), where an error of b that is small beside a large b is large beside x. So the margin is measured, layer by layer, by
+letting every constant and every pixel of the network move by a random amount of up to 2^-22 of itself, which is what the
+rounding of each operation is like, and seeing how far x moves with the bits held. In bimlp_s and bimlp_tiny (both variants) and
+bcdnet_tiny onnxruntime's error is 0.06 to 1.7 times that distance in every one of 348 layers, though the errors span ten binary
+orders. Two computations are each off by their own error, about 2 * 1.7 = 3.4 distances together; ``SAFETY`` is 8. The compiled
+arithmetic itself (``ExactNetwork`` with onnxruntime's bits forced, one random image) used 0.11 (bimlp_tiny), 0.13
+(bcdnet_tiny), 0.23 (reactnet_r18), 0.33 (bcdnet_a) and 0.49 (bimlp_s) of the margin at its worst real value. No bit differed
+outside of the margin: in all 1 bit of bcdnet_a (of 5.1 million) and 5 of bimlp_s (of 15.4 million) did inside. Within it were
+at most 6 in 10^5 bits, and in bimlp_s 1 in 135.
 
 What a margin hides is what is as small as rounding. A fault of the compiler (another channel's scale, a dropped bias, a shifted
 bit) moves x by a part of the scale itself; a fault that shows at the threshold only is for integers and edges, level 1.
