@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tvm
+from click.testing import Result
 from hypothesis import HealthCheck, given, settings
 from tvm import relax
 
@@ -28,6 +29,7 @@ from bnn_deploy.passes.relax.split_means import split_means
 from bnn_deploy.passes.relax.to_channels_last import to_channels_last
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.registry import get_target, missing_cpu_flags
+from tests.passes.contraction import contractible
 from tests.passes.execute import run_plan
 from tests.passes.networks import build, constant, convolution, geometry, sign
 from tests.passes.random_networks import networks
@@ -107,12 +109,14 @@ def joined_pool(emit: object, x: relax.Var) -> relax.Var:
 
 
 def bundled(target: Target, batch: int, folder: Path) -> Bundle:
-    """The network above as a bundle."""
+    """The network above as a bundle, of whose final code nothing is left to contract."""
     lowered = lower_packed(packed(rounding_network(batch)), target)
     paths = []
     for (name, variant), kernels in zip(target.variants, lowered.kernels, strict=True):
         paths.append(folder / f"{name}.o")
-        tvm.tirx.build(kernels, tvm.target.Target(variant.llvm)).write_to_file(str(paths[-1]), "o")
+        built = tvm.tirx.build(kernels, tvm.target.Target(variant.llvm))
+        assert contractible(built.inspect_source("ll")) == []
+        built.write_to_file(str(paths[-1]), "o")
     cache = ObjectCache(cache_folder())
     return write_bundle(
         folder / "bundle", plan=lowered.plan, target=target, model_info={}, kernels_objects=paths, cache=cache
@@ -137,13 +141,30 @@ def test_rounding_network(target: Target, logits: np.ndarray, tmp_path: Path) ->
         assert get_device("local").run(bundle, IMAGES, threads).tobytes() == logits.tobytes(), threads
 
 
-@pytest.mark.qemu
-def test_rounding_network_on_arm(logits: np.ndarray, tmp_path: Path) -> None:
-    """Breaks: a value depends on whether an x86-64 or an arm64 processor computes it."""
+def require_qemu() -> None:
     try:
         find_qemu()
     except ToolError as error:
         pytest.skip(str(error))
+
+
+@pytest.mark.qemu
+def test_rounding_network_on_arm(logits: np.ndarray, tmp_path: Path) -> None:
+    """Breaks: a value depends on whether an x86-64 or an arm64 processor computes it."""
+    require_qemu()
     bundle = bundled(get_target("rpi4"), 2, tmp_path)
     for threads in (1, 3):
         assert get_device("qemu").run(bundle, IMAGES, threads).tobytes() == logits.tobytes(), threads
+
+
+@pytest.mark.qemu
+def test_tiny_model(tiny_bundle: Path, arm_compilation: tuple[Path, Result]) -> None:
+    """Breaks: a whole model gives other logits on another processor, in batches of another size, or on more threads."""
+    require_qemu()
+    here, arm = Bundle.open(tiny_bundle), Bundle.open(arm_compilation[0] / "bundle")
+    assert (here.batch, arm.batch) == (2, 3)
+    images = np.random.default_rng(0).standard_normal((6, *here.inputs[0].shape[1:]), dtype=np.float32)
+    expected = get_device("local").run(here, images)
+    assert get_device("local").run(here, images, 3).tobytes() == expected.tobytes()
+    for threads in (1, 3):
+        assert get_device("qemu").run(arm, images, threads).tobytes() == expected.tobytes(), threads
