@@ -6,6 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -72,7 +73,7 @@ def compile_model(
         "model": {entry.key: entry.value for entry in model.metadata_props}
         | {"onnx_sha256": hashlib.sha256(content).hexdigest()},
         "statistics": model_statistics(model, len(content)).to_dict(),
-        "import": opened.report.to_dict() if opened.foreign else {},
+        "import": {**opened.report.to_dict(), "options": asdict(options or ImportOptions())} if opened.foreign else {},
         "tools": {name: version(name) for name in ("apache-tvm", "onnx", "ziglang")},
     }
     objects = ObjectCache(cache_folder() if cache else None)

@@ -124,7 +124,8 @@ def _golden_side(path: Path, onnx_path: Path | None) -> Side:
 
     def chunks(size: int) -> Iterator[Batch]:
         for start in range(0, len(images), size):
-            yield images[start : start + size], None
+            labels = None if golden.labels is None else golden.labels[start : start + size]
+            yield images[start : start + size], labels
 
     return Side(
         name=GOLDEN,
@@ -132,8 +133,8 @@ def _golden_side(path: Path, onnx_path: Path | None) -> Side:
         input_shape=golden.input_shape,
         classes=golden.logits.shape[1],
         batch=1,
-        run=lambda given: golden.capture(given).logits,
-        dataset=Dataset(f"golden file {path}", len(images), False, chunks),
+        run=golden.run,
+        dataset=Dataset(f"golden file {path}", len(images), golden.labels is not None, chunks),
         layers=lambda: golden,
         identity={"golden": hashlib.sha256(path.read_bytes()).hexdigest()},
     )

@@ -44,7 +44,7 @@ def validate(
     device: Device | None = None,
     threads: int = 1,
     weights: Path | None = None,
-    levels: Collection[int] = (3,),
+    levels: Collection[int] = LEVELS,
     layer_samples: int = 1,
     margin: float | None = None,
     min_agreement: float = 1.0,
@@ -119,7 +119,7 @@ def validate(
                         table,
                         batches,
                         margin=margin,
-                        output=bundle.outputs[0].name,
+                        output=_output_name(table, bundle),
                         progress=progress,
                     )
                 )
@@ -181,6 +181,12 @@ def _exact_network(onnx_path: Path | None, bundle: Bundle, table: TensorTable | 
     if table is not None:
         network.follow({entry.key: entry.channels_last for entry in table.entries})
     return network
+
+
+def _output_name(table: TensorTable, bundle: Bundle) -> str:
+    """The name that the ONNX file has for the logits; the bundle's own where they are no value of the file."""
+    stored = (entry.tensor for entry in table.entries if any(place.space == "output" for place in entry.places))
+    return next(stored, bundle.outputs[0].name)
 
 
 def _batches(side: Side, layer_samples: int, unit: int) -> list[np.ndarray]:

@@ -116,9 +116,9 @@ def test_a_board_dies_in_the_middle_of_a_validation(
             thaw.start()
 
     device = get_device(fleet.address)
-    report = validate(tiny_onnx, bundle, samples=1000, device=device, progress=kill_once)
+    report = validate(tiny_onnx, bundle, samples=1000, device=device, levels=(3,), progress=kill_once)
     thaw.join()
-    local = validate(tiny_onnx, bundle, samples=1000)
+    local = validate(tiny_onnx, bundle, samples=1000, levels=(3,))
     assert report.model is not None and report.model.samples == 1000
     ours, theirs = report.to_dict(), local.to_dict()
     boards = {board["board"]: board for board in ours.pop("boards")}
@@ -129,7 +129,9 @@ def test_a_board_dies_in_the_middle_of_a_validation(
     # The last batch is filled up to whole batches of the bundle.
     assert sum(board["images"] for board in boards.values()) == 1000
 
-    result = invoke("validate", tiny_onnx, "--bundle", tiny_bundle, "--device", fleet.address, "--samples", 64)
+    result = invoke(
+        "validate", tiny_onnx, "--bundle", tiny_bundle, "--device", fleet.address, "--samples", 64, "--level", 3
+    )
     assert result.exit_code == 0, result.stderr
     assert all(name in result.stdout for name in others)
 

@@ -304,7 +304,7 @@ def test_command_line_on_an_arm_board(
         output = tmp_path / f"{name}.npy"
         result = invoke("run", bundle, "--input", tmp_path / "x.npy", "--output", output, "--device", device)
         assert result.exit_code == 0, result.stderr
-        options = ("--bundle", bundle, "--samples", 150, "--device", device, "--format", "json")
+        options = ("--bundle", bundle, "--level", 3, "--samples", 150, "--device", device, "--format", "json")
         result = invoke("validate", model, *options)
         assert result.exit_code == 0, result.stderr
         reports[name] = json.loads(result.stdout)
