@@ -71,7 +71,18 @@ def test_zero_is_changed_on_request_and_counted(
     np.testing.assert_allclose(found, run_onnx(path, replaced), rtol=0, atol=2 * 64 * 2**-24 * 64 * 0.1)
 
     np.savez(tmp_path / "data.npz", x=images())
-    arguments = ("validate", path, "--bundle", tmp_path / "b", "--data", tmp_path / "data.npz", "--min-agreement", 0)
+    arguments = (
+        "validate",
+        path,
+        "--bundle",
+        tmp_path / "b",
+        "--data",
+        tmp_path / "data.npz",
+        "--level",
+        3,
+        "--min-agreement",
+        0,
+    )
     result = json.loads(invoke(*arguments, "--format", "json").stdout)
     zeros = int((images() == 0).sum())
     assert result["zero_activations"]["zeros"] == zeros
@@ -126,7 +137,18 @@ def test_values_on_a_threshold_per_channel_are_counted(tmp_path: Path, invoke) -
     pixels = images()
     pixels[1] = (np.arange(64, dtype=np.float32) / 64).reshape(1, 8, 8)
     np.savez(tmp_path / "data.npz", x=pixels)
-    arguments = ("--bundle", tmp_path / "b", "--data", tmp_path / "data.npz", "--min-agreement", 0, "--format", "json")
+    arguments = (
+        "--bundle",
+        tmp_path / "b",
+        "--data",
+        tmp_path / "data.npz",
+        "--level",
+        3,
+        "--min-agreement",
+        0,
+        "--format",
+        "json",
+    )
     result = json.loads(invoke("validate", path, *arguments).stdout)
     on_threshold = int((pixels.reshape(3, 64) == np.arange(64, dtype=np.float32) / 64).sum())
     assert on_threshold >= 64 and result["zero_activations"]["zeros"] == on_threshold
