@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -105,12 +103,3 @@ def test_workflow_runs_commands_that_exist(tiny_onnx: Path) -> None:
     for line in commands:
         for option in re.findall(r"bnn-deploy validate.*?(--[a-z-]+)", line):
             assert option in _run(["bnn-deploy", "validate", "--help"], ROOT).stdout
-
-
-@pytest.mark.qemu
-def test_example_test_file_runs(tiny_onnx: Path, tmp_path: Path) -> None:
-    """Breaks: the example test file that teams copy does not run."""
-    copied = shutil.copy(EXAMPLES / "test_parity.py", tmp_path)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", copied]
-    ran = _run(command, tmp_path, MODEL=tiny_onnx)
-    assert ran.returncode == 0 and "2 passed" in ran.stdout, ran.stdout

@@ -92,7 +92,8 @@ class CommandLine(click.Group):
             if debug:
                 traceback.print_exc()
             _complain(_sentence(error))
-            ctx.exit(EXIT_ERROR)
+            # An interrupted run that can be resumed says which signal ended it, as the shell would.
+            ctx.exit(getattr(error, "exit_code", EXIT_ERROR))
 
 
 def _sentence(error: Exception) -> str:

@@ -227,7 +227,7 @@ class ExactNetwork:
     def _no_rule(self, variable: relax.Var, value: relax.Call, form: str = "") -> CompileError:
         return CompileError(
             f"Layer '{self._layer(variable)}' is the operator {operator_name(value)}{form}, which the exact reference cannot "
-            "compute; validate this network against another reference."
+            "compute; choose --level 2 and --level 3, which do without it."
         )
 
     def _layer(self, variable: relax.Var) -> str:

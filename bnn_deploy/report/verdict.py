@@ -147,7 +147,7 @@ def _next_step(report: ValidationReport, level: LevelResult, row: TensorResult) 
             "The device computes something else than the compiler meant, in this kernel and maybe in later ones: validate "
             "with --device local or qemu to see whether the device matters, and report it with this file."
         )
-    fed_by = f" Between the last binarisation and it are: {short(', '.join(row.fed_by), 300)}." if row.fed_by else ""
+    fed_by = f" It is made by: {short(', '.join(row.fed_by), 300)}." if row.fed_by else ""
     if kernels is None:
         return f"Add --level 1, which tells whether the kernel is wrong or what the compiler made of the layer.{fed_by}"
     return (

@@ -8,7 +8,7 @@ right there; a real one by the margin of the largest in its tensor.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,6 +33,7 @@ def compare_layers(
     *,
     margin: float | None = None,
     output: str,
+    exact: Mapping[str, str] | None = None,
     progress: ReportProgress = quiet,
 ) -> LevelOutcome:
     """Compare every value that both sides have.
@@ -44,9 +45,10 @@ def compare_layers(
         batches: the images of each batch of the bundle.
         margin: the part of each tensor's largest value that rounding may change; None takes the reference's own of each.
         output: name of the network's output.
+        exact: binarised value -> real value, as in ``GraphPaths``; where the reference knows both, rounding explains nothing.
         progress: told of every batch.
     """
-    comparison = _Comparison(session, reference, table, margin, output)
+    comparison = _Comparison(session, reference, table, margin, output, exact or {})
     for number, images in enumerate(batches):
         progress(f"level 2: batch {number + 1} of {len(batches)}")
         comparison.add(images, Occasion(number * len(images), len(images)))
@@ -65,6 +67,7 @@ class _Comparison:
     table: TensorTable
     margin: float | None
     output: str
+    exact: Mapping[str, str]
     tallies: dict[Key, Tally] = field(default_factory=dict)
     logits: Tally | None = None
     signs: dict[str, SignValues] = field(default_factory=dict)
@@ -83,13 +86,17 @@ class _Comparison:
             entry.key: value for entry in self.table.entries if (value := self._expected(entry, wanted)) is not None
         }
         known = self.table.select(expected.keys())
-        given = known.join({entry.key: entry.from_onnx(expected[entry.key]) for entry in known.entries})
-        outputs, observed = self.session.run_tapped(images, known.taps(force=set(expected)), known.total_bytes, given)
+        # A 0 that the bundle cannot store is compared, but not put in its place.
+        forced = {entry.key: entry.from_onnx(expected[entry.key]) for entry in known.entries if _fits(entry, expected)}
+        taps = known.taps(force=set(forced))
+        outputs, observed = self.session.run_tapped(images, taps, known.total_bytes, known.join(forced))
         arrays = known.split(observed)
         for entry in known.entries:
             if entry.tensor == self.output:
                 continue
-            self._compare(entry, expected[entry.key], entry.to_onnx(arrays[entry.key]), wanted, occasion)
+            # Rounding makes no sign of three values one of two.
+            exact = not _fits(entry, expected) or (self.exact.get(entry.tensor), "floats") in forced
+            self._compare(entry, expected[entry.key], entry.to_onnx(arrays[entry.key]), wanted, exact, occasion)
         if self.logits is None:
             self.logits = Tally(self._output_entry(wanted.logits))
         found = np.asarray(observed_output(known, arrays, self.output, outputs), np.float32)
@@ -102,8 +109,7 @@ class _Comparison:
         value = sign.values if sign is not None else wanted.floats.get(entry.tensor)
         if value is None:
             return None
-        allowed = (-1, 0, 1) if entry.ternary else (-1, 1)
-        if value.shape != entry.onnx_shape or (entry.kind == "words" and not np.isin(value, allowed).all()):
+        if value.shape != entry.onnx_shape:
             self.misfits.add(entry.tensor)
             return None
         return value
@@ -112,13 +118,19 @@ class _Comparison:
         return wanted.float_margins.get(tensor, RELATIVE_MARGIN) if self.margin is None else self.margin
 
     def _compare(
-        self, entry: TensorEntry, expected: np.ndarray, found: np.ndarray, wanted: LayerValues, occasion: Occasion
+        self,
+        entry: TensorEntry,
+        expected: np.ndarray,
+        found: np.ndarray,
+        wanted: LayerValues,
+        exact: bool,
+        occasion: Occasion,
     ) -> None:
         sign = wanted.signs.get(entry.tensor)
         tally = self.tallies.setdefault(entry.key, Tally(entry))
         if sign is not None:
             tally.kind, tally.fed_by = "bits", sign.fed_by
-            tally.add_signs(expected, found, sign, self.margin, occasion)
+            tally.add_signs(expected, found, sign, self.margin, occasion, exact)
         elif entry.kind == "words":
             tally.add_bits(expected, found, occasion)
         else:
@@ -156,9 +168,13 @@ class _Comparison:
             )
         if self.misfits:
             yield (
-                f"{len(self.misfits)} values of the reference have another shape, or other signs, than the bundle can store, and "
+                f"{len(self.misfits)} values of the reference have another shape than in the bundle and "
                 f"were not compared: {_names(sorted(self.misfits))}."
             )
+
+
+def _fits(entry: TensorEntry, expected: Mapping[Key, np.ndarray]) -> bool:
+    return entry.kind == "floats" or entry.ternary or bool(expected[entry.key].all())
 
 
 def observed_output(table: TensorTable, arrays: dict[Key, np.ndarray], name: str, outputs: np.ndarray) -> np.ndarray:

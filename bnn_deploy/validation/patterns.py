@@ -1,8 +1,8 @@
 """What level 1 puts before the kernels: values that a network's own images bring about rarely, or never.
 
 ``data`` forces nothing: the values are those of the images. ``random`` makes every binarised value a coin toss, so that each
-word that a kernel reads has bits of both kinds. ``edges`` makes whole binarised tensors +1 or -1 (sums of
-largest magnitude), and the real values before a threshold lie on it, next to it, at both zeros and among the subnormal numbers.
+word that a kernel reads has bits of both kinds. ``plus`` makes all of them +1 and ``minus`` all of them -1, and the real values
+before a threshold lie on it, next to it, at both zeros and among the subnormal numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import numpy as np
 
 from bnn_deploy.tensors import Key, TensorEntry, TensorTable
 
-PATTERNS = ("data", "random", "edges")
+PATTERNS = ("data", "random", "plus", "minus")
+# What all binarised values are while real ones lie at their edges.
+_FILLS = {"plus": 1, "minus": -1}
 
 
 class EdgeSource(Protocol):
@@ -43,10 +45,10 @@ def forced_values(
         return forced
     for entry in _forceable(table, source):
         if entry.kind == "words":
-            fill = int(rng.integers(-1, 2)) if pattern == "edges" else 0
-            signs = np.full(entry.onnx_shape, fill, np.int8) if fill else _signs(entry, rng)
+            fill = _FILLS.get(pattern)
+            signs = _signs(entry, rng) if fill is None else np.full(entry.onnx_shape, fill, np.int8)
             forced[entry.key] = entry.from_onnx(signs)
-        elif pattern == "edges":
+        elif pattern in _FILLS:
             forced[entry.key] = source.edge_values(entry.tensor, entry.shape, rng)
     return forced
 

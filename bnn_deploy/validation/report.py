@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from math import isfinite, isnan
 from typing import TYPE_CHECKING, Any
 
+from bnn_deploy.references import layer_values
+
 if TYPE_CHECKING:
     from bnn_deploy.devices.base import BoardUse
 
@@ -14,7 +16,7 @@ SCHEMA = "bnn-deploy/validation/1"
 
 # Lower edges of the histogram of |x - threshold| / scale: the first count is that of values exactly on their threshold,
 # count i those in (HISTOGRAM_EDGES[i - 1], HISTOGRAM_EDGES[i]], the last those beyond the last edge.
-HISTOGRAM_EDGES = (0.0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+HISTOGRAM_EDGES = layer_values.HISTOGRAM_EDGES[:-1]
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class TensorResult:
         histogram: counts of |x - threshold| / scale, see ``HISTOGRAM_EDGES``.
         max_error: largest difference of two floats.
         margin: largest difference that rounding explains, in units of the value (absolute).
-        fed_by: names of the nodes between the last binarisations and this value.
+        fed_by: names of the nodes that make this value of those compared before it.
         passed: no difference that rounding does not explain.
         example: the first one of these.
     """

@@ -80,7 +80,13 @@ class Tally:
             self._see_example(int(np.argmax(wrong)), expected, found, None, occasion)
 
     def add_signs(
-        self, expected: np.ndarray, found: np.ndarray, sign: SignValues, margin: float | None, occasion: Occasion
+        self,
+        expected: np.ndarray,
+        found: np.ndarray,
+        sign: SignValues,
+        margin: float | None,
+        occasion: Occasion,
+        exact: bool = False,
     ) -> None:
         """Signs in the layout of ONNX that may differ where the reference is within the margin of the threshold.
 
@@ -90,18 +96,20 @@ class Tally:
             sign: what else the reference says of them.
             margin: relative; None is the layer's own.
             occasion: where they come from.
+            exact: rounding explains nothing, not even where the reference is on its threshold.
         """
         explained = sign.within(margin)
         relative = sign.margin if margin is None else margin
         self.compared += expected.size
         self.near_threshold = (self.near_threshold or 0) + len(explained)
-        self.margin = max(relative * sign.scale, self.margin or 0.0)
+        self.margin = max(0.0 if exact else relative * sign.scale, self.margin or 0.0)
         before = self.histogram or (0,) * len(sign.histogram)
         self.histogram = tuple(int(old + new) for old, new in zip(before, sign.histogram, strict=True))
         wrong = (expected != found).reshape(-1)
         self.differing += int(wrong.sum())
-        self.within_margin += int(wrong[explained].sum())
-        wrong[explained] = False
+        if not exact:
+            self.within_margin += int(wrong[explained].sum())
+            wrong[explained] = False
         if wrong.any():
             first = int(np.argmax(wrong))
             self._see_example(first, expected, found, sign.distance(first), occasion)

@@ -23,13 +23,14 @@ from bnn_deploy.validation.layer_level import compare_layers
 from bnn_deploy.validation.model_level import compare
 from bnn_deploy.validation.origin import check_origin, check_shapes, recorded_options
 from bnn_deploy.validation.patterns import PATTERNS
-from bnn_deploy.validation.report import ModelResult, ValidationReport
+from bnn_deploy.validation.report import LevelResult, ModelResult, TensorResult, ValidationReport
 from bnn_deploy.validation.sides import EXACT, Side, open_side
 
 if TYPE_CHECKING:
     from bnn_deploy.bundle import Bundle
     from bnn_deploy.devices.base import Device, Session
     from bnn_deploy.exact.network import ExactNetwork
+    from bnn_deploy.validation.graph_paths import GraphPaths
 
 LEVELS = (1, 2, 3)
 # Kernels of GPUs sum in another order. A sum of 2**11 products of one size, the longest of the zoo, is off by 2**11 roundings of
@@ -108,6 +109,7 @@ def validate(
         warnings.append("Level 1 was left out, for it needs the ONNX file; give it as well.")
 
     network = _exact_network(onnx_path, bundle, table) if 1 in wanted or deterministic_reference else None
+    paths = _paths(onnx_path, bundle, table)
     outcomes: list[LevelOutcome] = []
     model: ModelResult | None = None
     with chosen.open(bundle, threads, progress) as session:
@@ -136,6 +138,8 @@ def validate(
                         batches,
                         margin=margin,
                         output=_output_name(table, bundle),
+                        # Of other references x and the bits are not of one evaluation, or x is not known.
+                        exact=paths.exact if paths is not None and reference == "onnxruntime" else None,
                         progress=progress,
                     )
                 )
@@ -144,7 +148,7 @@ def validate(
             model, more = _whole_model(session, side, exact, bundle, count, min_agreement, chosen.name, state, progress)
             warnings += more
         boards = session.boards()
-    results = tuple(outcome.result for outcome in outcomes)
+    results = tuple(_with_paths(outcome.result, paths, bundle) for outcome in outcomes)
     return ValidationReport(
         model_file=str(source),
         bundle=str(bundle.path),
@@ -187,6 +191,27 @@ def _wanted_levels(
             "--deterministic-reference out."
         )
     return wanted
+
+
+def _paths(onnx_path: Path | None, bundle: Bundle, table: TensorTable | None) -> GraphPaths | None:
+    from bnn_deploy.foreign_model import open_model
+    from bnn_deploy.validation.graph_paths import GraphPaths
+
+    if onnx_path is None or table is None:
+        return None
+    opened = open_model(onnx_path, recorded_options(bundle))
+    return GraphPaths(opened.model, table, opened.foreign)
+
+
+def _with_paths(result: LevelResult, paths: GraphPaths | None, bundle: Bundle) -> LevelResult:
+    """The result whose rows say what they are made by."""
+
+    def fed_by(row: TensorResult) -> tuple[str, ...]:
+        if paths is not None:
+            return paths.fed_by(row.tensor)
+        return row.fed_by or (tuple(bundle.steps[row.step].layer.split(" + ")) if row.step >= 0 else ())
+
+    return replace(result, rows=tuple(replace(row, fed_by=fed_by(row)) for row in result.rows))
 
 
 def _exact_network(onnx_path: Path | None, bundle: Bundle, table: TensorTable | None) -> ExactNetwork:

@@ -108,7 +108,18 @@ def test_commands_work_alike_over_ssh(
         result = invoke("run", bundle, "--input", tmp_path / "in.npy", "--output", output, "--device", name)
         assert result.exit_code == 0, result.stderr
         result = invoke(
-            "validate", tiny_onnx, "--bundle", bundle, "--samples", 30, "--device", name, "--format", "json"
+            "validate",
+            tiny_onnx,
+            "--bundle",
+            bundle,
+            "--level",
+            3,
+            "--samples",
+            30,
+            "--device",
+            name,
+            "--format",
+            "json",
         )
         assert result.exit_code == 0, result.stderr
         reports[name] = json.loads(result.stdout)

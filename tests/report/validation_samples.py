@@ -53,7 +53,7 @@ def level(number: int, depth: int) -> LevelResult:
     name, reference = (
         ("kernel integers", "exact evaluation") if number == 1 else ("teacher-forced layers", "onnxruntime")
     )
-    patterns = ("data", "random", "edges") if number == 1 else ("data",)
+    patterns = ("data", "random", "plus", "minus") if number == 1 else ("data",)
     return LevelResult(number, name, reference, 2 if number == 1 else 8, patterns, rows, True)
 
 

@@ -54,16 +54,15 @@ def library_digest(bundle: Bundle) -> str:
     return hashlib.sha256((bundle.path / "model.so").read_bytes()).hexdigest()
 
 
-def caught(fault: Fault, subject: Subject, folder: Path, patch: pytest.MonkeyPatch) -> tuple[Bundle, ValidationReport]:
-    """A bundle that was compiled with the fault, and the report on it, made while the compiler still has it."""
+def caught(fault: Fault, subject: Subject, folder: Path, patch: pytest.MonkeyPatch) -> ValidationReport:
+    """The report on a bundle that was compiled with the fault, made while the compiler still has it."""
     fault.apply(patch)
     bundle, report = subject.validated(folder)
     if library_digest(bundle) == subject.library:
         pytest.fail(f"{fault.name} changed nothing that runs")
-    return bundle, report
+    return report
 
 
-def named(row: TensorResult, bundle: Bundle) -> set[str]:
-    """The nodes that a row tells its reader to look at: its own, and those of the same kernel call."""
-    call = bundle.steps[row.step].layer if row.step >= 0 else ""
-    return {*row.layer.split(" + "), *call.split(" + "), *row.fed_by}
+def named(row: TensorResult) -> set[str]:
+    """The nodes that a row tells its reader to look at."""
+    return {*row.layer.split(" + "), *row.fed_by}

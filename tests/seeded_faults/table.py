@@ -18,7 +18,7 @@ from tests.seeded_faults.faults import FAULTS, Fault
 def row(fault: Fault, subject: Subject, folder: Path) -> str:
     """One line."""
     with pytest.MonkeyPatch.context() as patch:
-        _, report = caught(fault, subject, folder, patch)
+        report = caught(fault, subject, folder, patch)
     failing = [f"{level.level}" for level in report.levels if not level.passed]
     first = report.first_failure
     if first is None or report.model is None:

@@ -17,28 +17,12 @@ from tests.seeded_faults.check import Subject, caught, named
 from tests.seeded_faults.faults import FAULTS, Fault
 from tests.seeded_faults.networks import NETWORKS
 
-_THRESHOLD = "level 2 takes any difference at a threshold for rounding, also where x is the reference's own value"
-_EDGES = "level 1 makes each binarised tensor +1 or -1 or neither by chance, not once +1 and once -1"
-MISSED = {
-    "plus-at-the-threshold-ignored": _THRESHOLD,
-    "zero-at-the-threshold-ignored": "level 2 leaves signs of three values out that the bundle has as two",
-    "dot-product-in-eight-bits": _EDGES,
-    "counter-in-eight-bits": _EDGES,
-}
-
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The faults of the class's network."""
     if "fault" in metafunc.fixturenames:
         own = [fault for fault in FAULTS if fault.network == metafunc.cls.network]
-        metafunc.parametrize("fault", [parameter(fault) for fault in own])
-
-
-def parameter(fault: Fault) -> object:
-    """A fault by its name; one that is known to be missed must be missed, so that nobody forgets to strike it off."""
-    reason = MISSED.get(fault.name)
-    marks = [] if reason is None else [pytest.mark.xfail(strict=True, reason=reason, raises=AssertionError)]
-    return pytest.param(fault, id=fault.name, marks=marks)
+        metafunc.parametrize("fault", own, ids=lambda fault: fault.name)
 
 
 @pytest.fixture(scope="class")
@@ -73,12 +57,12 @@ class OfNetwork:
         self, fault: Fault, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Breaks: the compiler could make this mistake and validate would pass, or send its reader to another layer."""
-        bundle, report = caught(fault, subject, tmp_path, monkeypatch)
+        report = caught(fault, subject, tmp_path, monkeypatch)
         assert not report.passed and report.first_failure is not None
         level, row = report.first_failure
         assert level.level == fault.level
         assert row.example is not None
-        assert fault.first_layer is None or fault.first_layer in named(row, bundle)
+        assert fault.first_layer is None or fault.first_layer in named(row)
 
 
 class TestResidual(OfNetwork):

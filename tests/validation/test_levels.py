@@ -300,17 +300,19 @@ def test_patterns() -> None:
     """Breaks if a pattern forces the wrong values, the device is not given them, or values are forced that nobody reads."""
     network, session = Network(values()), Device(values())
     outcome = compare_kernels(session, network, TABLE, [IMAGES])
-    assert outcome.result.passed and outcome.result.patterns == ("data", "random", "edges")
+    assert outcome.result.passed and outcome.result.patterns == ("data", "random", "plus", "minus")
     signs = {("a", "words"), ("c", "words")}
-    assert network.forced == [set(), signs, signs | {("b", "floats"), (OUTPUT, "floats")}]
-    data, random, edges = (TABLE.split(given) for given in session.given)
+    assert network.forced == [set(), signs, *[signs | {("b", "floats"), (OUTPUT, "floats")}] * 2]
+    data, random, plus, minus = (TABLE.split(given) for given in session.given)
     for entry in TABLE.entries:
         np.testing.assert_array_equal(data[entry.key], entry.from_onnx(values()[entry.tensor]))
     tossed = TABLE.entries[0].to_onnx(random["a", "words"])
     assert set(np.unique(tossed)) == {-1, 1} and 0.4 < (tossed > 0).mean() < 0.6
     assert set(np.unique(TABLE.entries[2].to_onnx(random["c", "words"]))) == {-1, 0, 1}
     np.testing.assert_array_equal(random["d", "words"], data["d", "words"])
-    assert (edges["b", "floats"] == 0.25).all()
+    assert (TABLE.entries[0].to_onnx(plus["a", "words"]) == 1).all()
+    assert (TABLE.entries[0].to_onnx(minus["a", "words"]) == -1).all()
+    assert (plus["b", "floats"] == 0.25).all() and (minus["b", "floats"] == 0.25).all()
 
 
 def test_examples_of_rows_of_an_image() -> None:
