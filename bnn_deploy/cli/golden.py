@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_deploy.cli.options import FILE, format_option, import_choices, print_result, size_text, warn
+from bnn_deploy.cli.options import FILE, format_option, import_choices, print_result, reference_options, size_text, warn
 from bnn_deploy.progress import status_line
 
 if TYPE_CHECKING:
@@ -17,16 +17,7 @@ if TYPE_CHECKING:
 @click.command("golden", short_help="Record images, logits and the bits of every layer.")
 @click.argument("onnx", type=FILE, metavar="X.onnx")
 @click.option("-o", "--output", type=FILE, required=True, metavar="G.npz", help="File to write.")
-@click.option(
-    "--reference",
-    type=click.Choice(["onnxruntime", "torch"]),
-    default="onnxruntime",
-    show_default=True,
-    help="Run X.onnx in onnxruntime, or the PyTorch model that it was exported from.",
-)
-@click.option(
-    "--weights", type=FILE, metavar="FILE", help="For --reference torch: the weights that X.onnx was exported with."
-)
+@reference_options
 @click.option(
     "--data",
     type=FILE,

@@ -23,6 +23,27 @@ format_option: Decorator = click.option(
 )
 
 
+def reference_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--reference`` and ``--weights``: what says what is right."""
+    for option in (
+        click.option(
+            "--weights",
+            type=FILE,
+            metavar="FILE",
+            help="For --reference torch: the weights that X.onnx was exported with.",
+        ),
+        click.option(
+            "--reference",
+            type=click.Choice(["onnxruntime", "torch"]),
+            default="onnxruntime",
+            show_default=True,
+            help="Run X.onnx in onnxruntime, or the PyTorch model that it was exported from.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--device`` and ``--timeout``: where to run, and how long to wait for it."""
     for option in (

@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from bnn_deploy.cli.options import FILE, device_options, format_option, print_result, threads_option, warn
+from bnn_deploy.cli.options import (
+    FILE,
+    device_options,
+    format_option,
+    print_result,
+    reference_options,
+    threads_option,
+    warn,
+)
 from bnn_deploy.cli.validate_text import report_text
 from bnn_deploy.errors import InputError
 from bnn_deploy.progress import status_line
@@ -30,16 +38,7 @@ _NOT_ACROSS = (
     help="1: each kernel against an exact evaluation; 2: each layer, given the reference's inputs; 3: the logits. May be given "
     "several times; the default is all three.",
 )
-@click.option(
-    "--reference",
-    type=click.Choice(["onnxruntime", "torch"]),
-    default="onnxruntime",
-    show_default=True,
-    help="Run X.onnx in onnxruntime, or the PyTorch model that it was exported from.",
-)
-@click.option(
-    "--weights", type=FILE, metavar="FILE", help="For --reference torch: the weights that X.onnx was exported with."
-)
+@reference_options
 @click.option(
     "--golden",
     type=FILE,
