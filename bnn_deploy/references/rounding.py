@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bnn_deploy.references.batches import fill_batch
 from bnn_deploy.references.graph_signs import sign_nodes
@@ -23,6 +23,13 @@ _ARITHMETIC = {
     *("BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization"),
     *("Sign", "TapScaledBinaryConv"),
 }
+
+
+# Operators that add up many terms of one sign: noise of the terms cancels out, the rounding of the sums does not.
+_SUMS = {"ReduceMean", "ReduceSum", "ReduceL1", "GlobalAveragePool"}
+# A sum of n terms is rounded n times, each time by up to 2^-24 of what it is by then: 2^-24 sqrt(n) of the sum in all, as roundings
+# do not agree in direction; two computations do so each. margin.SAFETY makes 2 * 2^-24 sqrt(n) of this.
+SUM_NOISE = 2.0**-26
 
 
 class Rounding:
@@ -86,11 +93,43 @@ class Rounding:
         for tensor in copy.graph.initializer:
             if tensor.data_type == TensorProto.FLOAT and counted.get(tensor.name, False):
                 tensor.CopyFrom(numpy_helper.from_array(self._noisy(numpy_helper.to_array(tensor)), tensor.name))
+        nodes = [
+            part for node in copy.graph.node for part in ([node] if node.op_type not in _SUMS else _moved_sum(node))
+        ]
+        del copy.graph.node[:]
+        copy.graph.node.extend(nodes)
+        copy.graph.initializer.append(numpy_helper.from_array(np.array(SUM_NOISE, np.float32), _SUM_NOISE_NAME))
+        copy.graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), _ONE_NAME))
         return copy
 
     def _noisy(self, array: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore", over="ignore"):
             return np.asarray(array * (1 + NOISE * self._generator.uniform(-1, 1, array.shape)), np.float32)
+
+
+_SUM_NOISE_NAME, _ONE_NAME = "bnn_deploy.sum_noise", "bnn_deploy.one"
+
+
+def _moved_sum(node: NodeProto) -> list[NodeProto]:
+    """A sum over n terms for each result, and its results times 1 + SUM_NOISE * sqrt(n); n is known when it runs."""
+    result = node.output[0]
+    moved = NodeProto()
+    moved.CopyFrom(node)
+    plain = moved.output[0] = f"bnn_deploy.plain.{result}"
+
+    def add(operator: str, inputs: list[str], output: str, **attributes: int) -> str:
+        added.append(helper.make_node(operator, inputs, [output], f"{output}.{operator}", **attributes))
+        return output
+
+    added = [moved]
+    sizes = [
+        add("Cast", [add("Size", [name], f"{plain}.{which}")], f"{plain}.{which}.float", to=TensorProto.FLOAT)
+        for which, name in (("terms", node.input[0]), ("results", plain))
+    ]
+    root = add("Sqrt", [add("Div", sizes, f"{plain}.ratio")], f"{plain}.root")
+    factor = add("Add", [add("Mul", [root, _SUM_NOISE_NAME], f"{plain}.noise"), _ONE_NAME], f"{plain}.factor")
+    add("Mul", [plain, factor], result)
+    return added
 
 
 def _fill(values: np.ndarray, images: int, given: int) -> np.ndarray:

@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from torch import nn
 
+from bnn_deploy.bits import pack_bits
 from bnn_deploy.errors import InputError, ModelFileError
 from bnn_deploy.foreign_model import open_model
 from bnn_deploy.import_report import ImportOptions
@@ -21,7 +22,7 @@ from bnn_deploy.references.margin import RELATIVE_MARGIN, near_limit
 from bnn_deploy.references.onnxruntime_layers import OnnxruntimeLayers
 from tests.foreign import plain_networks as networks
 from tests.foreign.exporters import export
-from tests.references.graphs import FEATURES, SPECIAL, TINY, images, one_sign, two_signs
+from tests.references.graphs import CLASSES, FEATURES, SPECIAL, TINY, images, linear, one_sign, ours, two_signs, write
 
 
 @pytest.mark.parametrize(
@@ -207,3 +208,29 @@ def test_several_outputs_are_refused(tmp_path: Path) -> None:
     onnx.save(model, path)
     with pytest.raises(InputError, match="1 inputs and 2 outputs"):
         OnnxruntimeLayers(path)
+
+
+def test_margins_of_long_sums(tmp_path: Path) -> None:
+    """Breaks if the mean of a large image, added up in another order than onnxruntime's, counts as a fault."""
+    terms = 112 * 112
+    layer, weights = linear("s", "logits", "layer", CLASSES)
+    nodes = [
+        helper.make_node("ReduceMean", ["image", "axes"], ["mean"], "mean", keepdims=1),
+        helper.make_node("Mul", ["mean", "channels"], ["x"], "spread"),
+        ours("Sign", ["x", "t"], "s", "sign", zero=-1),
+        layer,
+    ]
+    constants = {
+        "axes": np.array([1]),
+        "channels": np.ones((1, FEATURES), np.float32),
+        "t": np.float32(0.5),
+        "layer.packed": pack_bits(weights),
+    }
+    path = write(tmp_path / "m.onnx", nodes, constants, (terms,), "n")
+    given = np.random.default_rng(0).uniform(0, 1, (4, terms)).astype(np.float32)
+    values = OnnxruntimeLayers(path).capture(given, ["mean"])
+    one_by_one = np.cumsum(given, axis=1, dtype=np.float32)[:, -1:] / np.float32(terms)
+    error = np.abs(one_by_one - given.mean(axis=1, dtype=np.float64, keepdims=True)).max() / one_by_one.max()
+    # Each addition is rounded by up to 2^-24 of the sum: 2^-24 sqrt(n) of it in all, if not in one direction.
+    assert 2.0**-21 < error < values.float_margins["mean"] < 4 * 2.0**-24 * terms**0.5
+    assert values.signs["s"].margin > error, "a sign of the mean has less of a margin than the mean"
