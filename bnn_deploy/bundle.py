@@ -222,7 +222,7 @@ def _check_file(path: Path, expected: dict[str, Any]) -> None:
             f"The bundle's file {path} is {size} bytes long, expected {expected['bytes']}; it was truncated or "
             "altered, so copy or compile the bundle again."
         )
-    if _sha256(path) != expected["sha256"]:
+    if file_sha256(path) != expected["sha256"]:
         raise BundleError(
             f"The bundle's file {path} was altered: its sha256 differs from the manifest's; "
             "copy or compile the bundle again."
@@ -296,7 +296,7 @@ def _manifest(folder: Path, plan: ExecutionPlan, target: Target, model_info: dic
         "workspace_bytes": plan.workspace_bytes,
         "weights_bytes": len(plan.weights),
         "files": {
-            name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)}
+            name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
             for name in (*manifest_format.FILES, *manifest_format.LATER_FILES)
         },
         "model": model_info.get("model", {}),
@@ -332,7 +332,8 @@ def _tensors(entries: list[dict[str, Any]]) -> tuple[TensorSpecification, ...]:
     return tuple(TensorSpecification(entry["name"], tuple(entry["shape"]), entry["dtype"]) for entry in entries)
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):

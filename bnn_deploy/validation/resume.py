@@ -89,6 +89,7 @@ def fingerprint(
         batch: images at a time; results of the reference may depend on it.
         others: more of it, such as the hash of a golden file.
     """
+    from bnn_deploy.bundle import file_sha256
     from bnn_deploy.runtime.manifest import NAME
 
     return {
@@ -104,15 +105,6 @@ def fingerprint(
         **dataset.identity(),
         **(others or {}),
     }
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class RunState:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,6 +116,7 @@ def _model_side(
 
 
 def _golden_side(path: Path, onnx_path: Path | None) -> Side:
+    from bnn_deploy.bundle import file_sha256
     from bnn_deploy.references.golden import Golden
 
     golden = Golden.open(path)
@@ -136,5 +136,5 @@ def _golden_side(path: Path, onnx_path: Path | None) -> Side:
         run=golden.run,
         dataset=Dataset(f"golden file {path}", len(images), golden.labels is not None, chunks),
         layers=lambda: golden,
-        identity={"golden": hashlib.sha256(path.read_bytes()).hexdigest()},
+        identity={"golden": file_sha256(path)},
     )
