@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bnn_deploy.bundle import Bundle
     from bnn_deploy.devices.base import Device, Session
     from bnn_deploy.exact.network import ExactNetwork
+    from bnn_deploy.foreign_model import OpenedModel
     from bnn_deploy.validation.graph_paths import GraphPaths
 
 LEVELS = (1, 2, 3)
@@ -108,8 +109,14 @@ def validate(
     if onnx_path is None and 1 in levels:
         warnings.append("Level 1 was left out, for it needs the ONNX file; give it as well.")
 
-    network = _exact_network(onnx_path, bundle, table) if 1 in wanted or deterministic_reference else None
-    paths = _paths(onnx_path, bundle, table)
+    opened = None
+    if onnx_path is not None and (table is not None or deterministic_reference):
+        from bnn_deploy.foreign_model import open_model
+
+        opened = open_model(onnx_path, recorded_options(bundle))
+    paths = None if opened is None or table is None else _paths(opened, table)
+    evaluated = opened is not None and (1 in wanted or deterministic_reference)
+    network = _exact_network(opened, bundle, table) if evaluated else None
     outcomes: list[LevelOutcome] = []
     model: ModelResult | None = None
     with chosen.open(bundle, threads, progress) as session:
@@ -193,13 +200,9 @@ def _wanted_levels(
     return wanted
 
 
-def _paths(onnx_path: Path | None, bundle: Bundle, table: TensorTable | None) -> GraphPaths | None:
-    from bnn_deploy.foreign_model import open_model
+def _paths(opened: OpenedModel, table: TensorTable) -> GraphPaths:
     from bnn_deploy.validation.graph_paths import GraphPaths
 
-    if onnx_path is None or table is None:
-        return None
-    opened = open_model(onnx_path, recorded_options(bundle))
     return GraphPaths(opened.model, table, opened.foreign)
 
 
@@ -214,11 +217,11 @@ def _with_paths(result: LevelResult, paths: GraphPaths | None, bundle: Bundle) -
     return replace(result, rows=tuple(replace(row, fed_by=fed_by(row)) for row in result.rows))
 
 
-def _exact_network(onnx_path: Path | None, bundle: Bundle, table: TensorTable | None) -> ExactNetwork:
+def _exact_network(opened: OpenedModel, bundle: Bundle, table: TensorTable | None) -> ExactNetwork:
     from bnn_deploy.exact.network import ExactNetwork
+    from bnn_deploy.passes.pipeline import pack_network
 
-    assert onnx_path is not None
-    network = ExactNetwork.open(onnx_path, bundle.batch, recorded_options(bundle))
+    network = ExactNetwork(pack_network(opened.model, bundle.batch))
     if table is not None:
         network.follow({entry.key: entry.channels_last for entry in table.entries})
     return network
