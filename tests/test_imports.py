@@ -70,6 +70,7 @@ FLOORS: list[list[str]] = [
         "bnn_deploy/profiling",
         "bnn_deploy/recipe.py",
         "bnn_deploy/references",
+        "bnn_deploy/training",
         "bnn_deploy/validation",
         "bnn_deploy/zero_count.py",
     ],
