@@ -21,6 +21,7 @@ FLOORS: list[list[str]] = [
         "bnn_deploy/__init__.py",
         "bnn_deploy/errors.py",
         "bnn_deploy/bits.py",
+        "bnn_deploy/class_names.py",
         "bnn_deploy/import_report.py",
         "bnn_deploy/plan.py",
         "bnn_deploy/preprocessing.py",

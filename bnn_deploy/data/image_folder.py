@@ -5,7 +5,6 @@ Only names are listed; each picture is decoded shortly before its turn comes, an
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -17,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from bnn_deploy.class_names import KEY as CLASSES_KEY
+from bnn_deploy.class_names import class_names_of
 from bnn_deploy.data.arrays import listing_digest
 from bnn_deploy.data.dataset import Batch, Dataset, Identity
 from bnn_deploy.data.image_file import SUFFIXES, read_image
-from bnn_deploy.errors import InputError, ModelFileError
+from bnn_deploy.errors import InputError
 from bnn_deploy.preprocessing import Preprocessing, required_preprocessing
 
-CLASSES_KEY = "bnn_deploy.class_names"
 # Pillow decodes without Python's lock, but a few threads keep up with any model on the same machine.
 _MOST_THREADS = 4
 
@@ -78,7 +78,7 @@ def open_image_folder(
         ModelFileError: metadata that cannot be understood.
     """
     preprocessing = required_preprocessing(metadata, model, shape)
-    listing = list_folder(root, classes, _class_names(metadata, model))
+    listing = list_folder(root, classes, class_names_of(metadata, model))
 
     def chunks_from(start: int, size: int) -> Iterator[Batch]:
         return _decoded(listing, preprocessing, start, size)
@@ -179,24 +179,6 @@ def _class_numbers(root: Path, folders: list[str], classes: int, class_names: tu
                 f"metadata name (such as {class_names[0]!r}); rename the sub-folder."
             )
     return [known[folder] for folder in folders]
-
-
-def _class_names(metadata: Mapping[str, Any], model: str) -> tuple[str, ...] | None:
-    """The classes in the order of the logits, if the model's metadata name them."""
-    text = metadata.get(CLASSES_KEY)
-    if text is None:
-        return None
-    try:
-        names = json.loads(text)
-        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise ValueError
-        if len(set(names)) != len(names):
-            raise ValueError
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ModelFileError(
-            f"{model}: its metadata entry {CLASSES_KEY} is not a JSON list of different names; correct it."
-        ) from error
-    return tuple(names)
 
 
 def _left_out(others: list[str]) -> tuple[str, ...]:

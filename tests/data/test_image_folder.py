@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bnn_deploy.data.image_folder import CLASSES_KEY, list_folder
+from bnn_deploy.class_names import KEY as CLASSES_KEY
+from bnn_deploy.data.image_folder import list_folder
 from bnn_deploy.datasets import Dataset, open_dataset
 from bnn_deploy.errors import InputError, ModelFileError
 from bnn_deploy.models.digit_images import load_digits_split
@@ -76,7 +77,7 @@ def test_class_names_of_the_model(tmp_path: Path) -> None:
     put(tmp_path / "mouse" / "x.png")
     with pytest.raises(InputError, match="'mouse' is none of the 3 classes"):
         opened(tmp_path, 3, **named)
-    for bad in ("{}", "[]", "[1]", '["a", "a"]', "[" * 4000):
+    for bad in ("{}", "[]", "[1]", '["a", "a"]', '[""]', json.dumps(["a" * 256]), "[" * 4000):
         with pytest.raises(ModelFileError, match="not a JSON list"):
             opened(tmp_path, 3, **{CLASSES_KEY: bad})
 

@@ -1,0 +1,66 @@
+"""The names of a model's classes in the order of its logits, stored with the model as JSON.
+
+`export` writes them to the ONNX metadata entry ``bnn_deploy.class_names``, and `compile` copies it to the bundle's manifest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bnn_deploy.errors import ModelFileError
+
+KEY = "bnn_deploy.class_names"
+# Names are those of folders, which have at most 255 bytes; the sum is enough for a million short ones.
+LONGEST_NAME = 255
+_MOST_CHARACTERS = 16_000_000
+_LISTED = 8
+_SHOWN = 40
+
+
+def class_names_json(names: Sequence[str]) -> str:
+    """The metadata entry, in ASCII."""
+    return json.dumps(list(names))
+
+
+def class_names_of(metadata: Mapping[str, Any], source: str) -> tuple[str, ...] | None:
+    """What the metadata of a model's file, or ``manifest["model"]`` of a bundle, say; None if they say nothing.
+
+    Args:
+        metadata: of a file that nobody vouches for.
+        source: its name, for messages.
+
+    Raises:
+        ModelFileError: an entry that is not a list of different names.
+    """
+    text = metadata.get(KEY)
+    if text is None:
+        return None
+    try:
+        if len(text) > _MOST_CHARACTERS:
+            raise ValueError
+        names = json.loads(text)
+        if not isinstance(names, list) or not names:
+            raise ValueError
+        if not all(isinstance(name, str) and 1 <= len(name) <= LONGEST_NAME for name in names):
+            raise ValueError
+        if len(set(names)) != len(names):
+            raise ValueError
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ModelFileError(
+            f"{source}: its metadata entry {KEY} is not a JSON list of different names of 1 to {LONGEST_NAME} characters; "
+            "correct it."
+        ) from error
+    return tuple(names)
+
+
+def class_names_text(names: Sequence[str]) -> str:
+    """The first few names, fit for a terminal, and how many more there are."""
+    shown = ", ".join(map(_short, names[:_LISTED]))
+    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"
+
+
+def _short(name: str) -> str:
+    cut = name if len(name) <= _SHOWN else name[:_SHOWN] + "…"
+    return cut if cut.isprintable() else ascii(cut)
