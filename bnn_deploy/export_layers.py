@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bnn_deploy.bits import pack_bits
+from bnn_deploy.errors import InputError
 from bnn_deploy.models.layers import BinaryActivation, BinaryConv2d, BinaryLinear, TernaryActivation
 from bnn_deploy.node_naming import LAYER_KEY
 from bnn_deploy.ops.registry import DOMAIN, OPSET
@@ -109,7 +110,11 @@ class ExportedLinear(_ExportedLayer):
 
 @torch.no_grad()
 def swap_binary_layers(module: nn.Module) -> nn.Module:
-    """Replace every binary layer inside ``module`` (changed in place) by its stand-in; returns the new root."""
+    """Replace every binary layer inside ``module`` (changed in place) by its stand-in; returns the new root.
+
+    Raises:
+        InputError: a binary layer is set to real values, which no node of the ``bnn_deploy`` domain computes.
+    """
     replaced: dict[nn.Module, nn.Module] = {}
     for path, layer in list(module.named_modules()):
         stand_in = _stand_in(path, layer)
@@ -123,6 +128,11 @@ def swap_binary_layers(module: nn.Module) -> nn.Module:
 
 
 def _stand_in(path: str, layer: nn.Module) -> nn.Module | None:
+    if isinstance(layer, BinaryActivation | TernaryActivation | BinaryConv2d | BinaryLinear) and not layer.binary:
+        raise InputError(
+            f"The layer {path or type(layer).__name__} is set to real values, as in an early step of training, and cannot "
+            "be exported: a binary layer is expected; train the remaining steps, or call set_precision with binary for both."
+        )
     if isinstance(layer, BinaryActivation):
         return ExportedSign(path)
     if isinstance(layer, TernaryActivation):

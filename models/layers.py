@@ -3,6 +3,10 @@
 A binarisation is always two modules: one that adds a per-channel bias (``LearnableBias``), then ``BinaryActivation`` or
 ``TernaryActivation``, which have no parameters. Each activation module is called once in a forward pass, so its path
 names one binarisation.
+
+Every binary layer has an attribute ``binary``, true unless ``models/precision.py`` cleared it: without it an activation
+hands its input on and a layer uses its real weights as they are, in training and in evaluation. It is part of neither the
+parameters nor the state dict, so weights trained in one precision load in every other one.
 """
 
 from __future__ import annotations
@@ -33,12 +37,15 @@ class BinaryActivation(nn.Module):
     """
 
     boundaries = (0.0,)
+    binary: bool = True
 
     def __init__(self, gradient: SignGradient = "polynomial") -> None:
         super().__init__()
         self.gradient = gradient
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.binary:
+            return x
         if self.training:
             return cast(Tensor, SignFunction.apply(x, self.gradient))
         return sign(x)
@@ -54,8 +61,11 @@ class TernaryActivation(nn.Module):
     """
 
     boundaries = (-0.5, 0.5)
+    binary: bool = True
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.binary:
+            return x
         if self.training:
             return cast(Tensor, TernaryFunction.apply(x))
         return ternary(x)
@@ -68,6 +78,8 @@ class BinaryConv2d(nn.Module):
     ``scaling`` says what multiplies the integer sums: "channel", the mean of abs(weight) over (C/groups, kh, kw);
     "tap", its mean over C/groups only, one scale for each output channel and kernel position; "none", nothing.
     """
+
+    binary: bool = True
 
     def __init__(
         self,
@@ -128,6 +140,8 @@ class BinaryConv2d(nn.Module):
         return scale.reshape(-1, 1, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.binary:
+            return self._convolve(x, self.real_weight())
         if self.training:
             weight = cast(Tensor, ScaledSignFunction.apply(self.real_weight(), self._broadcast_scale().detach()))
             return self._convolve(x, weight)
@@ -161,6 +175,8 @@ class FlatBinaryConv2d(BinaryConv2d):
 class BinaryLinear(nn.Module):
     """(..., in_features) of {-1, 0, +1} to (..., out_features): signs of real weights, times their mean magnitude."""
 
+    binary: bool = True
+
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
         self.in_features = in_features
@@ -176,6 +192,8 @@ class BinaryLinear(nn.Module):
         return self.weight.abs().mean(dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.binary:
+            return F.linear(x, self.weight)
         if self.training:
             weight = cast(Tensor, ScaledSignFunction.apply(self.weight, self.weight_scale().detach().reshape(-1, 1)))
             return F.linear(x, weight)
