@@ -44,17 +44,18 @@ def status_line(stream: TextIO | None = None) -> Iterator[ReportProgress]:
 
 
 class Pace:
-    """Messages on how far a run over many images is, how fast it goes and how long it will take."""
+    """Messages on how far a long run is, how fast it goes and how long it will take."""
 
     WIDTH = 20
 
-    def __init__(self, total: int, done: int = 0) -> None:
-        """Start the clock, when ``done`` of ``total`` images are done."""
+    def __init__(self, total: int, done: int = 0, text: str = "compared {done} of {total} images") -> None:
+        """Start the clock, when ``done`` of ``total`` images, or of whatever ``text`` says, are done."""
         self._total, self._start, self._since = total, done, time.monotonic()
+        self._text = text
 
     def message(self, done: int) -> str:
         """Such as "compared 1280 of 50000 images [#...................] 412.1/s, 1 min 58 s left"."""
-        text = f"compared {done} of {self._total} images"
+        text = self._text.format(done=done, total=self._total)
         seconds = time.monotonic() - self._since
         if done >= self._total or done <= self._start or seconds <= 0:
             return text

@@ -8,24 +8,11 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from bnn_deploy.cli.options import FILE, format_option, note, print_result, size_text
+from bnn_deploy.models.names import MODEL_NAMES
 from bnn_deploy.progress import status_line
 
 if TYPE_CHECKING:
     from bnn_deploy.models.checkpoint import CheckpointReport
-
-# The keys of models.registry.MODELS, which would import torch; a test compares them.
-MODEL_NAMES = (
-    "bimlp_s",
-    "bimlp_m",
-    "bcdnet_a",
-    "bcdnet_b",
-    "bcdnet_a_r18",
-    "bcdnet_b_r18",
-    "reactnet_a",
-    "reactnet_r18",
-    "bimlp_tiny",
-    "bcdnet_tiny",
-)
 
 
 class BatchSize(click.ParamType):

@@ -7,7 +7,7 @@ look again. ``recipes/`` holds one for every model; where their numbers come fro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, MISSING, dataclass, fields, replace
+from dataclasses import KW_ONLY, MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,12 +93,12 @@ class Step:
 
     def __post_init__(self) -> None:
         """Raise InputError for the first entry that cannot be."""
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name, rule in _STEP_RULES.items():
+            value = getattr(self, name)
             try:
-                object.__setattr__(self, field.name, _STEP_RULES[field.name](value))
+                object.__setattr__(self, name, rule(value))
             except rules.Unfit as error:
-                raise self.error(f"{field.name} is {rules.shown(value)}, expected {error}; change it") from None
+                raise self.error(f"{name} is {rules.shown(value)}, expected {error}; change it") from None
         if self.epochs and not self.batch_size:
             raise self.error("batch_size is missing; give the number of images of one optimizer step")
         if self.epochs and not self.learning_rate:
@@ -166,6 +166,7 @@ class Recipe:
         description: one line.
         steps: in their order; the last one makes the binary network that is deployed.
         input_size: height and width of the images in pixels; None: the model's own.
+        name: of the file without ".toml"; it stands in no file, and recipes of other names may be equal.
     """
 
     model: str
@@ -173,6 +174,7 @@ class Recipe:
     description: str
     steps: tuple[Step, ...]
     input_size: int | None = None
+    name: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         """Raise InputError for the first entry that cannot be."""
@@ -260,13 +262,13 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         )
     content = read_toml(path)
     try:
-        return _recipe_of(content)
+        return _recipe_of(content, path.stem)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
-def _recipe_of(content: Mapping[str, Any]) -> Recipe:
-    _check_keys(content, Recipe, "", optional=("variant", "description"))
+def _recipe_of(content: Mapping[str, Any], name: str) -> Recipe:
+    _check_keys(content, Recipe, "", optional=("variant", "description"), hidden="name")
     entries = content["steps"]
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"steps is {rules.shown(entries)}, expected tables; write each as [[steps]].")
@@ -280,11 +282,18 @@ def _recipe_of(content: Mapping[str, Any]) -> Recipe:
         description=content.get("description", ""),
         steps=tuple(steps),
         input_size=content.get("input_size"),
+        name=name,
     )
 
 
-def _check_keys(found: Mapping[str, Any], kind: type, where: str, optional: tuple[str, ...] = ()) -> None:
-    known = {field.name: field.default is MISSING and field.name not in optional for field in fields(kind)}
+def _check_keys(
+    found: Mapping[str, Any], kind: type, where: str, optional: tuple[str, ...] = (), hidden: str = ""
+) -> None:
+    known = {
+        entry.name: entry.default is MISSING and entry.name not in optional
+        for entry in fields(kind)
+        if entry.name != hidden
+    }
     for key in found:
         if key not in known:
             raise InputError(f"{where}there is no entry {rules.shown(key)}; the entries are {', '.join(known)}.")
@@ -306,6 +315,6 @@ def _check_order(step: Step, earlier: Mapping[str, Step]) -> None:
 
 
 def _step_entries(step: Step) -> dict[str, Any]:
-    defaults = {field.name: field.default for field in fields(Step)}
+    defaults = {entry.name: entry.default for entry in fields(Step)}
     entries = {name: getattr(step, name) for name in defaults}
     return {name: value for name, value in entries.items() if value != defaults[name]}

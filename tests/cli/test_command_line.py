@@ -188,7 +188,7 @@ def test_targets() -> None:
 
 def test_model_names_are_those_of_the_registry() -> None:
     """Breaks if a model is added that `export` does not offer."""
-    from bnn_deploy.cli.export import MODEL_NAMES
+    from bnn_deploy.models.names import MODEL_NAMES
     from bnn_deploy.models.registry import MODELS
 
     assert tuple(MODELS) == MODEL_NAMES
