@@ -21,6 +21,7 @@ __all__ = [
     "Dataset",
     "Identity",
     "load_images",
+    "means_digits",
     "open_dataset",
     "random_inputs",
     "require_writable",
@@ -58,12 +59,7 @@ def open_dataset(
         ToolError: ``digits`` without scikit-learn.
     """
     metadata = metadata or {}
-    if str(path) == _DIGITS:
-        if os.path.lexists(path):
-            raise InputError(
-                f"--data {_DIGITS} means scikit-learn's digits, but there is a file or folder of that name here, too; "
-                "give its absolute path, or run this in another folder."
-            )
+    if means_digits(path):
         from bnn_deploy.data.digits import open_digits
 
         return open_digits(shape, classes, metadata, model)
@@ -74,6 +70,18 @@ def open_dataset(
             f"{path}: no such file or folder; --data takes {_DIGITS}, a .npy or .npz file, or a folder of them or of pictures."
         )
     return open_arrays(path, [path], shape, classes)
+
+
+def means_digits(path: Path) -> bool:
+    """Whether ``--data path`` is scikit-learn's digits; raises InputError if there is something else of that name."""
+    if str(path) != _DIGITS:
+        return False
+    if os.path.lexists(path):
+        raise InputError(
+            f"--data {_DIGITS} means scikit-learn's digits, but there is a file or folder of that name here, too; "
+            "give its absolute path, or run this in another folder."
+        )
+    return True
 
 
 def _open_folder(path: Path, shape: tuple[int, ...], classes: int, metadata: Mapping[str, Any], model: str) -> Dataset:

@@ -114,10 +114,11 @@ def imagenet(size: int) -> Preprocessing:
     )
 
 
-def digits(size: int) -> Preprocessing:
-    """Of ``models.digits``: grey pixels scaled to -1..1."""
+def digits(size: int, channels: str = "grey") -> Preprocessing:
+    """Of models trained on scikit-learn's digits: pixels scaled to -1..1."""
+    halves = (0.5,) * CHANNELS[channels]
     return Preprocessing(
-        resize=size, interpolation="bilinear", crop=(size, size), channels="grey", mean=(0.5,), std=(0.5,)
+        resize=size, interpolation="bilinear", crop=(size, size), channels=channels, mean=halves, std=halves
     )
 
 
@@ -154,7 +155,7 @@ def required_preprocessing(metadata: Mapping[str, Any], source: str, shape: tupl
     found = preprocessing_of(metadata, source)
     if found is None:
         raise InputError(
-            f"{source}: does not say how its inputs are made of pictures, so a folder of pictures cannot be used; add the "
+            f"{source}: does not say how its inputs are made of pictures, so neither pictures nor digits can be used; add the "
             f"metadata entry {KEY} to the ONNX file and compile it again (docs/data.md shows how), or give the inputs as .npz."
         )
     if found.shape != shape:

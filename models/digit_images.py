@@ -29,9 +29,15 @@ def load_digits_split() -> tuple[FloatArray, IntArray, FloatArray, IntArray]:
             "The digits come with scikit-learn, which is not installed; run `pip install scikit-learn`."
         ) from error
     digits = load_digits()
+    # Exact, as pixels are whole numbers: from pixels / 8 - 1 the pixels / 16 of `as_shares` come back bit by bit.
     images = (digits.images[:, None] / 8 - 1).astype(np.float32)
     labels = digits.target.astype(np.int64)
     x_train, x_test, y_train, y_test = train_test_split(
         images, labels, test_size=TEST_SHARE, random_state=0, stratify=labels
     )
     return x_train, y_train, x_test, y_test
+
+
+def as_shares(images: FloatArray) -> FloatArray:
+    """``images`` of ``load_digits_split`` with their pixels / 16, in 0..1 as those of pictures; exact."""
+    return (images + np.float32(1)) / np.float32(2)

@@ -1,4 +1,4 @@
-"""The test images of scikit-learn's digits, for models that take 8x8 grey images."""
+"""The test images of scikit-learn's digits, prepared for any model whose metadata say how."""
 
 from __future__ import annotations
 
@@ -6,51 +6,58 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from bnn_deploy.data.dataset import Batch, Dataset
+from bnn_deploy.data.image_file import middle, normalised
 from bnn_deploy.errors import InputError
-from bnn_deploy.models.digit_images import load_digits_split
-from bnn_deploy.preprocessing import preprocessing_of
+from bnn_deploy.models.digit_images import as_shares, load_digits_split
+from bnn_deploy.preprocessing import Preprocessing, digits, preprocessing_of, required_preprocessing
 
 NAME = "digits"
 SHAPE = (1, 8, 8)
-CLASSES = 10
+CLASS_NAMES = tuple("0123456789")
 
 
 def open_digits(shape: tuple[int, ...], classes: int, metadata: Mapping[str, Any], model: str) -> Dataset:
     """The 360 images of ``models.digit_images`` that are not trained on, with labels.
 
-    They are normalised as the model's metadata say, and to -1..1, as for the digit models here, if these say nothing.
+    They are prepared as the model's metadata say, and as for the digit models here if these say nothing of 8x8 grey images.
 
     Raises:
-        InputError: a model of other images, or of fewer than 10 classes.
+        InputError: fewer than 10 classes, or other images without metadata that say how to make them.
         ModelFileError: metadata that cannot be understood.
         ToolError: scikit-learn is not installed.
     """
-    if shape != SHAPE or classes < CLASSES:
+    if classes < len(CLASS_NAMES):
         raise InputError(
-            f"--data {NAME}: the digits are images {SHAPE} of {CLASSES} classes, but {model} takes {shape} to {classes}; "
-            "give images that fit it."
+            f"--data {NAME}: the digits have {len(CLASS_NAMES)} classes, but {model} has only {classes}; give images that "
+            "fit it."
         )
-    preprocessing = preprocessing_of(metadata, model)
-    _, _, images, labels = load_digits_split()
     note = ""
-    if preprocessing is None:
+    if shape == SHAPE and preprocessing_of(metadata, model) is None:
+        preprocessing = digits(SHAPE[1])
         note = f"{model} does not say how its inputs are scaled; the digits were scaled to -1..1."
     else:
-        # Pixels / 16 are the numbers 0..1 that pictures have; these steps are exact, as pixels are whole numbers to 16.
-        pixels = (images + np.float32(1)) / np.float32(2)
-        images = (pixels - np.float32(preprocessing.mean[0])) / np.float32(preprocessing.std[0])
+        preprocessing = required_preprocessing(metadata, model, shape)
+    _, _, images, labels = load_digits_split()
+    pixels = as_shares(images)[:, 0]
 
     def chunks_from(start: int, size: int) -> Iterator[Batch]:
-        for position in range(start, len(images), size):
-            yield images[position : position + size], labels[position : position + size]
+        for position in range(start, len(pixels), size):
+            chunk = [prepared_digit(image, preprocessing) for image in pixels[position : position + size]]
+            yield np.stack(chunk), labels[position : position + size]
 
     return Dataset(
         "scikit-learn's digits, test split",
-        len(images),
+        len(pixels),
         True,
         lambda size: chunks_from(0, size),
         note,
         chunks_from=chunks_from,
     )
+
+
+def prepared_digit(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """One digit, float32 (8, 8) in 0..1, as a model's input; its grey is all channels of an RGB one."""
+    return normalised(middle(Image.fromarray(pixels), preprocessing, NAME), preprocessing)

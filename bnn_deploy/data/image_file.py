@@ -36,11 +36,16 @@ def read_image(path: Path, preprocessing: Preprocessing) -> np.ndarray:
     Raises:
         InputError: not a picture, a truncated one, or one with more than ``LARGEST_PIXELS``.
     """
+    return normalised(middle(decoded(path, preprocessing.channels), preprocessing, path), preprocessing)
+
+
+def decoded(path: Path, channels: str) -> Image.Image:
+    """The picture in ``path`` in Pillow's mode RGB, or L if ``channels`` is "grey"; raises as ``read_image``."""
     try:
         with open(path, "rb", opener=_regular) as file, Image.open(file, formats=_FORMATS) as image:
             _require_size(path, image.size)
             image.load()
-            pixels = _converted(path, image, preprocessing.channels)
+            return _converted(path, image, channels)
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -49,7 +54,6 @@ def read_image(path: Path, preprocessing: Preprocessing) -> np.ndarray:
         raise InputError(
             f"{path}: not a picture that can be read ({message_lines(error)[0]}); replace or remove the file."
         ) from error
-    return _normalised(_cropped(path, pixels, preprocessing), preprocessing)
 
 
 def _regular(path: str, flags: int) -> int:
@@ -74,34 +78,46 @@ def _converted(path: Path, image: Image.Image, channels: str) -> Image.Image:
     return coloured if channels == "RGB" else coloured.convert("L")
 
 
-def _cropped(path: Path, image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """torchvision's Resize(resize) and CenterCrop(crop)."""
+def resized(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing) -> Image.Image:
+    """``image`` at (width, height) ``size``."""
+    return image.resize(size, _RESAMPLING[preprocessing.interpolation])
+
+
+def middle(image: Image.Image, preprocessing: Preprocessing, name: Path | str) -> Image.Image:
+    """torchvision's Resize(resize) and CenterCrop(crop); raises InputError for an absurd size, with the picture's name."""
     width, height = image.size
     longer = int(preprocessing.resize * max(width, height) / min(width, height))
     size = (preprocessing.resize, longer) if width <= height else (longer, preprocessing.resize)
     if size != image.size:
         # A line one pixel high would become as long as it was, and hundreds of pixels high.
-        _require_size(path, size)
-        image = image.resize(size, _RESAMPLING[preprocessing.interpolation])
+        _require_size(name, size)
+        image = resized(image, size, preprocessing)
     rows, columns = preprocessing.crop
     # Python's round takes halves to the even number; so does torchvision.
     top, left = round((size[1] - rows) / 2.0), round((size[0] - columns) / 2.0)
     return image.crop((left, top, left + columns, top + rows))
 
 
-def _normalised(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    """torchvision's ToTensor and Normalize, in float32 step by step."""
-    pixels = np.asarray(image, np.float32).reshape(*preprocessing.crop, preprocessing.shape[0])
+def normalised(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """torchvision's ToTensor and Normalize, in float32 step by step: float32 ``preprocessing.shape``.
+
+    Args:
+        image: of the size ``preprocessing.crop``; RGB, grey of 8 bits, or of Pillow's mode F with pixels in [0, 1].
+    """
+    rows, columns = preprocessing.crop
+    pixels = np.asarray(image, np.float32).reshape(rows, columns, -1)
+    if image.mode != "F":
+        pixels = pixels / np.float32(255)
     mean, std = np.array(preprocessing.mean, np.float32), np.array(preprocessing.std, np.float32)
-    return np.ascontiguousarray(((pixels / np.float32(255) - mean) / std).transpose(2, 0, 1))
+    return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))
 
 
-def _require_size(path: Path, size: tuple[int, int]) -> None:
+def _require_size(path: Path | str, size: tuple[int, int]) -> None:
     if size[0] * size[1] > LARGEST_PIXELS or min(size) < 1:
         raise _too_large(path, size)
 
 
-def _too_large(path: Path, size: tuple[int, int] | None = None) -> InputError:
+def _too_large(path: Path | str, size: tuple[int, int] | None = None) -> InputError:
     found = "" if size is None else f" ({size[0]}x{size[1]})"
     return InputError(
         f"{path}: would take more than {LARGEST_PIXELS} pixels{found}, which no picture needs; "

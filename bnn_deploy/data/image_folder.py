@@ -98,9 +98,14 @@ def open_image_folder(
     )
 
 
+def class_folders(root: Path) -> list[str]:
+    """Names of the sub-folders, sorted."""
+    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+
+
 def list_folder(root: Path, classes: int, class_names: tuple[str, ...] | None = None) -> Listing:
     """Sub-folders in the order of their names are classes 0, 1, …, or those of ``class_names``; see ``open_image_folder``."""
-    folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    folders = class_folders(root)
     top, others = _files_below(root, root, deep=False)
     if top and folders:
         raise InputError(

@@ -243,9 +243,11 @@ def test_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # (pixel / 16 - 1/4) / (1/4), exact for whole pixels up to 16.
     np.testing.assert_array_equal(scaled, (images + 1) * 2 - 1)
     assert "scaled to -1..1" in open_dataset(Path("digits"), SHAPE, 10).note
-    with pytest.raises(InputError, match=r"the digits are images \(1, 8, 8\) of 10 classes, but some model takes"):
+    with pytest.raises(InputError, match=r"some model: .* of shape \(1, 8, 8\), but the model takes \(3, 32, 32\)"):
         open_dataset(Path("digits"), (3, 32, 32), 10, METADATA, "some model")
-    with pytest.raises(InputError, match="to 7"):
+    with pytest.raises(InputError, match="some model: does not say how its inputs are made"):
+        open_dataset(Path("digits"), (3, 32, 32), 10, {}, "some model")
+    with pytest.raises(InputError, match="has only 7"):
         open_dataset(Path("digits"), SHAPE, 7, METADATA)
     (tmp_path / "digits").mkdir()
     with pytest.raises(InputError, match="a file or folder of that name here"):
