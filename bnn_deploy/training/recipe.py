@@ -221,8 +221,7 @@ class Recipe:
 
     def to_toml(self) -> str:
         """The recipe as ``load_recipe`` reads it, without comments and without entries that have their default."""
-        head = {"model": self.model, "variant": self.variant, "description": self.description}
-        head["input_size"] = self.input_size
+        head = {name: getattr(self, name) for name in _RECIPE_RULES}
         return toml_text(
             {name: value for name, value in head.items() if value is not None},
             {"steps": [_step_entries(step) for step in self.steps]},
