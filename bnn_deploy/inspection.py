@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bnn_deploy.bundle import Bundle
+from bnn_deploy.class_names import class_names_of
 from bnn_deploy.errors import BundleError, InputError
 
 TOTALS = {"bops", "flops", "ops", "binary_params", "real_params"}
@@ -16,20 +17,22 @@ def inspect(path: Path) -> dict[str, Any]:
     """Describe an ONNX file, or a bundle if ``path`` is a folder, as JSON.
 
     Returns:
-        ``bops``, ``flops``, ``ops``, ``binary_params``, ``real_params`` (see ``statistics``), ``file_bytes``, ``layers``
-        and ``metadata``; of a bundle also ``target``, ``architecture``, ``kernel_sets`` (names; empty if one
-        does for all cores), ``inputs``, ``outputs``, ``weights_bytes`` (of all kernel sets),
-        ``arena_bytes``, ``workspace_bytes`` (of each thread), ``peak_bytes`` (all three, with one thread), ``files``,
-        ``steps`` and ``tools``, and ``file_bytes`` is its library's.
+        ``bops``, ``flops``, ``ops``, ``binary_params``, ``real_params`` (see ``statistics``), ``file_bytes``, ``layers``,
+        ``metadata`` and ``class_names`` (None if the model has none); of a bundle also ``target``, ``architecture``,
+        ``kernel_sets`` (names; empty if one does for all cores), ``inputs``, ``outputs``, ``weights_bytes`` (of all
+        kernel sets), ``arena_bytes``, ``workspace_bytes`` (of each thread), ``peak_bytes`` (all three, with one thread),
+        ``files``, ``steps`` and ``tools``, and ``file_bytes`` is its library's.
 
     Raises:
         InputError: there is nothing at ``path``.
-        ModelFileError: the ONNX file cannot be used.
+        ModelFileError: the ONNX file cannot be used, or its names of classes cannot be understood.
         BundleError: the bundle is damaged, or of a newer format.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist; give an ONNX file or the folder of a bundle.")
-    return _describe_bundle(Bundle.open(path)) if path.is_dir() else _describe_onnx(path)
+    description = _describe_bundle(Bundle.open(path)) if path.is_dir() else _describe_onnx(path)
+    names = class_names_of(description["metadata"], str(path))
+    return {**description, "class_names": None if names is None else list(names)}
 
 
 def _describe_onnx(path: Path) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """How an exported model was made, kept in its ONNX metadata, so that the same PyTorch model can be built again.
 
 Keys: ``bnn_deploy.model``, ``.variant`` (empty where the model has none), ``.num_classes``, ``.input_size``,
-``.weights`` (a few words), ``.weights_sha256`` (of the model's parameters), and for seeded weights ``.calibration``
-(JSON, see ``models.calibration``).
+``.weights`` (a few words), ``.weights_sha256`` (of the model's parameters), ``.preprocessing`` (JSON, see
+``preprocessing``), for seeded weights ``.calibration`` (JSON, see ``models.calibration``), and for weights that `train`
+wrote ``.class_names`` (JSON, see ``class_names``).
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bnn_deploy.errors import ModelFileError
+from bnn_deploy import class_names
+from bnn_deploy.errors import InputError, ModelFileError
 from bnn_deploy.models.calibration import CalibrationReport, calibration_metadata, seeded_model
 from bnn_deploy.models.checkpoint import CheckpointReport, ZeroWeights, load_checkpoint
 from bnn_deploy.models.registry import build_model, find_spec, input_shape
+from bnn_deploy.training.weights_file import WeightsDescription
+from bnn_deploy.weights_description import describe_weights
 
 PREFIX = "bnn_deploy."
 CALIBRATION_SAMPLES = 2
@@ -58,12 +62,62 @@ def build(
 ) -> BuiltModel:
     """Build a model of ``models.registry`` with the weights of a checkpoint, or with seeded, calibrated random ones.
 
-    ``zero_weights`` says what becomes of a checkpoint's binary weights that are exactly 0: see ``load_checkpoint``.
+    A checkpoint that `train` wrote says itself which variant, class count and input size it has; those given here must be
+    the same. ``zero_weights`` says what becomes of a checkpoint's binary weights that are exactly 0: see
+    ``load_checkpoint``.
 
     Raises:
-        InputError: an unknown name or variant, or sizes that the model cannot have.
+        InputError: an unknown name or variant, sizes that the model cannot have, or others than the checkpoint's.
         ModelFileError: the checkpoint cannot be read or does not fit.
     """
+    described = None if weights is None else describe_weights(weights)
+    if weights is None or described is None:
+        return _build(name, variant, num_classes, input_size, seed, weights, zero_weights)
+    find_spec(name)  # which names the models there are, before a wrong name is compared
+    _require_same(described, weights, name, variant, num_classes, input_size)
+    size, classes = described.preprocessing.crop[0], len(described.class_names)
+    built = _build(name, described.variant or None, classes, size, seed, weights, zero_weights)
+    built.metadata[PREFIX + "preprocessing"] = described.preprocessing.to_json()
+    built.metadata[class_names.KEY] = class_names.class_names_json(described.class_names)
+    return built
+
+
+def _require_same(
+    described: WeightsDescription,
+    weights: Path,
+    name: str,
+    variant: str | None,
+    num_classes: int | None,
+    input_size: int | None,
+) -> None:
+    """Of the model and the options given, None where the user gave none."""
+    if name != described.model:
+        raise InputError(
+            f"{weights}: holds weights of {described.model}, not of {name}; export {described.model}, or give weights "
+            f"of {name}."
+        )
+    for option, given, found in (
+        ("--variant", variant, described.variant),
+        ("--num-classes", num_classes, len(described.class_names)),
+        ("--input-size", input_size, described.preprocessing.crop[0]),
+    ):
+        if given is not None and given != found:
+            raise InputError(
+                f"{weights}: was trained with {option} {found}, but {option} {given} was given; leave the option out."
+                if found
+                else f"{weights}: {name} has no variant, but {option} {given} was given; leave the option out."
+            )
+
+
+def _build(
+    name: str,
+    variant: str | None,
+    num_classes: int | None,
+    input_size: int | None,
+    seed: int,
+    weights: Path | None,
+    zero_weights: ZeroWeights,
+) -> BuiltModel:
     spec = find_spec(name)
     shape = input_shape(name, input_size)
     calibration, checkpoint = None, None
@@ -122,13 +176,13 @@ def rebuild(
         )
     if calibration is not None and weights is not None:
         raise ModelFileError(f"{source}: exported with seeded random weights, not from a file; leave --weights out.")
-    built = build(
+    built = _build(
         name,
-        variant=metadata.get(PREFIX + "variant") or None,
-        num_classes=num_classes,
-        input_size=input_size,
-        seed=0 if calibration is None else calibration.seed,
-        weights=weights,
+        metadata.get(PREFIX + "variant") or None,
+        num_classes,
+        input_size,
+        0 if calibration is None else calibration.seed,
+        weights,
         # The choice was made at export; the hash says whether these are the same weights.
         zero_weights="-1",
     )

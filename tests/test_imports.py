@@ -73,6 +73,7 @@ FLOORS: list[list[str]] = [
         "bnn_deploy/references",
         "bnn_deploy/training",
         "bnn_deploy/validation",
+        "bnn_deploy/weights_description.py",
         "bnn_deploy/zero_count.py",
     ],
     # 7: how it is shown.

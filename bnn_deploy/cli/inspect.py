@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bnn_deploy.class_names import class_names_text
 from bnn_deploy.cli.options import FILE, format_option, print_result, size_text, table
 
 COUNTS = ("bops", "flops", "binary_params", "real_params")
@@ -48,6 +49,8 @@ def _text(result: dict[str, Any]) -> str:
     ]
     lines = [table(header, rows, left=4), ""]
     lines += [f"{label:<14}{result[key]:>16,.0f}  {meaning}" for label, key, meaning in TOTALS]
+    if result["class_names"]:
+        lines.append(f"classes: {len(result['class_names'])} ({class_names_text(result['class_names'])})")
     if "steps" not in result:
         return "\n".join([*lines, f"file: {size_text(result['file_bytes'])}"])
     sets = f", for {' and for '.join(result['kernel_sets'])} cores" if result["kernel_sets"] else ""
