@@ -14,8 +14,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from bnn_deploy.errors import BnnDeployError, InputError
+from bnn_deploy.training.augmentation import Augmented, recolours
 from bnn_deploy.training.data import Images, TrainingData
-from bnn_deploy.training.seeds import generator
+from bnn_deploy.training.mixing import mixed
+from bnn_deploy.training.seeds import dice, generator
 
 if TYPE_CHECKING:
     from bnn_deploy.training.processes import Processes
@@ -55,6 +57,22 @@ def batches_per_epoch(data: TrainingData, step: Step) -> int:
     return count
 
 
+def require_batches(data: TrainingData, step: Step, processes: Processes) -> None:
+    """Raise what ``training_batches`` would at its beginning: to be called for every step before the first one is trained.
+
+    Raises:
+        InputError: fewer images than one batch takes, or batches that cannot be shared equally.
+        ToolError: the step needs torchvision and there is none that works.
+    """
+    batches_per_epoch(data, step)
+    recolours(step)
+    if step.batch_size % processes.count:
+        raise InputError(
+            f"Step {step.name!r} takes batches of {step.batch_size} images, which {processes.count} processes cannot share "
+            f"equally; give a --batch-size that is a multiple of {processes.count}."
+        )
+
+
 def training_batches(
     data: TrainingData,
     step: Step,
@@ -70,22 +88,21 @@ def training_batches(
     Batch k is the same set of ``step.batch_size`` images for any number of processes, each of which takes its share.
 
     Raises:
-        InputError: too few images, a batch that cannot be shared equally, or a picture that cannot be read.
+        InputError, ToolError: as ``require_batches``; or a picture that cannot be read.
     """
+    require_batches(data, step, processes)
     count = batches_per_epoch(data, step)
-    if step.batch_size % processes.count:
-        raise InputError(
-            f"Batches of {step.batch_size} images cannot be shared equally by {processes.count} processes; give a --batch-size "
-            f"that is a multiple of {processes.count}."
-        )
     order = torch.randperm(len(data.train), generator=generator(seed, step.name, epoch, "order")).numpy()
     rows = [
         order[number * step.batch_size : (number + 1) * step.batch_size][processes.rank :: processes.count]
         for number in range(first, count)
     ]
     classes = len(data.class_names)
-    for images, labels in _loaded(data.train, data.train.prepared, rows, workers):
+    augmented = Augmented(data.train, step, seed, epoch)
+    for number, (images, labels) in enumerate(_loaded(data.train, augmented.prepared, rows, workers), first):
         targets = torch.nn.functional.one_hot(labels, classes).float()
+        # The same draws in all processes, as if they had one batch.
+        images, targets = mixed(images, targets, step, dice(seed, step.name, epoch, "mixing", number))
         yield TrainingBatch(images, labels, targets)
 
 
