@@ -15,6 +15,7 @@ from torch import nn
 from bnn_deploy.errors import InputError, ModelFileError
 from bnn_deploy.export import export_model
 from bnn_deploy.models.layers import BinaryActivation, BinaryConv2d, BinaryLinear, TernaryActivation
+from bnn_deploy.models.precision import Precision, set_precision
 from bnn_deploy.onnx_file import load_onnx, require_binary
 from bnn_deploy.ops.registry import DOMAIN, STANDARD_OPSET
 from tests.export.references import run_numpy, run_onnxruntime
@@ -172,6 +173,20 @@ def test_the_module_is_left_alone(tmp_path: Path) -> None:
     assert module.training and isinstance(module[1], BinaryConv2d)
     assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
     require_binary(load_onnx(tmp_path / "m.onnx"))
+
+
+@pytest.mark.parametrize("precision", [("real", "binary"), ("binary", "real")])
+def test_real_valued_layers_are_refused(precision: tuple[Precision, Precision], tmp_path: Path) -> None:
+    """Breaks when a network of an early step of training is deployed as if it were binary, which it was not trained to be."""
+    activations, weights = precision
+    for layer in (BinaryActivation(), TernaryActivation(), BinaryConv2d(3, 4), BinaryLinear(3, 4)):
+        module = nn.Sequential(nn.Identity(), layer)
+        set_precision(module, activations=activations, weights=weights)
+        if layer.binary:
+            continue
+        with pytest.raises(InputError, match=r"^The layer 1 is set to real values.* binary layer is expected; train"):
+            export_model(module, tmp_path / "m.onnx", input_shape=(3, 4, 4))
+    assert not list(tmp_path.iterdir())
 
 
 class Branching(nn.Module):
