@@ -37,7 +37,6 @@ class TrainingResult:
         folder: of the run.
         weights: the file that `bnn-deploy export` takes.
         model, variant: what was trained; the variant is "" where the model has none.
-        recipe: its name.
         steps: in order; the last one is what ``weights`` holds.
         accuracy: of the last step.
         test_images: that all accuracies are shares of.
@@ -51,7 +50,6 @@ class TrainingResult:
     weights: Path
     model: str
     variant: str
-    recipe: str
     steps: tuple[StepResult, ...]
     accuracy: float
     test_images: int

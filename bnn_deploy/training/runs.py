@@ -1,0 +1,328 @@
+"""Runs a recipe: its steps in order, in a folder that a run which was interrupted anywhere goes on from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from bnn_deploy.bundle import file_sha256
+from bnn_deploy.data.files import write_whole
+from bnn_deploy.errors import InputError
+from bnn_deploy.models.registry import find_spec
+from bnn_deploy.training import checkpoint as checkpoints
+from bnn_deploy.training.checkpoint import Checkpoint, Finished, Progress, read_checkpoint
+from bnn_deploy.training.data import TrainingData
+from bnn_deploy.training.engine import Diverged, StepTraining
+from bnn_deploy.training.evaluation import evaluate
+from bnn_deploy.training.loader import batches_per_epoch
+from bnn_deploy.training.logs import RunLog
+from bnn_deploy.training.networks import build_network, load_weights
+from bnn_deploy.training.options import TrainOptions, check_options
+from bnn_deploy.training.processes import Processes
+from bnn_deploy.training.recipe import Recipe, Step
+from bnn_deploy.training.result import StepResult, TrainingResult
+from bnn_deploy.training.run_folder import RECIPE, RESULT, WEIGHTS, has_run, only_writer
+from bnn_deploy.training.safetensors_file import require_finite
+from bnn_deploy.training.step_state import StepState
+from bnn_deploy.training.weights_file import WeightsDescription, deployed_tensors, write_weights
+
+
+def train(recipe: Recipe, data: TrainingData, output: Path, options: TrainOptions | None = None) -> TrainingResult:
+    """Train the recipe's model in the recipe's steps; under torchrun, each of its processes has to call this.
+
+    On the CPU, the same arguments, number of threads and version of PyTorch give the same weights bit for bit, whether or
+    not the run was killed in between and resumed.
+
+    Args:
+        recipe: what is trained, and how.
+        data: opened for ``recipe.model`` and ``recipe.input_size``.
+        output: folder of the run, new or empty unless a run is resumed. Afterwards it holds the recipe, a file of weights
+            for each step, those of the last one as ``weights.safetensors``, the logs, ``result.json`` and the checkpoint.
+        options: the seed and everything else, see ``TrainOptions``.
+
+    Raises:
+        InputError: options, data or the folder do not fit, or the checkpoint is damaged or another run's.
+        ModelFileError: a teacher's given weights do not fit.
+        Diverged: a loss, gradient or weight is not finite any more; the last checkpoint stays as it was.
+        Interrupted: a signal came (``options.stop``); there is a checkpoint to resume from.
+        ToolError: a package that the recipe or the data need is missing.
+    """
+    options = options or TrainOptions()
+    with _threads(options.threads), Processes.start(options.device) as processes:
+        check_options(recipe, options, processes.count)
+        return _Run(recipe, data, Path(output), options, processes).run()
+
+
+class _Run:
+    def __init__(
+        self, recipe: Recipe, data: TrainingData, folder: Path, options: TrainOptions, processes: Processes
+    ) -> None:
+        self._recipe, self._data, self._folder = recipe, data, folder
+        self._options, self._processes = options, processes
+        self._path = folder / checkpoints.NAME
+        self._identity = _identity(recipe, data, options)
+        self._environment = _environment(options, processes)
+        self._notes = list(data.notes)
+        for step in recipe.steps:
+            if step.name not in options.teachers:
+                # Before anything is trained: a later step may have larger batches.
+                batches_per_epoch(data, step)
+
+    def run(self) -> TrainingResult:
+        progress = Progress()
+        if has_run(self._folder, self._options.resume):
+            progress = self._take_up()
+        # All have looked before the first one changes anything.
+        self._processes.barrier()
+        with ExitStack() as stack:
+            log = self._open(stack, progress) if self._processes.is_first else None
+            self._processes.barrier()
+            while progress.step < len(self._recipe.steps):
+                progress = self._run_step(self._recipe.steps[progress.step], progress, log)
+        return self._result(progress)
+
+    def _open(self, stack: ExitStack, progress: Progress) -> RunLog | None:
+        """Take the folder; returns the log unless the run is finished."""
+        stack.enter_context(only_writer(self._folder))
+        if progress == Progress():
+            # First of all, so that a folder with anything in it is a run that can be resumed.
+            self._save(progress)
+        recipe = self._recipe.to_toml().encode()
+        write_whole(self._folder / RECIPE, lambda file: file.write(recipe))
+        if progress.step == len(self._recipe.steps):
+            return None
+        trained = sum(self._trained_epochs(step) for step in self._recipe.steps[: progress.step]) + progress.epoch
+        return stack.enter_context(RunLog(self._folder, self._options.tensorboard, trained))
+
+    def _take_up(self) -> Progress:
+        """Where the run in the folder is."""
+        checkpoint = read_checkpoint(self._path, self._environment)
+        checkpoint.require_identity(self._identity, self._path)
+        progress = checkpoint.progress
+        self._check_progress(progress)
+        for step in progress.finished:
+            path = self._folder / _file(step.name)
+            if not path.is_file() or file_sha256(path) != step.sha256:
+                raise InputError(
+                    f"{path}: is missing or not what the step {step.name!r} wrote; restore it, or start again in another "
+                    "output folder."
+                )
+        if progress.step == len(self._recipe.steps):
+            self._note(f"The run in {self._folder} is finished; there is nothing left to train.")
+            return progress
+        step = self._recipe.steps[progress.step]
+        self._note(
+            f"Goes on in step {step.name!r} after {progress.epoch} of {self._trained_epochs(step)} epochs and {progress.batch} "
+            "optimizer steps."
+        )
+        for note in checkpoint.environment_notes(self._environment):
+            self._note(note)
+            self._notes.append(note)
+        return progress
+
+    def _check_progress(self, progress: Progress) -> None:
+        steps = self._recipe.steps
+        names = [step.name for step in progress.finished]
+        if names != [step.name for step in steps[: len(names)]]:
+            raise checkpoints.unusable(self._path, "its finished steps are not the recipe's")
+        begun = (progress.epoch, progress.batch) != (0, 0)
+        step = steps[progress.step] if progress.step < len(steps) else None
+        trained = 0 if step is None else self._trained_epochs(step)
+        if not trained:
+            if begun:
+                raise checkpoints.unusable(self._path, "it is within a step that is not trained")
+            return
+        assert step is not None
+        last = batches_per_epoch(self._data, step)
+        if progress.epoch > trained or progress.batch > (last if progress.epoch < trained else 0):
+            raise checkpoints.unusable(
+                self._path, f"it is after epoch {progress.epoch}, batch {progress.batch} of {trained} x {last}"
+            )
+        if progress.sums.images != progress.batch * step.batch_size or progress.sums.correct > progress.sums.images:
+            raise checkpoints.unusable(self._path, f"it has seen {progress.sums.images} images of its epoch")
+
+    def _run_step(self, step: Step, progress: Progress, log: RunLog | None) -> Progress:
+        network = self._build(step)
+        given = self._options.teachers.get(step.name)
+        if given is not None:
+            load_weights(network, given)
+            return self._finish_step(step, network, progress)
+        if step.start:
+            load_weights(network, self._folder / _file(step.start))
+        state = StepState(self._processes.prepare(self._precise(network)), step)
+        if (progress.epoch, progress.batch) != (0, 0):
+            state.load(self._path)
+        teacher = self._teacher(self._recipe.step(step.teacher)) if step.teacher else None
+        training = StepTraining(
+            step,
+            state,
+            teacher,
+            self._data,
+            self._processes,
+            self._options,
+            log=log,
+            save=lambda reached: self._save(reached, state),
+            resumable=lambda: f"and the last good checkpoint is {self._path}: --resume goes on from there.",
+        )
+        return self._finish_step(step, state.evaluated, training.run(progress))
+
+    def _finish_step(self, step: Step, network: nn.Module, progress: Progress) -> Progress:
+        """Write the weights, with the accuracy that the very numbers in the file have."""
+        tensors = deployed_tensors(network, binary_weights=step.weights == "binary")
+        deployed = self._build(step)
+        deployed.load_state_dict(tensors)
+        deployed.to(self._processes.device)
+        tested = evaluate(deployed, self._data.test, processes=self._processes, workers=self._options.workers)
+        if not self._trained_epochs(step):
+            self._note(f"Step {step.name!r} has given weights: {100 * tested.accuracy:.2f} % of the test images.")
+        path = self._folder / _file(step.name)
+        last = step == self._recipe.steps[-1]
+        if self._processes.is_first:
+            description = self._description(step, tested.accuracy)
+            write_weights(path, tensors, description)
+            if last:
+                write_weights(self._folder / WEIGHTS, tensors, description)
+        self._processes.barrier()
+        progress = progress.next_step(Finished(step.name, file_sha256(path), tested.accuracy))
+        if self._processes.is_first:
+            if last:
+                text = json.dumps(self._result(progress).to_dict(), indent=1).encode()
+                write_whole(self._folder / RESULT, lambda file: file.write(text + b"\n"), durable=True)
+            self._save(progress)
+        return progress
+
+    def _save(self, progress: Progress, state: StepState | None = None) -> None:
+        """Write the checkpoint; ``state`` is the step's that the run is in, None at its beginning."""
+        if not self._processes.is_first:
+            return
+        tensors = {} if state is None else state.tensors()
+        require_finite(tensors, lambda name: self._not_finite(name, progress))
+        Checkpoint(self._identity, self._environment, progress).write(self._path, tensors)
+
+    def _not_finite(self, name: str, progress: Progress) -> Diverged:
+        return Diverged(
+            f"Training diverged: {name} is not finite after {progress.epoch} epochs and {progress.batch} optimizer steps of "
+            f"step {self._recipe.steps[progress.step].name!r}, and the last good checkpoint is {self._path}; a lower "
+            "learning_rate, a longer warm-up or a gradient_clip of 1 may help, in a new run."
+        )
+
+    def _build(self, step: Step) -> nn.Module:
+        return build_network(
+            self._recipe,
+            step,
+            classes=len(self._data.class_names),
+            preprocessing=self._data.preprocessing,
+            seed=self._options.seed,
+        )
+
+    def _teacher(self, step: Step) -> nn.Module:
+        network = self._build(step)
+        load_weights(network, self._folder / _file(step.name))
+        return self._precise(network).to(self._processes.device).requires_grad_(False).eval()
+
+    def _precise(self, network: nn.Module) -> nn.Module:
+        return network.double() if self._options.precision == "float64" else network
+
+    def _trained_epochs(self, step: Step) -> int:
+        return 0 if step.name in self._options.teachers else step.epochs
+
+    def _description(self, step: Step, accuracy: float) -> WeightsDescription:
+        return WeightsDescription(
+            model=step.model or self._recipe.model,
+            variant="" if step.model else _variant(self._recipe),
+            preprocessing=self._data.preprocessing,
+            class_names=self._data.class_names,
+            training={
+                "recipe": self._recipe.to_toml(),
+                "step": step.name,
+                "seed": self._options.seed,
+                "data": self._data.identity,
+                "accuracy": accuracy,
+                "test_images": len(self._data.test),
+            },
+        )
+
+    def _result(self, progress: Progress) -> TrainingResult:
+        steps = tuple(
+            StepResult(
+                name=step.name,
+                model=step.model or self._recipe.model,
+                activations=step.activations,
+                weights=step.weights,
+                epochs=self._trained_epochs(step),
+                accuracy=finished.accuracy,
+                file=_file(step.name),
+            )
+            for step, finished in zip(self._recipe.steps, progress.finished, strict=True)
+        )
+        return TrainingResult(
+            folder=self._folder,
+            weights=self._folder / WEIGHTS,
+            model=self._recipe.model,
+            variant=_variant(self._recipe),
+            steps=steps,
+            accuracy=steps[-1].accuracy,
+            test_images=len(self._data.test),
+            train_images=len(self._data.train),
+            class_names=self._data.class_names,
+            seconds=progress.seconds,
+            notes=tuple(self._notes),
+        )
+
+    def _note(self, sentence: str) -> None:
+        if self._processes.is_first:
+            self._options.report.note(sentence)
+
+
+def _file(step: str) -> str:
+    return f"{step}.safetensors"
+
+
+def _variant(recipe: Recipe) -> str:
+    variants = find_spec(recipe.model).variants
+    return recipe.variant or (variants[0] if variants else "")
+
+
+def _identity(recipe: Recipe, data: TrainingData, options: TrainOptions) -> dict[str, str]:
+    """What is learned depends on it; where files lie makes no difference. In the order in which it is compared."""
+    teachers = {name: file_sha256(path) for name, path in sorted(options.teachers.items())}
+    return {
+        "model": recipe.model,
+        "variant": _variant(recipe),
+        "classes": str(len(data.class_names)),
+        "input_size": str(data.preprocessing.crop[0]),
+        "recipe": hashlib.sha256(replace(recipe, description="").to_toml().encode()).hexdigest(),
+        "data": data.identity,
+        "seed": str(options.seed),
+        "precision": options.precision,
+        "teachers": hashlib.sha256(json.dumps(teachers).encode()).hexdigest() if teachers else "",
+    }
+
+
+def _environment(options: TrainOptions, processes: Processes) -> dict[str, str]:
+    """What may change the last bits of sums."""
+    return {
+        "version_of_PyTorch": torch.__version__,
+        "kind_of_device": processes.device.type,
+        "number_of_threads": str(torch.get_num_threads()),
+        "number_of_processes": str(processes.count),
+        "number_of_accumulated_passes": str(options.accumulate),
+    }
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
