@@ -36,6 +36,8 @@ LAYER_COLUMNS = ("step", "epoch", "layer", "flipped", "weights", "dead", "channe
 # The columns that become curves in TensorBoard.
 _CURVES = LOG_COLUMNS[LOG_COLUMNS.index("learning_rate") :]
 
+LINE_WIDTH = 110
+
 
 class RunLog:
     """The logs in a run's folder, one line of log.csv and those of its layers in layers.csv for each epoch.
@@ -118,9 +120,6 @@ def epoch_line(record: EpochRecord) -> str:
     space = LINE_WIDTH - len(rest) - 1
     name = record.step if len(record.step) <= space else record.step[: max(space - 1, 0)] + "…"
     return f"{name} {rest}"
-
-
-LINE_WIDTH = 110
 
 
 def _short(loss: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ class SignFlips:
         self._layers = {
             path: module
             for path, module in model.named_modules()
-            if isinstance(module, BinaryConv2d | BinaryLinear) and getattr(module, "binary", True)
+            if isinstance(module, BinaryConv2d | BinaryLinear) and module.binary
         }
         self._signs: dict[str, NDArray[np.uint8]] = {}
         self.start()
@@ -88,7 +88,7 @@ class DeadChannels:
     def __enter__(self) -> DeadChannels:
         self._seen = {}
         for path, module in self._model.named_modules():
-            if isinstance(module, BinaryActivation | TernaryActivation) and getattr(module, "binary", True):
+            if isinstance(module, BinaryActivation | TernaryActivation) and module.binary:
                 self._seen[path] = None
                 self._handles.append(module.register_forward_hook(self._hook(path)))
         return self
@@ -125,7 +125,7 @@ class DeadChannels:
             if count
         }
 
-    def _hook(self, path: str):  # type: ignore[no-untyped-def]
+    def _hook(self, path: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         @torch.no_grad()
         def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             others = [dimension for dimension in range(output.dim()) if dimension != 1]
