@@ -140,7 +140,7 @@ class Checkpoint:
     def environment_notes(self, environment: Mapping[str, str]) -> tuple[str, ...]:
         """A sentence for everything that is not as it was when the checkpoint was written."""
         return tuple(
-            f"The run goes on with another {name.replace('_', ' ')} ({here}, before {self.environment[name][:_SHOWN]!a}), so "
+            f"The run goes on with another {name} ({here}, before {self.environment[name][:_SHOWN]!a}), so "
             "its last bits may differ from those of an uninterrupted run."
             for name, here in environment.items()
             if self.environment[name] != here

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -37,6 +38,14 @@ _MIXED = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 class Diverged(BnnDeployError):
     """A loss, a gradient or a weight is not finite any more; nothing of it was written."""
+
+
+def diverged(what: str, checkpoint: Path) -> Diverged:
+    """The error for a run of which ``what`` is said, and whose last good checkpoint stays."""
+    return Diverged(
+        f"Training diverged: {what}; the last good checkpoint, {checkpoint}, was not touched; look for damaged images, or start "
+        "a new run with a lower learning_rate, a longer warm-up or a gradient_clip of 1."
+    )
 
 
 class Heads(nn.Module):
@@ -70,7 +79,7 @@ class StepTraining:
         *,
         log: RunLog | None,
         save: Callable[[Progress], None],
-        resumable: Callable[[], str],
+        checkpoint: Path,
     ) -> None:
         """Prepare, but train nothing yet.
 
@@ -83,14 +92,14 @@ class StepTraining:
             options: of the run.
             log: of the first process; the others have None.
             save: writes a checkpoint, in the first process.
-            resumable: a clause that says where the last checkpoint is, for errors.
+            checkpoint: what ``save`` writes, for messages.
 
         Raises:
             InputError: there are fewer images than a batch has.
         """
         self._step, self._state, self._teacher, self._data = step, state, teacher, data
         self._processes, self._options, self._log, self._save = processes, options, log, save
-        self._resumable = resumable
+        self._checkpoint = checkpoint
         self._trained = processes.wrap(Heads(state.network))
         self._per_epoch = batches_per_epoch(data, step)
         self._scaler = torch.amp.GradScaler(processes.device.type, enabled=options.precision == "float16")
@@ -261,16 +270,16 @@ class StepTraining:
         self._processes.barrier()
         number = self._options.stop() or signal.SIGTERM
         raise Interrupted(
-            f"Interrupted in step {self._step.name!r} after {progress.epoch} epochs and {progress.batch} optimizer steps, "
-            f"{self._resumable()}",
+            f"Interrupted in step {self._step.name!r} after {progress.epoch} epochs and {progress.batch} optimizer steps; "
+            f"{self._checkpoint} is written, and the same command with --resume goes on from there.",
             128 + number,
         )
 
     def _diverged(self, what: str, progress: Progress) -> Diverged:
-        return Diverged(
-            f"Training diverged: {what} in step {self._step.name!r}, epoch {progress.epoch + 1}, optimizer step "
-            f"{progress.batch + 1} of {self._per_epoch}, at a learning rate of {self._rate:g}, {self._resumable()} "
-            "A lower learning_rate, a longer warm-up or a gradient_clip of 1 may help, in a new run."
+        return diverged(
+            f"{what} in step {self._step.name!r}, epoch {progress.epoch + 1}, optimizer step {progress.batch + 1} of "
+            f"{self._per_epoch}, at a learning rate of {self._rate:g}",
+            self._checkpoint,
         )
 
     def _autocast(self) -> Any:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,12 +13,12 @@ from torch import nn
 from bnn_deploy.bundle import file_sha256
 from bnn_deploy.data.files import write_whole
 from bnn_deploy.errors import InputError
-from bnn_deploy.models.registry import find_spec
 from bnn_deploy.training import checkpoint as checkpoints
 from bnn_deploy.training.checkpoint import Checkpoint, Finished, Progress, read_checkpoint
 from bnn_deploy.training.data import TrainingData
-from bnn_deploy.training.engine import Diverged, StepTraining
+from bnn_deploy.training.engine import Diverged, StepTraining, diverged
 from bnn_deploy.training.evaluation import evaluate
+from bnn_deploy.training.identity import run_environment, run_identity, variant_of
 from bnn_deploy.training.loader import batches_per_epoch
 from bnn_deploy.training.logs import RunLog
 from bnn_deploy.training.networks import build_network, load_weights
@@ -67,8 +65,8 @@ class _Run:
         self._recipe, self._data, self._folder = recipe, data, folder
         self._options, self._processes = options, processes
         self._path = folder / checkpoints.NAME
-        self._identity = _identity(recipe, data, options)
-        self._environment = _environment(options, processes)
+        self._identity = run_identity(recipe, data, options)
+        self._environment = run_environment(options, processes)
         self._notes = list(data.notes)
         for step in recipe.steps:
             if step.name not in options.teachers:
@@ -107,11 +105,11 @@ class _Run:
         checkpoint.require_identity(self._identity, self._path)
         progress = checkpoint.progress
         self._check_progress(progress)
-        for step in progress.finished:
-            path = self._folder / _file(step.name)
-            if not path.is_file() or file_sha256(path) != step.sha256:
+        for finished in progress.finished:
+            path = self._folder / _file(finished.name)
+            if not path.is_file() or file_sha256(path) != finished.sha256:
                 raise InputError(
-                    f"{path}: is missing or not what the step {step.name!r} wrote; restore it, or start again in another "
+                    f"{path}: is missing or not what the step {finished.name!r} wrote; restore it, or start again in another "
                     "output folder."
                 )
         if progress.step == len(self._recipe.steps):
@@ -169,7 +167,7 @@ class _Run:
             self._options,
             log=log,
             save=lambda reached: self._save(reached, state),
-            resumable=lambda: f"and the last good checkpoint is {self._path}: --resume goes on from there.",
+            checkpoint=self._path,
         )
         return self._finish_step(step, state.evaluated, training.run(progress))
 
@@ -207,10 +205,10 @@ class _Run:
         Checkpoint(self._identity, self._environment, progress).write(self._path, tensors)
 
     def _not_finite(self, name: str, progress: Progress) -> Diverged:
-        return Diverged(
-            f"Training diverged: {name} is not finite after {progress.epoch} epochs and {progress.batch} optimizer steps of "
-            f"step {self._recipe.steps[progress.step].name!r}, and the last good checkpoint is {self._path}; a lower "
-            "learning_rate, a longer warm-up or a gradient_clip of 1 may help, in a new run."
+        step = self._recipe.steps[progress.step].name
+        return diverged(
+            f"{name} is not finite after {progress.epoch} epochs and {progress.batch} optimizer steps of step {step!r}",
+            self._path,
         )
 
     def _build(self, step: Step) -> nn.Module:
@@ -236,7 +234,7 @@ class _Run:
     def _description(self, step: Step, accuracy: float) -> WeightsDescription:
         return WeightsDescription(
             model=step.model or self._recipe.model,
-            variant="" if step.model else _variant(self._recipe),
+            variant="" if step.model else variant_of(self._recipe),
             preprocessing=self._data.preprocessing,
             class_names=self._data.class_names,
             training={
@@ -266,7 +264,7 @@ class _Run:
             folder=self._folder,
             weights=self._folder / WEIGHTS,
             model=self._recipe.model,
-            variant=_variant(self._recipe),
+            variant=variant_of(self._recipe),
             steps=steps,
             accuracy=steps[-1].accuracy,
             test_images=len(self._data.test),
@@ -283,38 +281,6 @@ class _Run:
 
 def _file(step: str) -> str:
     return f"{step}.safetensors"
-
-
-def _variant(recipe: Recipe) -> str:
-    variants = find_spec(recipe.model).variants
-    return recipe.variant or (variants[0] if variants else "")
-
-
-def _identity(recipe: Recipe, data: TrainingData, options: TrainOptions) -> dict[str, str]:
-    """What is learned depends on it; where files lie makes no difference. In the order in which it is compared."""
-    teachers = {name: file_sha256(path) for name, path in sorted(options.teachers.items())}
-    return {
-        "model": recipe.model,
-        "variant": _variant(recipe),
-        "classes": str(len(data.class_names)),
-        "input_size": str(data.preprocessing.crop[0]),
-        "recipe": hashlib.sha256(replace(recipe, description="").to_toml().encode()).hexdigest(),
-        "data": data.identity,
-        "seed": str(options.seed),
-        "precision": options.precision,
-        "teachers": hashlib.sha256(json.dumps(teachers).encode()).hexdigest() if teachers else "",
-    }
-
-
-def _environment(options: TrainOptions, processes: Processes) -> dict[str, str]:
-    """What may change the last bits of sums."""
-    return {
-        "version_of_PyTorch": torch.__version__,
-        "kind_of_device": processes.device.type,
-        "number_of_threads": str(torch.get_num_threads()),
-        "number_of_processes": str(processes.count),
-        "number_of_accumulated_passes": str(options.accumulate),
-    }
 
 
 @contextmanager
