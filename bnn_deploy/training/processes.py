@@ -7,18 +7,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from inspect import signature
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from bnn_deploy.errors import InputError
+from bnn_deploy.errors import InputError, ToolError, message_lines
 from bnn_deploy.training.synchronised_batch_norm import synchronise_batch_norm
 
-# How long a process waits for another one: above a checkpoint of the first one or a stall of its data. A process that
-# fails closes its connections, so that gloo's others stop at once; this is for one that hangs, and for NCCL.
+# How long a process waits for another one: above a checkpoint of the first one or a stall of its data. The connections of
+# a process that ends are closed, so that those that wait for it stop at once; this is for one that hangs.
 PATIENCE = timedelta(minutes=10)
 
 
@@ -51,6 +53,7 @@ class Processes:
 
         Raises:
             InputError: a device that does not exist or is not known, or numbers of torchrun that cannot be.
+            ToolError: the processes do not find each other.
         """
         rank, count, local_rank = _torchrun(os.environ)
         name = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -59,7 +62,13 @@ class Processes:
             if processes.device.type == "cuda":
                 torch.cuda.set_device(processes.device)
             backend = "nccl" if processes.device.type == "cuda" else "gloo"
-            dist.init_process_group(backend, rank=rank, world_size=count, timeout=PATIENCE)
+            try:
+                dist.init_process_group(backend, rank=rank, world_size=count, timeout=PATIENCE)
+            except (RuntimeError, ValueError) as error:
+                raise ToolError(
+                    f"Process {rank} of {count} could not join the others by {backend} ({message_lines(error)[0]}); start all "
+                    "of them with torchrun, and if they are on several machines see that these reach each other."
+                ) from error
         return processes
 
     @property
@@ -83,15 +92,18 @@ class Processes:
         """A module whose backward leaves the mean of all processes' gradients in the parameters of ``model``.
 
         Every parameter must take part in ``forward``, and only ``forward`` of the result averages, so that a model with
-        another entry (``BCDNet.heads``) needs a module around it first. The initial parameters and buffers are those of
-        the first process. Its ``no_sync()``, as DistributedDataParallel's, is for gradients accumulated in between.
+        another entry (``BCDNet.heads``) needs a module around it first. The initial parameters become those of the first
+        process; buffers must be equal already. Its ``no_sync()``, as DistributedDataParallel's, is for gradients that are
+        accumulated in between.
         """
         if self.count == 1:
             return model
         devices = [self.device.index] if self.device.type == "cuda" else None
         # Synchronised statistics are equal in all processes; copying the first one's before each pass would change
-        # nothing, at the cost of another message.
-        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+        # nothing, at the cost of another message. PyTorch 2.13 renamed the argument.
+        renamed = "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+        without_buffers: Any = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
+        return DistributedDataParallel(model, device_ids=devices, **without_buffers)
 
     def total(self, tensor: Tensor) -> Tensor:
         """The sum of ``tensor`` over all processes, a tensor of its own without gradient."""
@@ -110,7 +122,7 @@ class Processes:
             dist.barrier()
 
     def close(self) -> None:
-        """Leave the group. Others that wait for this process stop with an error instead of waiting for ever."""
+        """Leave the group."""
         if self.count > 1 and dist.is_initialized():
             dist.destroy_process_group()
 
@@ -120,7 +132,15 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        """Leave the group, and raise ToolError where the reason is that another process is gone."""
+        if error is None:
+            self.close()
+        elif isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error)):
+            raise ToolError(
+                f"Process {self.rank} of {self.count} lost another one that trains with it, which ended or does not answer "
+                f"({message_lines(error)[0]}); see what that one said, then resume."
+            ) from error
+        # Otherwise the group stays as it is: NCCL might wait for the others before it leaves, and they for this process.
 
 
 def _torchrun(environment: Mapping[str, str]) -> tuple[int, int, int]:
