@@ -117,13 +117,14 @@ def epoch_line(record: EpochRecord) -> str:
         parts.append(f"dead {record.dead_channels} of {record.channels}")
     parts.append(_duration(record.seconds))
     rest = "  ".join(parts)
-    space = LINE_WIDTH - len(rest) - 1
-    name = record.step if len(record.step) <= space else record.step[: max(space - 1, 0)] + "…"
-    return f"{name} {rest}"
+    # A name gives way to numbers down to eight letters; beyond that the numbers are not ones that occur.
+    space = max(LINE_WIDTH - len(rest) - 1, 8)
+    name = record.step if len(record.step) <= space else record.step[: space - 1] + "…"
+    return f"{name} {rest}"[:LINE_WIDTH]
 
 
 def _short(loss: float) -> str:
-    return f"{loss:.3f}" if abs(loss) < 1000 else f"{loss:.2e}"
+    return f"{loss:.3f}" if loss < 100 else f"{loss:.1e}"
 
 
 def _duration(seconds: float) -> str:
