@@ -244,7 +244,7 @@ def test_damaged_picture(workers: int, parts: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-@given(st.integers(1, 40), st.integers(1, 4), st.integers(0, 3), st.integers(0, 2**63 - 1), st.data())
+@given(st.integers(1, 25), st.integers(1, 4), st.integers(0, 3), st.integers(0, 2**63 - 1), st.data())
 @settings(max_examples=15, deadline=None)
 def test_same_images_for_any_number_of_processes(
     share: int, count: int, epoch: int, seed: int, draw: st.DataObject
