@@ -96,6 +96,11 @@ def _require_same(
             f"{weights}: holds weights of {described.model}, not of {name}; export {described.model}, or give weights "
             f"of {name}."
         )
+    if any(described.training.get(part, "binary") != "binary" for part in ("activations", "weights")):
+        raise InputError(
+            f"{weights}: was trained with real activations or weights, and would be another network if they were made "
+            "binary; give the weights of the run's last step, weights.safetensors."
+        )
     for option, given, found in (
         ("--variant", variant, described.variant),
         ("--num-classes", num_classes, len(described.class_names)),

@@ -18,6 +18,7 @@ from bnn_deploy.training.safetensors_file import UnfitTensorsError, read_metadat
 from bnn_deploy.training.weights_file import PREFIX, WeightsDescription
 
 SUFFIX = ".safetensors"
+CHECKPOINT = PREFIX + "checkpoint"  # the entry that ``training.checkpoint`` writes
 
 
 def describe_weights(path: Path) -> WeightsDescription | None:
@@ -34,11 +35,19 @@ def describe_weights(path: Path) -> WeightsDescription | None:
         raise ModelFileError(f"The weights in {path} cannot be read ({error.strerror}).") from error
     except UnfitTensorsError as error:
         raise ModelFileError(f"The safetensors file {path} cannot be read ({error}); write it again.") from error
-    if PREFIX + "model" not in metadata:
+    if CHECKPOINT in metadata:
+        raise ModelFileError(
+            f"{path}: is the checkpoint of a training run; give its weights.safetensors, which is there when the run has "
+            "finished."
+        )
+    model = metadata.get(PREFIX + "model")
+    if model is None:
         return None
-    model = metadata[PREFIX + "model"]
     if model not in MODELS:
-        raise _damaged(path, "model", f"{model[:40]!r}, which is none of the models that can be exported")
+        raise ModelFileError(
+            f"{path}: holds weights of {model[:40]!r}, which is none of the models that can be exported; give the "
+            "weights.safetensors of a training run."
+        )
     spec = MODELS[model]
     variant = metadata.get(PREFIX + "variant", "")
     if variant not in (spec.variants or ("",)):

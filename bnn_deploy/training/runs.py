@@ -72,18 +72,27 @@ class _Run:
             if step.name not in options.teachers:
                 # Before anything is trained: a later step may have larger batches.
                 batches_per_epoch(data, step)
+                if step.batch_size < 2 * options.accumulate:
+                    raise InputError(
+                        f"The step {step.name!r} has {step.batch_size} images for {options.accumulate} passes, but a normalisation "
+                        "over a single image cannot be learned; give a smaller --accumulate or a larger --batch-size."
+                    )
 
     def run(self) -> TrainingResult:
-        progress = Progress()
+        progress, state = Progress(), None
         if has_run(self._folder, self._options.resume):
             progress = self._take_up()
+            if (progress.epoch, progress.batch) != (0, 0):
+                state = self._start(self._recipe.steps[progress.step])
+                state.load(self._path)
         # All have looked before the first one changes anything.
         self._processes.barrier()
         with ExitStack() as stack:
             log = self._open(stack, progress) if self._processes.is_first else None
             self._processes.barrier()
             while progress.step < len(self._recipe.steps):
-                progress = self._run_step(self._recipe.steps[progress.step], progress, log)
+                progress = self._run_step(self._recipe.steps[progress.step], progress, log, state)
+                state = None
         return self._result(progress)
 
     def _open(self, stack: ExitStack, progress: Progress) -> RunLog | None:
@@ -146,17 +155,20 @@ class _Run:
         if progress.sums.images != progress.batch * step.batch_size or progress.sums.correct > progress.sums.images:
             raise checkpoints.unusable(self._path, f"it has seen {progress.sums.images} images of its epoch")
 
-    def _run_step(self, step: Step, progress: Progress, log: RunLog | None) -> Progress:
+    def _start(self, step: Step) -> StepState:
+        """The beginning of a step that trains."""
         network = self._build(step)
-        given = self._options.teachers.get(step.name)
-        if given is not None:
-            load_weights(network, given)
-            return self._finish_step(step, network, progress)
         if step.start:
             load_weights(network, self._folder / _file(step.start))
-        state = StepState(self._processes.prepare(self._precise(network)), step)
-        if (progress.epoch, progress.batch) != (0, 0):
-            state.load(self._path)
+        return StepState(self._processes.prepare(self._precise(network)), step)
+
+    def _run_step(self, step: Step, progress: Progress, log: RunLog | None, resumed: StepState | None) -> Progress:
+        given = self._options.teachers.get(step.name)
+        if given is not None:
+            network = self._build(step)
+            load_weights(network, given)
+            return self._finish_step(step, network, progress)
+        state = resumed or self._start(step)
         teacher = self._teacher(self._recipe.step(step.teacher)) if step.teacher else None
         training = StepTraining(
             step,
@@ -240,6 +252,8 @@ class _Run:
             training={
                 "recipe": self._recipe.to_toml(),
                 "step": step.name,
+                "activations": step.activations,
+                "weights": step.weights,
                 "seed": self._options.seed,
                 "data": self._data.identity,
                 "accuracy": accuracy,

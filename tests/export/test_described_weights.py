@@ -19,6 +19,7 @@ from bnn_deploy.datasets import open_dataset
 from bnn_deploy.models.calibration import seeded_model
 from bnn_deploy.preprocessing import Preprocessing, digits
 from bnn_deploy.references import open_reference
+from bnn_deploy.training.checkpoint import Checkpoint, Progress
 from bnn_deploy.training.weights_file import WeightsDescription, write_weights
 from bnn_deploy.weights_description import describe_weights
 
@@ -105,6 +106,16 @@ def test_contradictions(arguments: list[str], message: str, model: nn.Module, tm
     assert len(result.stderr.splitlines()) == 1 and message in result.stderr and str(weights) in result.stderr
 
 
+@pytest.mark.parametrize("part", ["activations", "weights"])
+def test_weights_of_an_earlier_step(part: str, model: nn.Module, tmp_path: Path, invoke: Invoke) -> None:
+    """Breaks if the float teacher of a run, whose weights have the same names, is deployed as if it were the network."""
+    training = {"step": "float", "activations": "binary", "weights": "binary", part: "real"}
+    weights = described(tmp_path / "float.safetensors", model, {"training": json.dumps(training)})
+    result = invoke("export", "bimlp_tiny", "--weights", weights, "-o", tmp_path / "x.onnx")
+    assert result.exit_code == 2 and not (tmp_path / "x.onnx").exists()
+    assert "trained with real activations or weights" in result.stderr and str(weights) in result.stderr
+
+
 def test_the_same_options_may_be_given(
     model: nn.Module, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +160,14 @@ def test_damaged_metadata(
     assert result.exit_code == 2 and result.stdout == "" and not (tmp_path / "x.onnx").exists()
     lines = result.stderr.splitlines()
     assert len(lines) == 1 and message in lines[0] and str(weights) in lines[0] and "\x1b" not in lines[0]
+
+
+def test_a_checkpoint(tmp_path: Path, invoke: Invoke) -> None:
+    """Breaks if somebody who takes the wrong file of a run's folder is not told which one is the right one."""
+    path = tmp_path / "checkpoint.safetensors"
+    Checkpoint({}, {}, Progress()).write(path, {"w": torch.zeros(1)})
+    result = invoke("export", "bimlp_tiny", "--weights", path, "-o", tmp_path / "x.onnx")
+    assert result.exit_code == 2 and f"{path}: is the checkpoint of a training run" in result.stderr
 
 
 def test_a_damaged_file(tmp_path: Path, invoke: Invoke) -> None:
