@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from bnn_deploy.errors import BnnDeployError, InputError
+from bnn_deploy.errors import BnnDeployError, InputError, ToolError, message_lines
 from bnn_deploy.training.augmentation import Augmented, recolours
 from bnn_deploy.training.data import Images, TrainingData
 from bnn_deploy.training.mixing import mixed
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 # What a worker prepares at a time: little, so that few images wait in memory however large a batch is.
 _CHUNK = 32
+
+# Images with their labels, or why there are none.
+_Part: TypeAlias = tuple[torch.Tensor, torch.Tensor] | BnnDeployError
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def batches_per_epoch(data: TrainingData, step: Step) -> int:
 
 
 def require_batches(data: TrainingData, step: Step, processes: Processes) -> None:
-    """Raise what ``training_batches`` would at its beginning: to be called for every step before the first one is trained.
+    """Raise what ``training_batches`` would at its beginning: to be called for all steps with epochs before the first one.
 
     Raises:
         InputError: fewer images than one batch takes, or batches that cannot be shared equally.
@@ -139,7 +142,7 @@ def _loaded(
     images: Images, prepare: Callable[[int], np.ndarray], rows: list[np.ndarray], workers: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """One pair for each of ``rows``."""
-    chunks = [batch[start : start + _CHUNK].tolist() for batch in rows for start in range(0, len(batch), _CHUNK)]
+    chunks = (batch[start : start + _CHUNK].tolist() for batch in rows for start in range(0, len(batch), _CHUNK))
     loader = DataLoader(
         _Prepared(images, prepare),
         batch_sampler=chunks,
@@ -152,16 +155,28 @@ def _loaded(
     for batch in rows:
         parts = []
         for _ in range(0, len(batch), _CHUNK):
-            part = next(ready)
+            part = _next(ready, workers)
             if isinstance(part, BnnDeployError):
                 raise part
             parts.append(part)
         yield torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
+def _next(ready: Iterator[_Part], workers: int) -> _Part:
+    try:
+        return next(ready)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise ToolError(
+            f"One of {workers} worker processes that prepare images has ended ({message_lines(error)[0]}); give fewer --workers, "
+            "or 0, where memory is short."
+        ) from error
+
+
 def _collated(
     items: list[tuple[torch.Tensor, int] | BnnDeployError],
-) -> tuple[torch.Tensor, torch.Tensor] | BnnDeployError:
+) -> _Part:
     pairs = []
     for item in items:
         if isinstance(item, BnnDeployError):

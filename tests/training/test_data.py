@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -18,7 +20,7 @@ from PIL import Image
 
 from bnn_deploy.class_names import KEY as CLASSES_KEY
 from bnn_deploy.datasets import open_dataset
-from bnn_deploy.errors import InputError
+from bnn_deploy.errors import InputError, ToolError
 from bnn_deploy.models.digit_images import load_digits_split
 from bnn_deploy.models.registry import MODELS
 from bnn_deploy.preprocessing import KEY, digits
@@ -241,6 +243,17 @@ def test_damaged_picture(workers: int, parts: Path) -> None:
     damaged.write_bytes(damaged.read_bytes()[:60])
     with pytest.raises(InputError, match=r"cat/002\.png: not a picture") as caught:
         epoch_of(opened(parts), replace(STEP, batch_size=15), workers=workers)
+    assert "\n" not in str(caught.value)
+
+
+def test_worker_that_is_killed() -> None:
+    """Breaks if a worker that the system kills, as for want of memory, ends in a traceback or hangs the run."""
+    data = digits_once()
+    killed = replace(data, train=replace(data.train, decode=lambda name: os.kill(os.getpid(), signal.SIGKILL)))
+    with pytest.raises(
+        ToolError, match=r"One of 1 worker processes that prepare images has ended .*fewer --workers"
+    ) as caught:
+        epoch_of(killed, workers=1)
     assert "\n" not in str(caught.value)
 
 
