@@ -28,6 +28,7 @@ __all__ = ["command_line", "main"]
 # In the order of use. The command `name` is the function `name_command` of the file `name.py`, or `name_.py` where Python
 # reserves the word.
 COMMANDS = (
+    "train",
     "export",
     "import",
     "compile",

@@ -7,7 +7,7 @@ look again. ``recipes/`` holds one for every model; where their numbers come fro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, MISSING, dataclass, field, fields, replace
+from dataclasses import KW_ONLY, MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from bnn_deploy.models.names import MODEL_NAMES
 from bnn_deploy.training import recipe_rules as rules
 from bnn_deploy.training.toml_file import read_toml, toml_text
 
-# The keys of models.float_resnet, which would import torch; a test compares them.
+# Those of models.float_resnet, which would import torch; a test compares them.
 TEACHER_NAMES = ("resnet18", "resnet34", "resnet50", "resnet_tiny")
 _FOLDER = Path(__file__).parent / "recipes"
 _MOST_STEPS = 16
@@ -166,7 +166,6 @@ class Recipe:
         description: one line.
         steps: in their order; the last one makes the binary network that is deployed.
         input_size: height and width of the images in pixels; None: the model's own.
-        name: of the file without ".toml"; it stands in no file, and recipes of other names may be equal.
     """
 
     model: str
@@ -174,7 +173,6 @@ class Recipe:
     description: str
     steps: tuple[Step, ...]
     input_size: int | None = None
-    name: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         """Raise InputError for the first entry that cannot be."""
@@ -261,13 +259,13 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         )
     content = read_toml(path)
     try:
-        return _recipe_of(content, path.stem)
+        return _recipe_of(content)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
-def _recipe_of(content: Mapping[str, Any], name: str) -> Recipe:
-    _check_keys(content, Recipe, "", optional=("variant", "description"), hidden="name")
+def _recipe_of(content: Mapping[str, Any]) -> Recipe:
+    _check_keys(content, Recipe, "", optional=("variant", "description"))
     entries = content["steps"]
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"steps is {rules.shown(entries)}, expected tables; write each as [[steps]].")
@@ -281,18 +279,11 @@ def _recipe_of(content: Mapping[str, Any], name: str) -> Recipe:
         description=content.get("description", ""),
         steps=tuple(steps),
         input_size=content.get("input_size"),
-        name=name,
     )
 
 
-def _check_keys(
-    found: Mapping[str, Any], kind: type, where: str, optional: tuple[str, ...] = (), hidden: str = ""
-) -> None:
-    known = {
-        entry.name: entry.default is MISSING and entry.name not in optional
-        for entry in fields(kind)
-        if entry.name != hidden
-    }
+def _check_keys(found: Mapping[str, Any], kind: type, where: str, optional: tuple[str, ...] = ()) -> None:
+    known = {entry.name: entry.default is MISSING and entry.name not in optional for entry in fields(kind)}
     for key in found:
         if key not in known:
             raise InputError(f"{where}there is no entry {rules.shown(key)}; the entries are {', '.join(known)}.")

@@ -36,6 +36,7 @@ def test_help_lists_every_command() -> None:
     result = CliRunner().invoke(command_line, ["--help"])
     assert result.exit_code == 0
     assert COMMANDS == (
+        "train",
         "export",
         "import",
         "compile",

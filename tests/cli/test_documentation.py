@@ -32,7 +32,7 @@ def test_commands_in_the_documentation(tmp_path: Path) -> None:
         if command.endswith("--format json"):
             json.loads(done.stdout)
     made = {"tiny.onnx", "plain.onnx", "packed.onnx", "tiny_host", "tiny_arm64", "ir", "x.npy", "y.npy", "digits.npz"}
-    made |= {"golden.npz"}
+    made |= {"golden.npz", "my.toml"}
     made |= {"tiny.html", "tiny.png", "tiny.trace.json", "tiny.csv", "before.json", "after.json", "difference.html"}
     assert {entry.name for entry in folder.iterdir()} == made
 
@@ -53,6 +53,6 @@ def test_options_in_the_documentation_exist(command: str) -> None:
 
 def test_every_model_is_documented() -> None:
     """Breaks if a model is added and the documentation does not name it."""
-    from bnn_deploy.cli.export import MODEL_NAMES
+    from bnn_deploy.models.names import MODEL_NAMES
 
     assert " ".join(MODEL_NAMES) in DOCUMENT
