@@ -228,6 +228,10 @@ class StepTraining:
             tested = evaluate(
                 state.evaluated, self._data.test, processes=self._processes, workers=self._options.workers
             )
+        if not math.isfinite(tested.loss):
+            raise self._diverged(
+                f"the loss on the test images is {tested.loss:g}", replace(progress, batch=progress.batch - 1)
+            )
         counts = dead.counts(self._processes)
         seconds = sums.seconds + time.monotonic() - started
         done = (progress.epoch + 1) * self._per_epoch

@@ -73,7 +73,7 @@ def test_killed_in_the_middle_of_an_epoch(whole: dict[str, object], tmp_path: Pa
         ("first write", None),
         ("weights of a step, not yet in the checkpoint", "'cnn' after 1 of 1 epochs"),
         ("between the steps", "'binary' after 0 of 2 epochs and 0 "),
-        ("epoch in the log, not yet in the checkpoint", "'binary' after 1 of 2 epochs and 4 "),
+        ("epoch in the log, not yet in the checkpoint", "'binary' after 1 of 2 epochs and 3 "),
         ("result written, not yet in the checkpoint", "'binary' after 2 of 2 epochs"),
     ],
 )
@@ -119,7 +119,7 @@ def test_killed_while_the_checkpoint_is_written(
         if NAME in os.readlink(f"/proc/self/fd/{descriptor}"):
             moments.append(descriptor)
             # One at the beginning, one after each optimizer step, one after each epoch and step.
-            if len(moments) == 1 + BATCHES + 1 + 1 + 3:
+            if len(moments) == 1 + (BATCHES + 1) + 1 + 3:
                 os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
                 kill()
         fsync(descriptor)
