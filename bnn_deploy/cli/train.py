@@ -67,7 +67,7 @@ class StepFile(click.ParamType):
     multiple=True,
     help="Weights of a step, which is then not trained. May be given several times.",
 )
-@click.option("--subset", type=click.IntRange(1), metavar="N", help="Train on N of the images only.")
+@click.option("--subset", type=click.IntRange(1), metavar="N", help="Train on N images and test on N, to try a recipe.")
 @click.option(
     "--held-out",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),

@@ -32,7 +32,7 @@ def test_commands_in_the_documentation(tmp_path: Path) -> None:
         if command.endswith("--format json"):
             json.loads(done.stdout)
     made = {"tiny.onnx", "plain.onnx", "packed.onnx", "tiny_host", "tiny_arm64", "ir", "x.npy", "y.npy", "digits.npz"}
-    made |= {"golden.npz", "my.toml"}
+    made |= {"golden.npz", "my.toml", "trained"}
     made |= {"tiny.html", "tiny.png", "tiny.trace.json", "tiny.csv", "before.json", "after.json", "difference.html"}
     assert {entry.name for entry in folder.iterdir()} == made
 

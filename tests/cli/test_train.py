@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from bnn_deploy.training.options import TrainOptions
 from bnn_deploy.training.recipe import Recipe, load_recipe
 from bnn_deploy.training.records import EpochRecord
 from bnn_deploy.training.result import StepResult, TrainingResult
+from bnn_deploy.validation.resume import Interrupted
 
 RECORD = EpochRecord("binary", 1, 2, 0.1, 1.5, 1.5, None, 0.5, 0.75, 1.25, 2.0, 100.0)
 
@@ -118,6 +121,19 @@ def test_only_the_first_process_prints(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("RANK", "1")
     result = train("bimlp_tiny", "--data", "digits", "-o", tmp_path / "run")
     assert (result.exit_code, result.output) == (0, "")
+
+
+def test_sigterm_is_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Breaks if SIGTERM kills a run before its checkpoint, or a shell cannot tell what ended it."""
+
+    def interrupted(recipe: Recipe, data: object, output: Path, options: TrainOptions) -> TrainingResult:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise Interrupted("Interrupted; there is a checkpoint.", 128 + options.stop())
+
+    monkeypatch.setitem(training.__dict__, "train", interrupted)
+    result = train("bimlp_tiny", "--data", "digits", "-o", tmp_path / "run")
+    assert (result.exit_code, result.stdout) == (143, "")
+    assert result.stderr == "error: Interrupted; there is a checkpoint.\n"
 
 
 def test_status_line_within_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
