@@ -240,7 +240,7 @@ print("as torchvision", torchvision.__version__)
 """
 
 
-def test_against_torchvision() -> None:
+def test_against_torchvision(tmp_path: Path) -> None:
     """Breaks if colours are changed otherwise than by torchvision with the image's seed, or torch's generator is disturbed."""
     folder = ROOT / ".torchvision"
     if not (folder / "torchvision").is_dir():
@@ -248,7 +248,7 @@ def test_against_torchvision() -> None:
         if os.environ.get("CI"):
             pytest.fail(sentence)
         pytest.skip(sentence)
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
     program = [sys.executable, "-c", TORCHVISION_PROGRAM]
-    result = subprocess.run(program, cwd=ROOT / "tests", env=environment, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0 and "as torchvision 0." in result.stdout, result.stderr
