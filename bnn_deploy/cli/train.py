@@ -184,6 +184,8 @@ def _train(
 
     progress(f"listing the images of {data}")
     images = open_training_data(data, recipe.model, input_size=recipe.input_size, subset=subset, held_out=held_out)
+    for sentence in images.notes:
+        options.report.note(sentence)
     with stop_signals() as stop:
         return train(recipe, images, output, replace(options, stop=stop))
 

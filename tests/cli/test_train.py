@@ -99,8 +99,9 @@ def test_result_and_progress(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     run = tmp_path / "my run"
     result = train("bimlp_tiny", "--data", "digits", "-o", run, "--subset", 128)
     assert result.exit_code == 0, result.stderr
-    noted, epoch = result.stderr.splitlines()
-    assert noted == "note: all is well." and epoch.startswith("binary 1/2  loss 1.500  test 75.0 %")
+    of_data, noted, epoch = result.stderr.splitlines()
+    assert of_data == "note: Only 128 of 360 test images are used." and noted == "note: all is well."
+    assert epoch.startswith("binary 1/2  loss 1.500  test 75.0 %")
     assert [line.split() for line in result.stdout.splitlines()[:3]] == [
         ["step", "model", "activations", "weights", "epochs", "test", "accuracy"],
         ["cnn", "resnet_tiny", "real", "real", "given", "99.0", "%"],
