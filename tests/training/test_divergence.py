@@ -19,7 +19,7 @@ from bnn_deploy.training.networks import build_network
 from bnn_deploy.training.recipe import Recipe
 from tests.training.tiny_run import BATCHES, BINARY, RECIPE, At, options, tiny_data
 
-ALONE = Recipe("bimlp_tiny", None, "one step", (replace(BINARY, teacher=""),))
+ALONE = replace(RECIPE, steps=(replace(BINARY, teacher=""),))
 
 
 def diverging(folder: Path, recipe: Recipe, after: tuple[str, int, int]) -> tuple[str, bytes]:

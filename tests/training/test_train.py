@@ -17,15 +17,15 @@ from bnn_deploy.errors import InputError, ModelFileError
 from bnn_deploy.models.checkpoint import load_checkpoint
 from bnn_deploy.models.layers import BinaryActivation, BinaryLinear, LearnableBias
 from bnn_deploy.models.registry import build_model
-from bnn_deploy.training import Recipe, Report, TrainOptions, load_recipe, open_training_data, runs, train
+from bnn_deploy.training import Report, TrainOptions, load_recipe, runs, train
 from bnn_deploy.training.loader import test_batches as batches_to_test
 from bnn_deploy.training.networks import build_network
 from bnn_deploy.training.processes import Processes
 from bnn_deploy.training.records import EpochRecord
 from bnn_deploy.training.safetensors_file import read_metadata
-from tests.training.tiny_run import BINARY, CNN, RECIPE, At, options, tiny_data
+from tests.training.tiny_run import BINARY, CNN, MODEL, RECIPE, At, options, tiny_data
 
-ALONE = Recipe("bimlp_tiny", None, "one step", (replace(BINARY, teacher="", mixup=0.0, epochs=1),))
+ALONE = replace(RECIPE, steps=(replace(BINARY, teacher="", mixup=0.0, epochs=1),))
 
 
 class Records(Report):
@@ -52,8 +52,9 @@ def accuracy(model: nn.Module, data: Any) -> float:
 
 def test_what_a_run_leaves(tmp_path: Path) -> None:
     """If this fails, the file to be deployed is not what was trained, or claims an accuracy that it has not."""
-    folder, data, report = tmp_path / "run", tiny_data(), Records()
-    result = train(RECIPE, data, folder, quick(report))
+    folder, data, report = tmp_path / "run", tiny_data(model="bimlp_tiny"), Records()
+    recipe = replace(RECIPE, model="bimlp_tiny", variant="released")
+    result = train(recipe, data, folder, quick(report))
     assert [(record.step, record.epoch, record.epochs) for record in report.records] == [
         ("cnn", 1, 1),
         ("binary", 1, 2),
@@ -61,17 +62,17 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     ]
     assert result.weights == folder / "weights.safetensors"
     assert result.weights.read_bytes() == (folder / "binary.safetensors").read_bytes()
-    model = build_model("bimlp_tiny")
+    model = build_model("bimlp_tiny", variant="released")
     load_checkpoint(model, result.weights)
     assert accuracy(model, data) == result.accuracy == result.steps[-1].accuracy == report.records[-1].test_accuracy
     metadata = read_metadata(result.weights)
     assert json.loads(metadata["bnn_deploy.training"])["accuracy"] == result.accuracy
-    assert metadata["bnn_deploy.variant"] == result.variant == "paper"
+    assert metadata["bnn_deploy.variant"] == result.variant == "released"
     assert metadata["bnn_deploy.preprocessing"] == data.preprocessing.to_json()
     assert json.loads(metadata["bnn_deploy.class_names"]) == list("0123456789")
     assert read_metadata(folder / "cnn.safetensors")["bnn_deploy.model"] == "resnet_tiny"
     assert json.loads((folder / "result.json").read_text()) == json.loads(json.dumps(result.to_dict()))
-    assert load_recipe(folder / "recipe.toml") == RECIPE
+    assert load_recipe(folder / "recipe.toml") == recipe
     assert not {path.name for path in folder.iterdir()} - {
         *("recipe.toml", "checkpoint.safetensors", "cnn.safetensors", "binary.safetensors", "weights.safetensors"),
         *("log.csv", "layers.csv", "result.json"),
@@ -96,9 +97,8 @@ def test_the_average_is_what_is_saved(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(runs, "StepState", state)
     result = train(ALONE, tiny_data(), tmp_path / "run", quick())
     saved, (state_of_step,) = load_file(result.weights), kept
-    name = "head.bias" if "head.bias" in saved else next(name for name in sorted(saved) if name.endswith("bias"))
-    assert torch.equal(saved[name], dict(state_of_step.average.model.named_parameters())[name])
-    assert not torch.equal(saved[name], dict(state_of_step.network.named_parameters())[name])
+    assert torch.equal(saved["fc.bias"], dict(state_of_step.average.model.named_parameters())["fc.bias"])
+    assert not torch.equal(saved["fc.bias"], dict(state_of_step.network.named_parameters())["fc.bias"])
 
 
 def test_a_step_starts_from_an_earlier_one(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_step_starts_from_an_earlier_one(tmp_path: Path) -> None:
     first = replace(BINARY, name="first", weights="real", teacher="", epochs=1)
     # So small a rate that nothing moves by more than a rounding: 1e-30 beside weights of 0.1.
     second = replace(BINARY, start="first", teacher="", epochs=1, learning_rate=1e-30, weight_decay=0.0, average=0.0)
-    train(Recipe("bimlp_tiny", None, "", (first, second)), tiny_data(), tmp_path / "run", quick())
+    train(replace(RECIPE, steps=(first, second)), tiny_data(), tmp_path / "run", quick())
     before, after = (load_file(tmp_path / "run" / f"{name}.safetensors") for name in ("first", "binary"))
     weights = [name for name in before if name.endswith("weight") and before[name].dim() > 1]
     assert weights and all(torch.equal(before[name], after[name]) for name in weights)
@@ -116,7 +116,7 @@ def test_a_teacher_of_given_weights(tmp_path: Path) -> None:
     """If this fails, given weights are trained over, not used, or weights of another network are taken."""
     data = tiny_data()
     step = replace(CNN, epochs=0)
-    recipe = Recipe("bimlp_tiny", None, "", (step, replace(BINARY, epochs=1)))
+    recipe = replace(RECIPE, steps=(step, replace(BINARY, epochs=1)))
     with pytest.raises(InputError, match="give its weights with --teacher cnn=FILE"):
         train(recipe, data, tmp_path / "run", quick())
     path = tmp_path / "teacher.pth"
@@ -136,23 +136,22 @@ def test_a_teacher_of_given_weights(tmp_path: Path) -> None:
 
 def test_both_heads_learn(tmp_path: Path) -> None:
     """If this fails, one of BCDNet's heads stays random, and half of the deployed logits with it."""
-    data = open_training_data(Path("digits"), "bcdnet_tiny", subset=10)
+    data = tiny_data()
     step = replace(BINARY, teacher="", epochs=1, average=0.0)
-    recipe = Recipe("bcdnet_tiny", None, "", (step,))
-    for steps in ((step,), (replace(CNN, shift=0), replace(step, teacher="cnn"))):
+    for steps in ((step,), (CNN, replace(step, teacher="cnn"))):
         folder = tmp_path / str(len(steps))
-        result = train(replace(recipe, steps=steps), data, folder, quick())
-        before = build_network(recipe, step, classes=10, preprocessing=data.preprocessing, seed=3).state_dict()
+        result = train(replace(RECIPE, steps=steps), data, folder, quick())
+        before = build_network(RECIPE, step, classes=10, preprocessing=data.preprocessing, seed=3).state_dict()
         after = load_file(result.weights)
         assert all(not torch.equal(before[f"{head}.weight"], after[f"{head}.weight"]) for head in ("fc", "fc_dist"))
 
 
 class _WithoutStatistics(nn.Sequential):
-    """(n, 1, 8, 8) to 10 logits by a binary layer and a real one, no part of which looks at other images."""
+    """(n, 3, 8, 8) to 10 logits by a binary layer and a real one, no part of which looks at other images."""
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
-        super().__init__(LearnableBias(1), BinaryActivation(), nn.Flatten(), BinaryLinear(64, 12), nn.Linear(12, 10))
+        super().__init__(LearnableBias(3), BinaryActivation(), nn.Flatten(), BinaryLinear(192, 12), nn.Linear(12, 10))
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
@@ -193,7 +192,7 @@ def test_accumulated_passes_are_one_batch(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("precision", ["float64", "bfloat16", "float16"])
 def test_precisions(tmp_path: Path, precision: str) -> None:
     """If this fails, a precision that is offered does not train at all, or cannot be resumed."""
-    recipe = Recipe("bimlp_tiny", None, "", (CNN, replace(BINARY, epochs=1)))
+    recipe = replace(RECIPE, steps=(CNN, replace(BINARY, epochs=1)))
     came: list[int] = []
     asked = quick(At("binary", 1, 1, lambda: came.append(15)), precision=precision, stop=lambda: sum(came))
     with pytest.raises(Exception, match="after 0 epochs and 2 optimizer steps"):
@@ -201,7 +200,7 @@ def test_precisions(tmp_path: Path, precision: str) -> None:
     result = train(recipe, tiny_data(), tmp_path / "run", quick(precision=precision, resume=True))
     tensors = load_file(result.weights)
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32, torch.int64}
-    model = build_model("bimlp_tiny")
+    model = build_model(MODEL)
     load_checkpoint(model, result.weights)
     # In float32, whatever it was trained in.
     assert accuracy(model, tiny_data()) == result.accuracy
