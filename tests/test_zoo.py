@@ -27,7 +27,8 @@ from bnn_deploy.export import export_model
 from bnn_deploy.foreign_model import open_model
 from bnn_deploy.models.bimlp import BIMLP_M, BIMLP_S
 from bnn_deploy.models.calibration import CalibrationReport, calibration_inputs, seeded_model
-from bnn_deploy.models.registry import MODELS, input_shape
+from bnn_deploy.models.layers import BinaryConv2d, BinaryLinear
+from bnn_deploy.models.registry import MODELS, build_model, input_shape
 from bnn_deploy.passes.pipeline import Lowered, lower_packed, pack_network
 from bnn_deploy.statistics import model_statistics
 from bnn_deploy.targets.cuda import CUDA_TARGETS
@@ -128,7 +129,7 @@ class Zoo:
 
 
 class OnEveryGpu:
-    """And for the presets of GPUs: their machine code."""
+    """And for the presets of GPUs: their machine code, unless another model with the same binary layers is compiled for them."""
 
     def test_gpu_presets(self, exported: Exported) -> None:
         """The model would not compile for a Jetson's GPU or an H200, or its layers would not be native instructions there."""
@@ -142,7 +143,7 @@ class OnEveryGpu:
             check_machine_code(lowered[instruction], target)
 
 
-class OnAGpu(OnEveryGpu):
+class OnAGpu:
     """And for the bundle for one of them, on a driver that runs its kernels on the processor."""
 
     gpu_target = "h200"
@@ -197,18 +198,18 @@ class OnBothKindsOfCores(OnArm64):
         np.testing.assert_array_equal(*logits)
 
 
-class TestBiMLPSPaper(Zoo, OnThisMachine, OnArm64, OnAGpu):
+class TestBiMLPSPaper(Zoo, OnThisMachine, OnArm64, OnAGpu, OnEveryGpu):
     name = "bimlp_s"
     variant = "paper"
     gpu_target = "cuda-sm_87"
 
 
-class TestBiMLPMReleased(Zoo, OnThisMachine, OnEveryGpu):
+class TestBiMLPMReleased(Zoo, OnThisMachine):
     name = "bimlp_m"
     variant = "released"
 
 
-class TestBiMLPSReleased(Zoo, OnArm64, OnAGpu):
+class TestBiMLPSReleased(Zoo, OnArm64, OnAGpu, OnEveryGpu):
     name = "bimlp_s"
     variant = "released"
 
@@ -222,7 +223,7 @@ class TestBCDNetB(Zoo, OnThisMachine, OnAGpu):
     gpu_target = "cuda-sm_86"
 
 
-class TestBCDNetAOnResNet18(Zoo, OnThisMachine, OnAGpu):
+class TestBCDNetAOnResNet18(Zoo, OnThisMachine, OnAGpu, OnEveryGpu):
     name = "bcdnet_a_r18"
     gpu_target = "cuda-sm_75"
 
@@ -231,12 +232,12 @@ class TestBCDNetBOnResNet18(Zoo, OnThisMachine, OnArm64, OnAGpu):
     name = "bcdnet_b_r18"
 
 
-class TestReActNetA(Zoo, OnThisMachine, OnAGpu):
+class TestReActNetA(Zoo, OnThisMachine, OnAGpu, OnEveryGpu):
     name = "reactnet_a"
     gpu_target = "cuda-sm_53"
 
 
-class TestReActNetOnResNet18(Zoo, OnThisMachine, OnAGpu):
+class TestReActNetOnResNet18(Zoo, OnThisMachine, OnAGpu, OnEveryGpu):
     name = "reactnet_r18"
     gpu_target = "cuda-sm_72"
 
@@ -249,9 +250,43 @@ def test_bimlp_m_of_the_paper_is_bimlp_s_with_more_blocks() -> None:
     assert all(2 <= s <= m for s, m in zip(BIMLP_S.depths, BIMLP_M.depths, strict=True))
 
 
+def binary_layers(zoo: type[Zoo]) -> set[tuple[str, tuple[int, ...]]]:
+    """Sizes of the binary layers of a model, and of what each is given for one image."""
+    found = set()
+
+    def hook(layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...], _: object) -> None:
+        found.add((layer.extra_repr(), tuple(inputs[0].shape)))
+
+    with torch.device("meta"), torch.no_grad():
+        model = build_model(zoo.name, variant=zoo.variant).eval()
+        for layer in model.modules():
+            if isinstance(layer, (BinaryConv2d, BinaryLinear)):
+                layer.register_forward_hook(hook)
+        model(torch.zeros(1, *input_shape(zoo.name)))
+    return found
+
+
+# Models that are not compiled for all presets of GPUs, and the one that is in their place.
+IN_PLACE_OF = {
+    TestBiMLPMReleased: TestBiMLPSReleased,
+    TestBCDNetA: TestReActNetA,
+    TestBCDNetB: TestReActNetA,
+    TestBCDNetBOnResNet18: TestBCDNetAOnResNet18,
+}
+
+
+@pytest.mark.parametrize("zoo", IN_PLACE_OF)
+def test_binary_layers_of_models_that_are_not_compiled_for_every_gpu(zoo: type[Zoo]) -> None:
+    """A binary layer of the model is in none that is compiled for the presets of GPUs, and so maybe not native there."""
+    assert issubclass(IN_PLACE_OF[zoo], OnEveryGpu)
+    layers = binary_layers(zoo)
+    assert layers and layers <= binary_layers(IN_PLACE_OF[zoo])
+
+
 def test_zoo_is_complete() -> None:
     """A model added to the registry would be checked against nothing, or its bundles would."""
     classes = [zoo for zoo in Zoo.__subclasses__() if issubclass(zoo, (OnThisMachine, OnArm64))]
+    assert all(issubclass(zoo, OnEveryGpu) or zoo in IN_PLACE_OF for zoo in classes)
     tested = {(zoo.name, zoo.variant) for zoo in classes} | {("bimlp_m", "paper")}
     listed = {(name, variant) for name, spec in MODELS.items() for variant in (spec.variants or (None,))}
     assert tested == {(name, variant) for name, variant in listed if not name.endswith("_tiny")}
