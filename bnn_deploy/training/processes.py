@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import signature
+from itertools import count as count_from
 from types import TracebackType
 from typing import Any
 
@@ -22,6 +23,7 @@ from bnn_deploy.training.synchronised_batch_norm import synchronise_batch_norm
 # How long a process waits for another one: above a checkpoint of the first one or a stall of its data. The connections of
 # a process that ends are closed, so that those that wait for it stop at once; this is for one that hangs.
 PATIENCE = timedelta(minutes=10)
+_starts = count_from(0)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,10 @@ class Processes:
                 torch.cuda.set_device(processes.device)
             backend = "nccl" if processes.device.type == "cuda" else "gloo"
             try:
-                dist.init_process_group(backend, rank=rank, world_size=count, timeout=PATIENCE)
+                store, _, _ = next(dist.rendezvous("env://", rank, count, timeout=PATIENCE))
+                # A name of its own: torchrun's store outlives a group, and a second one would find the first one's addresses.
+                store = dist.PrefixStore(f"training {next(_starts)}", store)
+                dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
             except (RuntimeError, ValueError) as error:
                 raise ToolError(
                     f"Process {rank} of {count} could not join the others by {backend} ({message_lines(error)[0]}); start all "
