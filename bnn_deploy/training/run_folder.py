@@ -16,7 +16,7 @@ RECIPE = "recipe.toml"
 WEIGHTS = "weights.safetensors"
 RESULT = "result.json"
 # What a run that was killed while it wrote a file leaves of it, see ``data.files.write_whole``.
-_PARTIAL = re.compile(r"\.[\w.]+\.\d+\.partial")
+_PARTIAL = re.compile(r"\.[\w.-]+\.\d+\.partial")
 
 
 def has_run(folder: Path, resume: bool) -> bool:

@@ -41,8 +41,9 @@ def train(recipe: Recipe, data: TrainingData, output: Path, options: TrainOption
     Args:
         recipe: what is trained, and how.
         data: opened for ``recipe.model`` and ``recipe.input_size``.
-        output: folder of the run, new or empty unless a run is resumed. Afterwards it holds the recipe, a file of weights
-            for each step, those of the last one as ``weights.safetensors``, the logs, ``result.json`` and the checkpoint.
+        output: folder of the run, new or empty unless a run is resumed, which all processes see. Afterwards it holds the
+            recipe, a file of weights for each step, those of the last one as ``weights.safetensors``, the logs,
+            ``result.json`` and the checkpoint.
         options: the seed and everything else, see ``TrainOptions``.
 
     Raises:
@@ -114,8 +115,11 @@ class _Run:
         checkpoint.require_identity(self._identity, self._path)
         progress = checkpoint.progress
         self._check_progress(progress)
-        for finished in progress.finished:
-            path = self._folder / _file(finished.name)
+        files = [(_file(finished.name), finished) for finished in progress.finished]
+        if progress.step == len(self._recipe.steps):
+            files.append((WEIGHTS, progress.finished[-1]))
+        for name, finished in files:
+            path = self._folder / name
             if not path.is_file() or file_sha256(path) != finished.sha256:
                 raise InputError(
                     f"{path}: is missing or not what the step {finished.name!r} wrote; restore it, or start again in another "

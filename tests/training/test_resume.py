@@ -155,6 +155,9 @@ def test_a_finished_run_returns_its_result(tmp_path: Path) -> None:
     again = train(RECIPE, tiny_data(), folder, options(report, resume=True))
     assert "is finished" in report.notes[-1]
     assert again == first and outcome(folder) == before
+    first.weights.unlink()
+    with pytest.raises(InputError, match=r"weights\.safetensors: is missing or not what the step 'binary' wrote"):
+        train(RECIPE, tiny_data(), folder, options(resume=True))
 
 
 def test_folders_that_are_refused(tmp_path: Path) -> None:
