@@ -19,7 +19,7 @@ from bnn_deploy.training.data import TrainingData
 from bnn_deploy.training.engine import Diverged, StepTraining, diverged
 from bnn_deploy.training.evaluation import evaluate
 from bnn_deploy.training.identity import run_environment, run_identity, variant_of
-from bnn_deploy.training.loader import batches_per_epoch
+from bnn_deploy.training.loader import batches_per_epoch, require_batches
 from bnn_deploy.training.logs import RunLog
 from bnn_deploy.training.networks import build_network, load_weights
 from bnn_deploy.training.options import TrainOptions, check_options
@@ -71,8 +71,8 @@ class _Run:
         self._notes = list(data.notes)
         for step in recipe.steps:
             if step.name not in options.teachers:
-                # Before anything is trained: a later step may have larger batches.
-                batches_per_epoch(data, step)
+                # Before anything is trained: a later step may have larger batches, or need torchvision.
+                require_batches(data, step, processes)
                 if step.batch_size < 2 * options.accumulate:
                     raise InputError(
                         f"The step {step.name!r} has {step.batch_size} images for {options.accumulate} passes, but a normalisation "
