@@ -83,20 +83,16 @@ def test_margins_hold_and_are_small(exported: Path) -> None:
     values = layers.capture(images)
     exact = forced_in_float64(layers, images, values)
     runtime = open_layers("onnxruntime", exported).capture(images)
+    inputs = {tensor: raw.x for tensor, raw in layers._run(images, {}).signs.items()}
     for tensor, sign in values.signs.items():
         # The distance of two computations is the sum of two such errors.
-        raw = _inputs(layers, images)[tensor]
-        error = np.abs(raw - exact[tensor]).max() / sign.scale
+        error = np.abs(inputs[tensor] - exact[tensor]).max() / sign.scale
         assert 2 * error <= sign.margin, sign.layer
         assert RELATIVE_MARGIN <= sign.margin <= 2.0**-12, sign.layer
         # Measured in the same way for every reference; other bits move a little less or more.
         assert 1 / 4 <= runtime.signs[tensor].margin / sign.margin <= 4
     within = sum(len(sign.within()) for sign in values.signs.values())
     assert within <= 1e-3 * sum(sign.values.size for sign in values.signs.values())
-
-
-def _inputs(layers: TorchLayers, images: np.ndarray) -> dict[str, np.ndarray]:
-    return {tensor: raw.x for tensor, raw in layers._run(images, {}).signs.items()}
 
 
 def test_limits_of_margins() -> None:
