@@ -50,9 +50,13 @@ for number in passes.split(","):
 LOSS_TOLERANCE = 1e-9
 # 9 such steps; and the files hold float32, which adds one rounding, 2**-23 at most, of each value.
 WEIGHT_TOLERANCE = 1e-7
+# In evaluation BN subtracts the running mean, which follows slowly, so that what moved these parameters is seen there: 9
+# times 1e-8 in a hundred channels, each with a slope below 0.1.
+TEST_LOSS_TOLERANCE = 1e-6
 # All this holds while no sign changes sides. A step binarises 8 x 5e4 activations and has 3e4 binary weights; 6 steps with
 # their tests of 24 images make 6e6 values, of which a share below 4 per unit (weights of deviation 0.1) lies near the
-# threshold. Most are off by 1e-13, so that 6e6 x 4 x 1e-13 = 2e-6 signs are expected to differ between the two runs. (In
+# threshold. Most are off by 1e-13, so that 6e6 x 4 x 1e-13 = 2e-6 signs are expected to differ between the two runs, and
+# of those 1e5 test values that follow a parameter moved by 1e-8, 4e-3. (In
 # float32, half a billion times that: the curves would part.) One activation that did would move the loss by 1e-5 or more,
 # far above the tolerance, as anything wrong in BN, in the shares of a batch or in the gradients' mean does.
 
@@ -110,8 +114,9 @@ def test_two_processes_learn_what_one_does(runs: Path, passes: int) -> None:
             assert alone[column] == together[column], column
         for column in ("loss", "cross_entropy", "divergence", "test_loss"):
             assert (alone[column] == "") == (together[column] == ""), column
+            tolerance = TEST_LOSS_TOLERANCE if column == "test_loss" else LOSS_TOLERANCE
             if alone[column]:
-                assert float(together[column]) == pytest.approx(float(alone[column]), rel=0, abs=LOSS_TOLERANCE), column
+                assert float(together[column]) == pytest.approx(float(alone[column]), rel=0, abs=tolerance), column
     assert (runs / f"one{passes}" / "layers.csv").read_text() == (runs / f"two{passes}" / "layers.csv").read_text()
     one_weights, two_weights = (load_file(runs / f"{name}{passes}" / "weights.safetensors") for name in ("one", "two"))
     assert one_weights.keys() == two_weights.keys()
