@@ -53,12 +53,12 @@ WEIGHT_TOLERANCE = 1e-7
 # In evaluation BN subtracts the running mean, which follows slowly, so that what moved these parameters is seen there: 9
 # times 1e-8 in a hundred channels, each with a slope below 0.1.
 TEST_LOSS_TOLERANCE = 1e-6
-# All this holds while no sign changes sides. A step binarises 8 x 5e4 activations and has 3e4 binary weights; 6 steps with
-# their tests of 24 images make 6e6 values, of which a share below 4 per unit (weights of deviation 0.1) lies near the
-# threshold. Most are off by 1e-13, so that 6e6 x 4 x 1e-13 = 2e-6 signs are expected to differ between the two runs, and
-# of those 1e5 test values that follow a parameter moved by 1e-8, 4e-3. (In
-# float32, half a billion times that: the curves would part.) One activation that did would move the loss by 1e-5 or more,
-# far above the tolerance, as anything wrong in BN, in the shares of a batch or in the gradients' mean does.
+# All this holds while no sign changes sides. A step binarises 8 x 5e4 activations and 8e4 weights; 6 steps with two tests of
+# 24 images make 5e6 values, of which a share below 4 per unit (weights of deviation 0.1) lies near the threshold. Most are
+# off by 1e-13, so that 5e6 x 4 x 1e-13 = 2e-6 signs are expected to differ between the two runs, and of the 1e5 test values
+# or so that follow a parameter moved by 1e-8, 4e-3. (In float32, half a billion times that: the curves would part.) Of 40
+# activations flipped one at a time, 36 moved a batch's loss by more than 1e-5; BN that is not synchronised moves that of an
+# epoch by 3e-4, gradients that are not averaged by 1e-2.
 
 
 @pytest.fixture(scope="module")
