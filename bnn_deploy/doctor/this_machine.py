@@ -85,8 +85,9 @@ def check_host_target() -> Check:
 def check_link(machine: str, source: Path, program: Path, options: list[str]) -> Check:
     """Compile a one-line C program with ziglang, the linker of every bundle."""
     name = f"linker for {machine}"
-    command = [sys.executable, "-m", "ziglang", "cc", *options, str(source), "-o", str(program)]
-    failure = _run(command, LINK_TIMEOUT_SECONDS)[1]
+    # With -s and away from where zig is installed, as bundles are linked: otherwise zig builds another C library than theirs.
+    command = [sys.executable, "-m", "ziglang", "cc", *options, "-s", str(source), "-o", str(program)]
+    failure = _run(command, LINK_TIMEOUT_SECONDS, source.parent)[1]
     if failure:
         advice = "Reinstall it (pip install --force-reinstall ziglang); its cache in ~/.cache/zig must be writable."
         return Check(name, Status.ERROR, failure, advice)
@@ -175,10 +176,10 @@ def _available_memory(path: Path = Path("/proc/meminfo")) -> int | None:
     return None
 
 
-def _run(command: list[str], timeout: int) -> tuple[str, str]:
-    """(stdout, "") on success, ("", the reason in one line) on failure."""
+def _run(command: list[str], timeout: int, folder: Path | None = None) -> tuple[str, str]:
+    """(stdout, "") on success, ("", the reason in one line) on failure; ``folder`` is where the command is run."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=timeout)
     except subprocess.TimeoutExpired:
         return "", f"no answer after {timeout} s"
     except OSError as error:

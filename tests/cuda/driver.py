@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def build_kernels(folder: Path, sources: Sequence[Path], architecture: str = "x8
 
 def _compile(architecture: str, *arguments: str | Path) -> None:
     command = [sys.executable, "-m", "ziglang", "cc", "-target", ZIG_TARGETS[architecture], *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True)
+    # -s and another folder than that of .venv, as when bundles are linked: zig would build its C library once more.
+    result = subprocess.run([*command, "-s"], cwd=tempfile.gettempdir(), capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
 

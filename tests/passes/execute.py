@@ -73,6 +73,7 @@ def link(module: tvm.IRModule, target: Target, folder: Path) -> ctypes.CDLL:
         "cc",
         "-shared",
         "-O1",
+        "-s",
         "kernels.o",
         "launcher.c",
         "-lm",

@@ -41,12 +41,13 @@ def load_serial_functions() -> None:
             "cc",
             "-shared",
             "-O1",
+            "-s",
             str(SERIAL_FUNCTIONS),
             "-lm",
             "-o",
             str(path),
         ]
-        subprocess.run(command, check=True)
+        subprocess.run(command, cwd=folder, check=True)
         ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
 
 

@@ -98,7 +98,8 @@ class Program:
         tvm.tirx.build(module, tvm.target.Target(target.llvm)).write_to_file(str(folder / "kernels.o"), "o")
         (folder / "main.c").write_text(self._source(), encoding="utf-8")
         triple = {"x86_64": "x86_64-linux-musl", "arm64": "aarch64-linux-musl"}[target.architecture]
-        command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, "-static", "-O1"]
+        # With -s, as bundles are linked: zig would build another musl without it.
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, "-static", "-s", "-O1"]
         subprocess.run([*command, "main.c", "kernels.o", *sources, "-o", "program"], cwd=folder, check=True)
 
     def _source(self) -> str:
