@@ -9,7 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent / "cli"))
 
-from documents import documented_commands, newcomers_environment, run_documented
+from documents import documented_commands, newcomers_environment, run_documented_here
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,5 +22,5 @@ def test_commands_in_the_guide(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "examples").symlink_to(ROOT / "examples")
     for documented in documented_commands((ROOT / "docs" / "parity.md").read_text()):
-        run_documented(documented.command, folder, environment)
+        run_documented_here(documented.command, folder, environment)
     assert {"parity.html", "golden.npz", "parity"} <= {path.name for path in folder.iterdir()}

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 sys.path.append(str(Path(__file__).parent))
 
-from documents import documented_commands, newcomers_environment, run_documented
+from documents import documented_commands, newcomers_environment, run_documented_here
 
 from bnn_deploy.cli import COMMANDS, command_line
 
@@ -28,7 +28,7 @@ def test_commands_in_the_documentation(tmp_path: Path) -> None:
     commands = [documented.command for documented in documented_commands(DOCUMENT)]
     assert {line.split()[1] for line in commands if line.startswith("bnn-deploy")} == set(COMMANDS)
     for command in commands:
-        done = run_documented(command, folder, environment)
+        done = run_documented_here(command, folder, environment)
         if command.endswith("--format json"):
             json.loads(done.stdout)
     made = {"tiny.onnx", "plain.onnx", "packed.onnx", "tiny_host", "tiny_arm64", "ir", "x.npy", "y.npy", "digits.npz"}

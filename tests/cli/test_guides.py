@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parents[1] / "boards"))
 
 from board_server import BoardServer, SshClient
-from documents import documented_commands, newcomers_environment, run_documented
+from documents import documented_commands, newcomers_environment, run_documented_here
 from emulated_board import EmulatedBoard, needs_board
 
 ROOT = Path(__file__).parents[2]
@@ -89,12 +89,12 @@ class Typed:
         self._done: dict[str, CompletedProcess[str]] = {}
 
     def run(self, command: str, folder: Path, environment: dict[str, str]) -> CompletedProcess[str]:
-        """``run_documented``, or what came of the same line before."""
+        """``run_documented_here``, or what came of the same line before."""
         if not re.match(r"bnn-deploy (export|compile) ", command):
-            return run_documented(command, folder, environment)
+            return run_documented_here(command, folder, environment)
         if command not in self._done:
             before = set(folder.iterdir())
-            done = run_documented(command, folder, environment)
+            done = run_documented_here(command, folder, environment)
             for path in set(folder.iterdir()) - before:
                 copy(path, self._folder / str(len(self._done)) / path.name)
             self._done[command] = done

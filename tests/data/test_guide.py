@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "cli"))
 
-from documents import documented_commands, newcomers_environment, run_documented
+from documents import documented_commands, newcomers_environment, run_documented_here
 
 from bnn_deploy.preprocessing import Preprocessing, imagenet
 
@@ -24,9 +24,9 @@ def test_commands_in_the_guide(tiny_onnx: Path, tiny_bundle: Path, tmp_path: Pat
     (folder / "tiny.onnx").symlink_to(tiny_onnx)
     (folder / "tiny_host").symlink_to(tiny_bundle)
     digits, make, pictures = documented_commands(DOCUMENT)
-    assert "top-5 accuracy" in run_documented(digits.command, folder, environment).stdout
-    run_documented(make.command, folder, environment)
-    run_documented(pictures.command, folder, environment)
+    assert "top-5 accuracy" in run_documented_here(digits.command, folder, environment).stdout
+    run_documented_here(make.command, folder, environment)
+    run_documented_here(pictures.command, folder, environment)
     assert json.loads((folder / "pictures.state").read_text())["position"] == 1797
 
 
