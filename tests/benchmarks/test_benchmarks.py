@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import contestants
@@ -51,12 +52,9 @@ def test_everything_has_its_turn_first() -> None:
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
-def test_layers_are_those_of_the_file(tmp_path: Path, invoke, tiny_onnx: Path, variant: str) -> None:
+def test_layers_are_those_of_the_file(tiny_model: Callable[..., Path], variant: str) -> None:
     """The kernel benchmark leaves layers out, measures other shapes, or takes two values for three."""
-    path = tiny_onnx
-    if variant == "released":
-        path = tmp_path / "tiny.onnx"
-        assert invoke("export", "bimlp_tiny", "--variant", variant, "-o", path).exit_code == 0
+    path = tiny_model("bimlp_tiny", variant)
     layers = model_layers.binary_layers(path, batch=3)
     assert {layer.ternary for layer in layers} == {variant == "released"}
     statistics = model_statistics(load_onnx(path), 0)
