@@ -25,7 +25,7 @@ def make_optimizer(model: nn.Module, step: Step) -> Optimizer:
     else decays: biases, normalisation, PReLU slopes, thresholds, the branch weights of BiMLP's blocks. (ReActNet's code
     decays every parameter of four dimensions, which takes in its thresholds and leaves out its classifier.)
 
-    Nothing clips the real weights behind the binary ones, as in the codes of BiMLP, ReActNet and BCDNet. A weight that
+    Nothing clips the real weights behind the binary ones, as in the codes of ReActNet and BCDNet. A weight that
     passes +-1 gets no more gradient (``models.straight_through.clip_gradient``) and keeps its sign unless momentum or
     weight decay brings it back, while it still counts in its channel's scale. Weights start at a deviation of 0.1 and
     steps are about a learning rate long, so few get there.
