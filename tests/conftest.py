@@ -6,6 +6,7 @@ import fcntl
 import functools
 import os
 import shutil
+import signal
 import tempfile
 
 # Before torch is imported, and inherited by the commands that tests start: several threads in each of several processes on
@@ -23,6 +24,9 @@ Invoke = Callable[..., Result]
 
 def pytest_configure(config: pytest.Config) -> None:
     """One cache of compiled objects for all test processes, none of it the user's; the first process makes it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts its background jobs so, and the commands that tests interrupt would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if "BNN_DEPLOY_CACHE" not in os.environ:
         folder = tempfile.mkdtemp(prefix="bnn-deploy-test-cache-")
         os.environ["BNN_DEPLOY_CACHE"] = folder

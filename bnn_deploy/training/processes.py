@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import re
 from collections.abc import Mapping
@@ -69,6 +71,9 @@ class Processes:
                 # A name of its own: torchrun's store outlives a group, and a second one would find the first one's addresses.
                 store = dist.PrefixStore(f"training {next(_starts)}", store)
                 dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
+                # DistributedDataParallel is part of a cycle, which keeps the group's threads. One that wants Python's lock
+                # while Python ends is killed by it, and takes the process with it (SIGABRT).
+                atexit.register(gc.collect)
             except (RuntimeError, ValueError) as error:
                 raise ToolError(
                     f"Process {rank} of {count} could not join the others by {backend} ({message_lines(error)[0]}); start all "
@@ -138,14 +143,15 @@ class Processes:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Leave the group, and raise ToolError where the reason is that another process is gone."""
-        if error is None:
+        # After an error NCCL might wait for the others before it leaves, and they for this process. Gloo closes its
+        # connections, which ends the others' waiting.
+        if error is None or self.device.type == "cpu":
             self.close()
-        elif isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error)):
+        if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error)):
             raise ToolError(
                 f"Process {self.rank} of {self.count} lost another one that trains with it, which ended or does not answer "
                 f"({message_lines(error)[0]}); see what that one said, then resume."
             ) from error
-        # Otherwise the group stays as it is: NCCL might wait for the others before it leaves, and they for this process.
 
 
 def _torchrun(environment: Mapping[str, str]) -> tuple[int, int, int]:

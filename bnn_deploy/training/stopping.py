@@ -26,6 +26,8 @@ def stop_signals() -> Iterator[Callable[[], int]]:
         restore()
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A shell's job in the background ignores Ctrl-C, which is meant for others.
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in before.items():

@@ -82,6 +82,8 @@ def main() -> None:
                 processes.total(torch.zeros(1))
         except BnnDeployError as error:
             (folder / "error.txt").write_text(str(error))
+    else:
+        processes.close()
 
 
 if __name__ == "__main__":
