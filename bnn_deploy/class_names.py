@@ -15,8 +15,6 @@ KEY = "bnn_deploy.class_names"
 # Names are those of folders, which have at most 255 bytes; the sum is enough for a million short ones.
 LONGEST_NAME = 255
 _MOST_CHARACTERS = 16_000_000
-_LISTED = 8
-_SHOWN = 40
 
 
 def class_names_json(names: Sequence[str]) -> str:
@@ -53,14 +51,3 @@ def class_names_of(metadata: Mapping[str, Any], source: str) -> tuple[str, ...] 
             "correct it."
         ) from error
     return tuple(names)
-
-
-def class_names_text(names: Sequence[str]) -> str:
-    """The first few names, fit for a terminal, and how many more there are."""
-    shown = ", ".join(map(_short, names[:_LISTED]))
-    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"
-
-
-def _short(name: str) -> str:
-    cut = name if len(name) <= _SHOWN else name[:_SHOWN] + "…"
-    return cut if cut.isprintable() else ascii(cut)

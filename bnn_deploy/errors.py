@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+_LISTED = 8
+
 
 class BnnDeployError(Exception):
     """Base of every error caused by the user's input, files or tools rather than by a defect of bnn-deploy."""
@@ -38,3 +42,15 @@ class ToolError(BnnDeployError):
 def message_lines(error: Exception) -> list[str]:
     """The lines of another library's error, for quoting one in ours; its type's name when it says nothing."""
     return str(error).strip().splitlines() or [type(error).__name__]
+
+
+def printable(name: str, longest: int = 80) -> str:
+    """A name out of somebody's file, for a message: neither megabytes nor control characters of a terminal."""
+    cut = name if len(name) <= longest else name[:longest] + "…"
+    return cut if cut.isprintable() else repr(cut)
+
+
+def listed(names: Sequence[str], longest: int = 80) -> str:
+    """The first eight of such names, and how many more there are."""
+    shown = ", ".join(printable(name, longest) for name in names[:_LISTED])
+    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bnn_deploy.errors import ModelFileError, message_lines
+from bnn_deploy.errors import ModelFileError, listed, message_lines, printable
 from bnn_deploy.models.layers import BinaryConv2d, BinaryLinear
 from bnn_deploy.models.mindspore_checkpoint import ENCRYPTED, FIRST_BYTE, read_mindspore
 from bnn_deploy.models.numpy_checkpoint import is_npz, read_npz
@@ -29,8 +29,6 @@ ZeroWeights = Literal["error", "-1"]
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _ZIP = b"PK\x03\x04"
 _NESTED_KEYS = ("state_dict", "model")
-_LISTED_NAMES = 8
-_LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ def load_checkpoint(model: nn.Module, path: str | Path, zero_weights: ZeroWeight
             "authors' code as 0; pass --zero-weights -1 to take them as -1."
         )
     model.load_state_dict(found, strict=False)
-    ignored = tuple(map(_short, (*beside, *translation.training_state)))
+    ignored = tuple(map(printable, (*beside, *translation.training_state)))
     return CheckpointReport(ignored, zeros, translation.from_mindspore)
 
 
@@ -174,7 +172,7 @@ def _read_torch(path: Path) -> object:
         stranger = re.search(r"GLOBAL (\S+)", str(error))
         if stranger:
             raise ModelFileError(
-                f"The PyTorch file {path} holds {_short(stranger[1])} besides tensors and is not opened, since that "
+                f"The PyTorch file {path} holds {printable(stranger[1])} besides tensors and is not opened, since that "
                 "could run code from it; if you trust its author, open it with torch.load(…, weights_only=False) and "
                 "torch.save its state dict alone."
             ) from error
@@ -210,15 +208,3 @@ def _is_plain(value: object) -> bool:
 def _describe(tensor: Tensor) -> str:
     kind = "float" if tensor.is_floating_point() else "integer"
     return f"{kind} {'x'.join(map(str, tensor.shape)) or 'scalar'}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first few names, fit to be printed, and how many more there are."""
-    shown = ", ".join(map(_short, names[:_LISTED_NAMES]))
-    return shown if len(names) <= _LISTED_NAMES else f"{shown} and {len(names) - _LISTED_NAMES} more"
-
-
-def _short(name: str) -> str:
-    """Names come from the file: neither megabytes nor control characters of a terminal."""
-    cut = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
-    return cut if cut.isprintable() else repr(cut)

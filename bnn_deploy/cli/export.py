@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from bnn_deploy.cli.options import FILE, format_option, note, print_result, size_text
+from bnn_deploy.errors import listed
 from bnn_deploy.models.names import MODEL_NAMES
 from bnn_deploy.progress import status_line
 
@@ -135,8 +136,6 @@ def export_command(
 
 def _checkpoint_notes(checkpoint: CheckpointReport, built_variant: str, asked_variant: str | None) -> list[str]:
     """What the user should be told about the weights of a file."""
-    from bnn_deploy.models.checkpoint import listed
-
     notes = []
     if checkpoint.zero_weights:
         layers = ", ".join(f"{count} in {name}" for name, count in checkpoint.zero_weights.items())

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from bnn_deploy.class_names import class_names_text
 from bnn_deploy.cli.options import FILE, format_option, print_result, size_text, table
+from bnn_deploy.errors import listed
 
 COUNTS = ("bops", "flops", "binary_params", "real_params")
 TOTALS = (
@@ -50,7 +50,7 @@ def _text(result: dict[str, Any]) -> str:
     lines = [table(header, rows, left=4), ""]
     lines += [f"{label:<14}{result[key]:>16,.0f}  {meaning}" for label, key, meaning in TOTALS]
     if result["class_names"]:
-        lines.append(f"classes: {len(result['class_names'])} ({class_names_text(result['class_names'])})")
+        lines.append(f"classes: {len(result['class_names'])} ({listed(result['class_names'], longest=40)})")
     if "steps" not in result:
         return "\n".join([*lines, f"file: {size_text(result['file_bytes'])}"])
     sets = f", for {' and for '.join(result['kernel_sets'])} cores" if result["kernel_sets"] else ""

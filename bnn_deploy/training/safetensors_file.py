@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bnn_deploy.data.files import write_whole
-from bnn_deploy.errors import BnnDeployError
+from bnn_deploy.errors import BnnDeployError, printable
 
 Description = tuple[str, tuple[int, ...]]  # safetensors' name of the kind of number, and the shape
 
@@ -104,7 +104,7 @@ def read_tensors(path: Path, expected: Callable[[set[str]], Mapping[str, Descrip
         raise UnfitTensorsError(f"it is damaged: {error}") from error
     for name, tensor in tensors.items():
         if not is_finite(tensor):
-            raise UnfitTensorsError(f"its {_short(name)} holds numbers that are not finite")
+            raise UnfitTensorsError(f"its {printable(name)} holds numbers that are not finite")
     return tensors
 
 
@@ -137,17 +137,11 @@ def _require_same(found: Mapping[str, Description], expected: Mapping[str, Descr
         (sorted(set(found) - set(expected)), "has an unknown"),
     ):
         if names:
-            raise UnfitTensorsError(f"it {meaning} {_short(names[0])}")
+            raise UnfitTensorsError(f"it {meaning} {printable(names[0])}")
     for name, description in expected.items():
         if found[name] != description:
-            raise UnfitTensorsError(f"its {_short(name)} is {_text(found[name])}, expected {_text(description)}")
+            raise UnfitTensorsError(f"its {printable(name)} is {_text(found[name])}, expected {_text(description)}")
 
 
 def _text(description: Description) -> str:
     return f"{description[0]} {'x'.join(map(str, description[1])) or 'scalar'}"
-
-
-def _short(name: str) -> str:
-    """Names come from the file: neither megabytes nor control characters of a terminal."""
-    cut = name if len(name) <= 80 else name[:80] + "…"
-    return cut if cut.isprintable() else ascii(cut)
