@@ -39,6 +39,14 @@ class ToolError(BnnDeployError):
     """An outside program (qemu, the linker, the runner) is missing or failed."""
 
 
+class Interrupted(BnnDeployError):
+    """A run was stopped by Ctrl-C or SIGTERM, and can be gone on with. ``exit_code`` is the shell's, 128 + signal."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 def message_lines(error: Exception) -> list[str]:
     """The lines of another library's error, for quoting one in ours; its type's name when it says nothing."""
     return str(error).strip().splitlines() or [type(error).__name__]

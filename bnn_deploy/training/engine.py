@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from bnn_deploy.errors import BnnDeployError
+from bnn_deploy.errors import BnnDeployError, Interrupted
 from bnn_deploy.training.checkpoint import Progress, Sums
 from bnn_deploy.training.evaluation import evaluate
 from bnn_deploy.training.loader import TrainingBatch, batches_per_epoch, training_batches
@@ -27,7 +27,6 @@ from bnn_deploy.training.processes import Processes
 from bnn_deploy.training.records import EpochRecord, layer_records
 from bnn_deploy.training.statistics import DeadChannels
 from bnn_deploy.training.step_state import StepState
-from bnn_deploy.validation.resume import Interrupted
 
 if TYPE_CHECKING:
     from bnn_deploy.training.data import TrainingData

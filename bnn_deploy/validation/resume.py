@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bnn_deploy import __version__
 from bnn_deploy.data.files import require_writable, write_whole
-from bnn_deploy.errors import BnnDeployError, InputError, message_lines
+from bnn_deploy.errors import InputError, Interrupted, message_lines
 
 if TYPE_CHECKING:
     from bnn_deploy.bundle import Bundle
@@ -46,14 +46,6 @@ _MEANINGS = {
     "target": "target",
     "device": "device",
 }
-
-
-class Interrupted(BnnDeployError):
-    """A run was stopped by Ctrl-C or SIGTERM, and its totals are kept. ``exit_code`` is the shell's, 128 + signal."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 class Resumable(Protocol):

@@ -15,11 +15,11 @@ from click.testing import CliRunner, Result
 from bnn_deploy import training
 from bnn_deploy.cli import command_line
 from bnn_deploy.cli.train import TerminalReport
+from bnn_deploy.errors import Interrupted
 from bnn_deploy.training.options import TrainOptions
 from bnn_deploy.training.recipe import Recipe, load_recipe
 from bnn_deploy.training.records import EpochRecord
 from bnn_deploy.training.result import StepResult, TrainingResult
-from bnn_deploy.validation.resume import Interrupted
 
 RECORD = EpochRecord("binary", 1, 2, 0.1, 1.5, 1.5, None, 0.5, 0.75, 1.25, 2.0, 100.0)
 

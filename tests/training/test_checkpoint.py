@@ -17,11 +17,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bnn_deploy.errors import InputError
+from bnn_deploy.errors import InputError, Interrupted
 from bnn_deploy.training import Recipe, TrainingData, TrainOptions, train
 from bnn_deploy.training.checkpoint import NAME, Checkpoint, Finished, Progress, Sums, read_checkpoint
 from bnn_deploy.training.safetensors_file import read_metadata, write_tensors
-from bnn_deploy.validation.resume import Interrupted
 from tests.training.tiny_run import BINARY, CNN, RECIPE, At, options, tiny_data
 
 KEY = "bnn_deploy.checkpoint"

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bnn_deploy.errors import InputError
+from bnn_deploy.errors import InputError, Interrupted
 from bnn_deploy.training import Report, train
 from bnn_deploy.training.checkpoint import NAME, Checkpoint
-from bnn_deploy.validation.resume import Interrupted
 from tests.training.tiny_run import BATCHES, RECIPE, At, kill, killed, options, outcome, tiny_data
 
 ROOT = Path(__file__).parents[2]

@@ -18,11 +18,11 @@ from PIL import Image
 
 from bnn_deploy.bundle import Bundle
 from bnn_deploy.datasets import Batch, Dataset
-from bnn_deploy.errors import DeviceError, InputError
+from bnn_deploy.errors import DeviceError, InputError, Interrupted
 from bnn_deploy.progress import Pace
 from bnn_deploy.validation import resume, validate
 from bnn_deploy.validation.model_level import Comparison, compare
-from bnn_deploy.validation.resume import Interrupted, KeptCounts, RunState, _digest
+from bnn_deploy.validation.resume import KeptCounts, RunState, _digest
 
 ROOT = Path(__file__).parent.parent.parent
 IMAGES, CLASSES, BATCH = 23, 7, 3
