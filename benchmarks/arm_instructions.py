@@ -24,8 +24,8 @@ from model_files import onnx_file
 from program import run
 
 from bnn_deploy.compiler import compile_model
-from bnn_deploy.onnx_file import load_onnx
-from bnn_deploy.recipe import calibration_of
+from bnn_deploy.export.provenance import calibration_of
+from bnn_deploy.onnx_files.reading import load_onnx
 from bnn_deploy.references import calibration_dataset
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification, SignPackSpecification
 from bnn_deploy.targets.kernels.table import select_kernel

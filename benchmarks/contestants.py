@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import bnn_deploy
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 
 Run = Callable[[np.ndarray], np.ndarray]
 

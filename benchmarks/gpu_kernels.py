@@ -14,7 +14,7 @@ import tvm
 from cuda_driver import Driver
 from interleaved import in_turns, spread
 
-from bnn_deploy.cuda_compiler import compile_cuda
+from bnn_deploy.codegen.cuda_compiler import compile_cuda
 from bnn_deploy.passes.tir.cuda_source import cuda_source, device_kernels
 from bnn_deploy.passes.tir.raw_pointers import raw_pointers
 from bnn_deploy.plan import Launch

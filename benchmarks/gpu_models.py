@@ -15,11 +15,11 @@ from cuda_driver import Driver
 from interleaved import in_turns, spread
 
 import bnn_deploy
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.compiler import compile_model
 from bnn_deploy.errors import DeviceError
-from bnn_deploy.onnx_file import load_onnx
-from bnn_deploy.recipe import rebuild
+from bnn_deploy.export.provenance import rebuild
+from bnn_deploy.onnx_files.reading import load_onnx
 from bnn_deploy.references import Reference, open_reference
 
 # Seconds that the calls of one turn take together.

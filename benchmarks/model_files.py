@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from bnn_deploy.export import export_model
+from bnn_deploy.export.model import export_model
+from bnn_deploy.export.provenance import build
 from bnn_deploy.models.registry import MODELS
-from bnn_deploy.recipe import build
 
 ALL = [
     f"{name}:{variant}" if variant else name for name, spec in MODELS.items() for variant in (spec.variants or ("",))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from onnx import ModelProto, NodeProto
 
-from bnn_deploy.foreign_model import open_model
+from bnn_deploy.frontend.open_model import open_model
+from bnn_deploy.onnx_files.statistics import model_statistics
 from bnn_deploy.ops.registry import DOMAIN, OPERATORS
-from bnn_deploy.statistics import model_statistics
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
 
 

@@ -26,11 +26,11 @@ from interleaved import Times, interleave, spread
 from model_files import onnx_file
 from program import run
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.compiler import compile_model
 from bnn_deploy.errors import ModelFileError
-from bnn_deploy.onnx_file import load_onnx
-from bnn_deploy.recipe import rebuild
+from bnn_deploy.export.provenance import rebuild
+from bnn_deploy.onnx_files.reading import load_onnx
 from bnn_deploy.references import Reference, open_reference
 
 # float32 sums of at most a few thousand terms, in different orders through some forty layers: about 40 * sqrt(4096) * 2**-24

@@ -14,16 +14,17 @@ from pathlib import Path
 import tvm
 import tvm_ffi
 
-from bnn_deploy.bundle import Bundle, check_destination, write_bundle
-from bnn_deploy.cuda_compiler import cache_key, compile_cuda
-from bnn_deploy.device_code import DeviceCode
+from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.bundle.writing import check_destination, write_bundle
+from bnn_deploy.codegen.cuda_compiler import cache_key, compile_cuda
+from bnn_deploy.codegen.device_code import DeviceCode
+from bnn_deploy.codegen.object_cache import ObjectCache, cache_folder, content_key
 from bnn_deploy.errors import CompileError, InputError, message_lines
-from bnn_deploy.foreign_model import open_model
-from bnn_deploy.import_report import ImportOptions, ImportReport
-from bnn_deploy.object_cache import ObjectCache, cache_folder, content_key
+from bnn_deploy.frontend.open_model import open_model
+from bnn_deploy.onnx_files.statistics import model_statistics
+from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport
 from bnn_deploy.passes.pipeline import Lowered, lower
 from bnn_deploy.passes.tir.cuda_source import cuda_source
-from bnn_deploy.statistics import model_statistics
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.registry import get_target
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bnn_deploy.bundle import Bundle
-from bnn_deploy.class_names import class_names_of
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.errors import BundleError, InputError
+from bnn_deploy.metadata.class_names import class_names_of
 
 TOTALS = {"bops", "flops", "ops", "binary_params", "real_params"}
 LAYER_KEYS = {"name", "op", "input_shape", "output_shape", "bops", "flops", "binary_params", "real_params"}
@@ -36,9 +36,9 @@ def inspect(path: Path) -> dict[str, Any]:
 
 
 def _describe_onnx(path: Path) -> dict[str, Any]:
-    from bnn_deploy.foreign_model import open_model
-    from bnn_deploy.import_report import ImportOptions
-    from bnn_deploy.statistics import model_statistics
+    from bnn_deploy.frontend.open_model import open_model
+    from bnn_deploy.onnx_files.statistics import model_statistics
+    from bnn_deploy.passes.onnx.import_report import ImportOptions
 
     # What becomes of zeros among the weights changes no count; the choice is asked for when the model is compiled.
     model = open_model(path, ImportOptions(zero_weights="-1")).model

@@ -78,7 +78,7 @@ class Parity:
             AssertionError: it did not pass; says where.
             BnnDeployError: the model cannot be compiled or compared.
         """
-        from bnn_deploy.bundle import Bundle
+        from bnn_deploy.bundle.bundle import Bundle
         from bnn_deploy.compiler import compile_model
         from bnn_deploy.devices import get_device
         from bnn_deploy.report.markdown import markdown

@@ -10,11 +10,11 @@ from typing import cast
 from torch import nn
 
 from bnn_deploy.errors import InputError
+from bnn_deploy.metadata.preprocessing import Preprocessing, digits, imagenet
 from bnn_deploy.models.bcdnet import BCDNET_TINY, BCDNet, BCDNetR18
 from bnn_deploy.models.bimlp import BIMLP_M, BIMLP_S, BIMLP_TINY, BiMLP
 from bnn_deploy.models.images import ImageRule
 from bnn_deploy.models.reactnet import ReActNetA, ReActNetR18
-from bnn_deploy.preprocessing import Preprocessing, digits, imagenet
 
 VARIANTS = ("paper", "released")
 LARGEST_CLASS_COUNT = 1_000_000

@@ -14,8 +14,9 @@ import onnx
 import tvm
 from tvm import tirx
 
+from bnn_deploy.dialect.importer import import_onnx
+from bnn_deploy.dialect.values import network_values
 from bnn_deploy.errors import BnnDeployError, CompileError, message_lines
-from bnn_deploy.importer import import_onnx
 from bnn_deploy.passes.onnx.freeze_batch import freeze_batch
 from bnn_deploy.passes.onnx.merge_heads import merge_heads
 from bnn_deploy.passes.plan_memory import Constants, LoweredFunction, plan_memory
@@ -39,7 +40,6 @@ from bnn_deploy.passes.tir.kernel_set import KernelSet
 from bnn_deploy.passes.tir.schedule_float import schedule_float
 from bnn_deploy.passes.tir.schedule_gpu import schedule_gpu
 from bnn_deploy.plan import ExecutionPlan, KernelSetSteps
-from bnn_deploy.relax_values import network_values
 from bnn_deploy.targets.base import Target
 
 

@@ -23,6 +23,7 @@ from math import prod
 import tvm
 from tvm import relax
 
+from bnn_deploy.dialect.values import Value, values_of
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.relax.block_rows import RowStage
 from bnn_deploy.passes.relax.rewriter import (
@@ -36,7 +37,6 @@ from bnn_deploy.passes.relax.rewriter import (
 from bnn_deploy.passes.relax.row_rules import Rows
 from bnn_deploy.passes.tir.raw_pointers import RawKernel
 from bnn_deploy.plan import Argument, ExecutionPlan, Result, Space, Stage, Step, TensorSpecification
-from bnn_deploy.relax_values import Value, values_of
 
 _ALIGNMENT = 64
 _ITEM_BYTES = {"float32": 4, "float64": 8, "uint32": 4, "int32": 4, "int64": 8, "uint8": 1, "int8": 1, "bool": 1}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnn_deploy.datasets import Dataset, load_images, open_dataset, random_inputs, save_array
+from bnn_deploy.data.datasets import Dataset, load_images, open_dataset, random_inputs, save_array
 from bnn_deploy.errors import InputError
 
 SHAPE = (1, 2, 3)

@@ -10,8 +10,8 @@ import onnx
 import pytest
 from tvm import relax
 
+from bnn_deploy.dialect.importer import import_onnx
 from bnn_deploy.errors import CompileError, ModelFileError
-from bnn_deploy.importer import import_onnx
 from bnn_deploy.passes.relax.rewriter import main_bindings
 
 ROOT = str(Path(__file__).parents[1])

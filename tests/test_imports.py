@@ -20,65 +20,39 @@ FLOORS: list[list[str]] = [
     [
         "bnn_deploy/__init__.py",
         "bnn_deploy/errors.py",
+        "bnn_deploy/files.py",
         "bnn_deploy/bits.py",
-        "bnn_deploy/class_names.py",
-        "bnn_deploy/import_report.py",
+        "bnn_deploy/metadata",
         "bnn_deploy/plan.py",
-        "bnn_deploy/preprocessing.py",
         "bnn_deploy/progress.py",
     ],
     # 1: the operators, the models, the machines: each knows nothing of the others.
     ["bnn_deploy/ops", "models", "targets"],
-    # 2: ONNX files: PyTorch -> ONNX, and what is in one.
-    [
-        "bnn_deploy/export*.py",
-        "bnn_deploy/foreign_model.py",
-        "bnn_deploy/node_naming.py",
-        "bnn_deploy/onnx_conversions.py",
-        "bnn_deploy/onnx_external_data.py",
-        "bnn_deploy/onnx_file.py",
-        "bnn_deploy/onnx_walk.py",
-        "bnn_deploy/onnx_writing.py",
-        "bnn_deploy/statistics.py",
-        "bnn_deploy/importer.py",
-        "bnn_deploy/relax_operators.py",
-        "bnn_deploy/relax_values.py",
-        "passes/onnx",
-    ],
-    # 3: Relax and TIR.
+    # 2: what networks are kept in: files of weights, ONNX files, Relax modules.
+    ["bnn_deploy/weights", "bnn_deploy/onnx_files", "bnn_deploy/dialect"],
+    # 3: what changes networks.
     ["passes"],
-    # 4: from a module to files that run.
+    # 4: how networks come in, and how they leave as machine code.
+    ["bnn_deploy/export", "bnn_deploy/frontend", "bnn_deploy/codegen"],
+    # 5: the folder with all of a compiled network.
+    ["bnn_deploy/bundle"],
+    # 6: what makes that folder, and what runs it.
+    ["bnn_deploy/compiler.py", "bnn_deploy/runtime"],
+    # 7: where it runs, and on what.
+    ["bnn_deploy/data", "bnn_deploy/devices"],
+    # 8: what is said of networks and machines.
     [
-        "bnn_deploy/bundle.py",
-        "bnn_deploy/codegen*.py",
-        "bnn_deploy/object_cache.py",
-        "bnn_deploy/compiler.py",
-        "bnn_deploy/cuda_*.py",
-        "bnn_deploy/device_code.py",
-        "bnn_deploy/linker.py",
-        "bnn_deploy/tensors.py",
-        "bnn_deploy/runtime",
-    ],
-    # 5: where they run.
-    ["bnn_deploy/devices"],
-    # 6: what is said of them.
-    [
-        "bnn_deploy/data",
-        "bnn_deploy/datasets.py",
         "bnn_deploy/doctor",
         "bnn_deploy/exact",
         "bnn_deploy/inspection.py",
         "bnn_deploy/profiling",
-        "bnn_deploy/recipe.py",
         "bnn_deploy/references",
         "bnn_deploy/training",
         "bnn_deploy/validation",
-        "bnn_deploy/weights_description.py",
-        "bnn_deploy/zero_count.py",
     ],
-    # 7: how it is shown.
+    # 9: how it is shown.
     ["bnn_deploy/report"],
-    # 8: parsing and printing.
+    # 10: parsing and printing.
     ["bnn_deploy/cli", "bnn_deploy/testing.py"],
 ]
 
@@ -89,7 +63,7 @@ FORBIDDEN = {
     "bnn_deploy/ops": {"torch", "tvm", "onnxruntime", "bnn_deploy.models", "bnn_deploy.targets", "bnn_deploy.passes"},
     "passes": {"torch", "onnxruntime", "bnn_deploy.models"},
     "bnn_deploy/compiler.py": {"torch", "onnxruntime", "bnn_deploy.models"},
-    "bnn_deploy/bundle.py": {"torch", "tvm", "onnx", "onnxruntime"},
+    "bnn_deploy/bundle/bundle.py": {"torch", "tvm", "onnx", "onnxruntime"},
     "bnn_deploy/runtime": {"torch", "tvm", "onnx", "onnxruntime", "bnn_deploy.models", "bnn_deploy.passes"},
     "bnn_deploy/devices": {"torch", "tvm", "onnx", "onnxruntime", "bnn_deploy.models", "bnn_deploy.passes"},
     "bnn_deploy/profiling": set(HEAVY),

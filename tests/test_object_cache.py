@@ -11,10 +11,11 @@ import pytest
 import tvm
 from tvm.script import tirx as T
 
-from bnn_deploy import compiler, linker
+from bnn_deploy import compiler
+from bnn_deploy.codegen import linker
+from bnn_deploy.codegen.object_cache import NO_CACHE, ObjectCache, cache_folder, content_key
 from bnn_deploy.compiler import compile_model
 from bnn_deploy.errors import BnnDeployError
-from bnn_deploy.object_cache import NO_CACHE, ObjectCache, cache_folder, content_key
 from bnn_deploy.targets.registry import get_target
 
 ROOT = str(Path(__file__).parents[1])

@@ -13,14 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.bundle.tensor_places import table_text
+from bnn_deploy.bundle.tensor_table import NAME, TensorEntry, TensorTable
 from bnn_deploy.compiler import compile_model
 from bnn_deploy.errors import BundleError, InputError
-from bnn_deploy.foreign_model import open_model
+from bnn_deploy.frontend.open_model import open_model
 from bnn_deploy.ops.registry import DOMAIN
 from bnn_deploy.passes.pipeline import lower_packed, pack_network
 from bnn_deploy.targets.registry import get_target
-from bnn_deploy.tensors import NAME, TensorEntry, TensorTable, table_text
 
 # The tiny models have the layers of the large ones.
 TINY_MODELS = [("bcdnet_tiny", None), ("bimlp_tiny", "paper"), ("bimlp_tiny", "released")]

@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import bnn_deploy
 from bnn_deploy.compiler import compile_model
-from bnn_deploy.foreign_model import open_model
-from bnn_deploy.onnx_file import load_onnx
+from bnn_deploy.frontend.open_model import open_model
+from bnn_deploy.onnx_files.reading import load_onnx
 from bnn_deploy.passes.onnx.qonnx.expand_qonnx import expand_qonnx
 
 WIDTHS = (64, 48, 40, 10)

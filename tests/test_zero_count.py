@@ -14,12 +14,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.errors import BundleError, ModelFileError
-from bnn_deploy.import_report import ActivationReport
+from bnn_deploy.frontend.zero_count import Probe, ZeroCounter, probes_of
+from bnn_deploy.passes.onnx.import_report import ActivationReport
 from bnn_deploy.references import open_reference
 from bnn_deploy.validation.origin import recorded_activations
-from bnn_deploy.zero_count import Probe, ZeroCounter, probes_of
 
 ROOT = str(Path(__file__).parents[1])
 if ROOT not in sys.path:

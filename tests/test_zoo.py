@@ -18,19 +18,19 @@ import onnxruntime
 import pytest
 import torch
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.compiler import compile_model
 from bnn_deploy.devices import get_device, qemu
 from bnn_deploy.devices.qemu import find_qemu
 from bnn_deploy.errors import ToolError
-from bnn_deploy.export import export_model
-from bnn_deploy.foreign_model import open_model
+from bnn_deploy.export.model import export_model
+from bnn_deploy.frontend.open_model import open_model
 from bnn_deploy.models.bimlp import BIMLP_M, BIMLP_S
 from bnn_deploy.models.calibration import CalibrationReport, calibration_inputs, seeded_model
 from bnn_deploy.models.layers import BinaryConv2d, BinaryLinear
 from bnn_deploy.models.registry import MODELS, build_model, input_shape
+from bnn_deploy.onnx_files.statistics import model_statistics
 from bnn_deploy.passes.pipeline import Lowered, lower_packed, pack_network
-from bnn_deploy.statistics import model_statistics
 from bnn_deploy.targets.cuda import CUDA_TARGETS
 from bnn_deploy.targets.cuda.architectures import architecture
 from tests.cuda.networks import check_machine_code, logits_on_fake_gpu

@@ -46,7 +46,7 @@ def compile_command(
     with status_line() as progress:
         progress("loading the compiler")
         from bnn_deploy.compiler import compile_model
-        from bnn_deploy.import_report import ImportOptions, ImportReport
+        from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport
         from bnn_deploy.targets.registry import get_target
 
         reports: list[ImportReport] = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bnn_deploy.cli.options import table
 
 if TYPE_CHECKING:
-    from bnn_deploy.import_report import ActivationReport, ImportReport
+    from bnn_deploy.passes.onnx.import_report import ActivationReport, ImportReport
 
 NEAREST_MISSES = 3
 

@@ -77,12 +77,12 @@ def export_command(
     activation keeps a margin from its threshold: enough to check parity and measure speed, no use for recognition.
     """
     with status_line() as progress:
-        from bnn_deploy.datasets import require_writable
+        from bnn_deploy.data.datasets import require_writable
 
         require_writable(output)
         progress("loading PyTorch")
-        from bnn_deploy.export import export_model
-        from bnn_deploy.recipe import build
+        from bnn_deploy.export.model import export_model
+        from bnn_deploy.export.provenance import build
 
         progress(f"building {model}")
         built = build(

@@ -48,7 +48,7 @@ def golden_command(
     `bnn-deploy validate --golden G.npz` compares a bundle with them, on a machine without PyTorch and onnxruntime.
     """
     with status_line() as progress:
-        from bnn_deploy.import_report import ImportOptions
+        from bnn_deploy.passes.onnx.import_report import ImportOptions
         from bnn_deploy.references.golden_recording import record_golden
 
         golden = record_golden(

@@ -25,12 +25,12 @@ def import_command(
     'bnn-deploy compile' does the same by itself. Layers that are not binary stay as they are; --explain says why.
     """
     with status_line() as progress:
-        from bnn_deploy.datasets import require_writable
+        from bnn_deploy.data.datasets import require_writable
 
         require_writable(output)
         progress("loading the front end")
-        from bnn_deploy.foreign_model import NothingBinaryError, import_file
-        from bnn_deploy.import_report import ImportOptions
+        from bnn_deploy.frontend.open_model import NothingBinaryError, import_file
+        from bnn_deploy.passes.onnx.import_report import ImportOptions
 
         try:
             report = import_file(source, output, ImportOptions(sign_zero, zero_weights), progress)  # type: ignore[arg-type]

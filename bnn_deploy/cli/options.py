@@ -86,7 +86,7 @@ def import_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def import_choices(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The choices that a foreign graph leaves, see ``import_report.ImportOptions``."""
+    """The choices that a foreign graph leaves, see ``passes.onnx.import_report``."""
     for option in (
         click.option(
             "--zero-weights",

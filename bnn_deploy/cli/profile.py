@@ -62,7 +62,7 @@ def profile_command(
     Times under --device qemu are those of an emulator: JSON says "emulated": true, and they are no latencies.
     """
     with status_line() as progress:
-        from bnn_deploy.bundle import Bundle
+        from bnn_deploy.bundle.bundle import Bundle
         from bnn_deploy.devices import get_device
         from bnn_deploy.profiling import profile_bundle
         from bnn_deploy.report.files import check_outputs, write_files

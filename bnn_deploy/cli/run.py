@@ -28,8 +28,8 @@ def run_command(
     bundle: Path, input_path: Path, output_path: Path, device: str, timeout: float, threads: int, output_format: str
 ) -> None:
     """Run BUNDLE on the images of x.npy and write its outputs to y.npy."""
-    from bnn_deploy.bundle import Bundle
-    from bnn_deploy.datasets import load_images, require_writable, save_array
+    from bnn_deploy.bundle.bundle import Bundle
+    from bnn_deploy.data.datasets import load_images, require_writable, save_array
     from bnn_deploy.devices import get_device
 
     with status_line() as progress:

@@ -11,8 +11,8 @@ from PIL import Image
 from bnn_deploy.data.dataset import Batch, Dataset
 from bnn_deploy.data.image_file import middle, normalised
 from bnn_deploy.errors import InputError
+from bnn_deploy.metadata.preprocessing import Preprocessing, digits, preprocessing_of, required_preprocessing
 from bnn_deploy.models.digit_images import as_shares, load_digits_split
-from bnn_deploy.preprocessing import Preprocessing, digits, preprocessing_of, required_preprocessing
 
 NAME = "digits"
 SHAPE = (1, 8, 8)

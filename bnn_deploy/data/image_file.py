@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from bnn_deploy.errors import InputError, message_lines
-from bnn_deploy.preprocessing import Preprocessing
+from bnn_deploy.metadata.preprocessing import Preprocessing
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm")
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from bnn_deploy.class_names import KEY as CLASSES_KEY
-from bnn_deploy.class_names import class_names_of
 from bnn_deploy.data.arrays import listing_digest
 from bnn_deploy.data.dataset import Batch, Dataset, Identity
 from bnn_deploy.data.image_file import SUFFIXES, read_image
 from bnn_deploy.errors import InputError
-from bnn_deploy.preprocessing import Preprocessing, required_preprocessing
+from bnn_deploy.metadata.class_names import KEY as CLASSES_KEY
+from bnn_deploy.metadata.class_names import class_names_of
+from bnn_deploy.metadata.preprocessing import Preprocessing, required_preprocessing
 
 # Pillow decodes without Python's lock, but a few threads keep up with any model on the same machine.
 _MOST_THREADS = 4

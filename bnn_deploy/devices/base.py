@@ -9,7 +9,7 @@ from types import TracebackType
 
 import numpy as np
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.gpu_information import GpuInformation
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.errors import DeviceError, InputError

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.base import BoardUse, DeviceProfile, Session
 from bnn_deploy.devices.fleet_threads import on_each
 from bnn_deploy.devices.rpc_board import RpcBoard

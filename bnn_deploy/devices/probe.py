@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 
+from bnn_deploy.codegen.linker import PROBE_TARGETS, link_probe
+from bnn_deploy.codegen.object_cache import ObjectCache, cache_folder
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.errors import DeviceError, ToolError
-from bnn_deploy.linker import PROBE_TARGETS, link_probe
-from bnn_deploy.object_cache import ObjectCache, cache_folder
 from bnn_deploy.runtime.processor import MACHINES
 
 # A probe takes milliseconds, and at most two seconds where a program that it asks hangs.

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.base import TIMEOUT_SECONDS, Device, Session
 from bnn_deploy.devices.probe import probe_program, run_probe
 from bnn_deploy.devices.runner_process import RunnerProcessSession

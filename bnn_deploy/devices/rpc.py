@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.base import Device, DeviceProfile, Session
 from bnn_deploy.devices.rpc_address import RpcAddress, parse_rpc_address
 from bnn_deploy.devices.rpc_board import RpcBoard

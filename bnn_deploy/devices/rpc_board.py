@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import rpc_worker
 from bnn_deploy.devices.base import DeviceProfile, profile_input
 from bnn_deploy.devices.rpc_address import place

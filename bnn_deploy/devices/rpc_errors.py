@@ -5,7 +5,7 @@ The phrases looked for are those of TVM 0.27's src/runtime/rpc/{rpc_socket_impl,
 
 from __future__ import annotations
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 
 START_SERVER = "`python -m tvm.exec.rpc_server --host 127.0.0.1`"
 

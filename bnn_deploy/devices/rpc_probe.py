@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 
+from bnn_deploy.codegen.linker import link_probe_library
+from bnn_deploy.codegen.object_cache import ObjectCache, cache_folder
 from bnn_deploy.devices.rpc_board import RpcBoard
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.errors import BundleError, DeviceError
-from bnn_deploy.linker import link_probe_library
-from bnn_deploy.object_cache import ObjectCache, cache_folder
 
 # RPC does not tell the machine, but a library for another one does no harm: it is refused. Most boards are of the first.
 ARCHITECTURES = ("arm64", "x86_64")

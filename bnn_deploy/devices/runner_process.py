@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.base import DeviceProfile, Session, profile_input
 from bnn_deploy.devices.runner_report import read_profile
 from bnn_deploy.errors import ToolError

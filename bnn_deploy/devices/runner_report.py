@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.base import DeviceProfile
 from bnn_deploy.devices.gpu_information import GpuInformation
 from bnn_deploy.devices.json_fields import JsonFields

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.base import TIMEOUT_SECONDS, Device, DeviceProfile, Session, profile_input
 from bnn_deploy.devices.runner_report import read_profile
 from bnn_deploy.devices.ssh_address import parse_address

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.base import Device, Session, check_single
 from bnn_deploy.devices.fleet import FleetSession
 from bnn_deploy.devices.fleet_threads import on_each

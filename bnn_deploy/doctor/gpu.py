@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.doctor.check import Check, Status
 from bnn_deploy.doctor.jetson import is_jetson

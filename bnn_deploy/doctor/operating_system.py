@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.doctor.check import Check, Status
 from bnn_deploy.doctor.glibc_versions import newest_glibc_needed, parse_version

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.arm_cores import ArmCore, arm_core
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.doctor.check import Check, Status

@@ -114,7 +114,7 @@ def check_emulator(program: Path) -> Check:
 def check_gpu() -> list[Check]:
     """The compiler for GPUs, and this machine's own GPU; neither is needed for anything else."""
     try:
-        from bnn_deploy.cuda_compiler import compilers
+        from bnn_deploy.codegen.cuda_compiler import compilers
 
         found = ", ".join(compiler.identity for compiler in compilers())
         advice = "" if found else "To compile for GPUs: pip install 'bnn-deploy[cuda]'"

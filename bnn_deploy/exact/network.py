@@ -10,13 +10,14 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from bnn_deploy.dialect.values import values_of
 from bnn_deploy.errors import CompileError, InputError
 from bnn_deploy.exact.edges import edge_values
 from bnn_deploy.exact.operation import NoRuleError
 from bnn_deploy.exact.relax_reading import arguments_of, operation_of
 from bnn_deploy.exact.rules import RULES, compute
-from bnn_deploy.foreign_model import open_model
-from bnn_deploy.import_report import ImportOptions
+from bnn_deploy.frontend.open_model import open_model
+from bnn_deploy.passes.onnx.import_report import ImportOptions
 from bnn_deploy.passes.pipeline import pack_network
 from bnn_deploy.passes.relax.rewriter import (
     constant_array,
@@ -27,7 +28,6 @@ from bnn_deploy.passes.relax.rewriter import (
     read_variables,
     static_shape,
 )
-from bnn_deploy.relax_values import values_of
 
 # (name in the ONNX file, "words" or "floats")
 Key = tuple[str, str]

@@ -20,7 +20,7 @@ from bnn_deploy.profiling.spread import spread_of
 from bnn_deploy.progress import ReportProgress, quiet
 
 if TYPE_CHECKING:
-    from bnn_deploy.bundle import Bundle
+    from bnn_deploy.bundle.bundle import Bundle
     from bnn_deploy.devices.base import Device
 
 # Half a second outlasts most of what disturbs a machine for a moment.

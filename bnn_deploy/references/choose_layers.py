@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnn_deploy.errors import InputError
-from bnn_deploy.import_report import ImportOptions
+from bnn_deploy.passes.onnx.import_report import ImportOptions
 
 if TYPE_CHECKING:
     from bnn_deploy.references.onnxruntime_layers import OnnxruntimeLayers

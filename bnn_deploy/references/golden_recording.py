@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bnn_deploy.data.files import require_writable
-from bnn_deploy.datasets import open_dataset
+from bnn_deploy.data.datasets import open_dataset
 from bnn_deploy.errors import InputError, ModelFileError
-from bnn_deploy.import_report import ImportOptions
+from bnn_deploy.files import require_writable
+from bnn_deploy.passes.onnx.import_report import ImportOptions
 from bnn_deploy.progress import ReportProgress, quiet
 from bnn_deploy.references.choose_layers import open_layers
 from bnn_deploy.references.golden import Golden, is_mask

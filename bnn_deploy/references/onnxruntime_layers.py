@@ -24,9 +24,9 @@ from typing import cast
 import numpy as np
 from onnx import ModelProto, NodeProto
 
-from bnn_deploy.foreign_model import OpenedModel, open_model
-from bnn_deploy.import_report import ActivationReport, ImportOptions
+from bnn_deploy.frontend.open_model import OpenedModel, open_model
 from bnn_deploy.ops.registry import OPERATORS
+from bnn_deploy.passes.onnx.import_report import ActivationReport, ImportOptions
 from bnn_deploy.references.batches import check_images, fill_batch, images_at_once, may_keep
 from bnn_deploy.references.graph_signs import image_shape, sign_nodes, sign_places
 from bnn_deploy.references.layer_values import LayerValues, RawLayers, RawSign, measure

@@ -14,8 +14,8 @@ from typing import IO
 
 import numpy as np
 
-from bnn_deploy.data.files import write_whole
 from bnn_deploy.errors import InputError
+from bnn_deploy.files import write_whole
 
 _ALIGNMENT = 64
 

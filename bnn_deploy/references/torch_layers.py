@@ -1,6 +1,6 @@
 """The values of every layer from PyTorch: the model that an exported file describes, built again, with hooks on its modules.
 
-A Sign or Ternary node of an exported file is named after the module that it was (``export_layers``), so the tensors are the
+A Sign or Ternary node of an exported file is named after the module that it was (``export.layers``), so the tensors are the
 same as those of onnxruntime: x is what the module is given, the thresholds are its ``boundaries``, the values what it returns.
 Real values are known where a module without children became one node of the file; others are left out.
 """
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from bnn_deploy.errors import ModelFileError
-from bnn_deploy.foreign_model import open_model
+from bnn_deploy.export.provenance import rebuild
+from bnn_deploy.frontend.open_model import open_model
 from bnn_deploy.models.layers import BinaryActivation, TernaryActivation
-from bnn_deploy.recipe import rebuild
 from bnn_deploy.references.batches import check_images, images_at_once, may_keep
 from bnn_deploy.references.graph_signs import image_shape, sign_nodes, sign_places
 from bnn_deploy.references.layer_values import LayerValues, RawLayers, RawSign, measure

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
-from bnn_deploy import foreign_model
-from bnn_deploy.datasets import Batch, Dataset, random_inputs
+from bnn_deploy.data.datasets import Batch, Dataset, random_inputs
 from bnn_deploy.errors import InputError, ToolError, message_lines
-from bnn_deploy.import_report import ActivationReport
-from bnn_deploy.recipe import Calibration, calibration_of, rebuild
+from bnn_deploy.export.provenance import Calibration, calibration_of, rebuild
+from bnn_deploy.frontend import open_model as foreign_model
+from bnn_deploy.frontend.zero_count import ZeroCounter, probes_of
+from bnn_deploy.passes.onnx.import_report import ActivationReport
 from bnn_deploy.references.batches import fill_batch
-from bnn_deploy.zero_count import ZeroCounter, probes_of
 
 REFERENCES = ("onnxruntime", "torch")
 DEFAULT_RANDOM_SAMPLES = 16

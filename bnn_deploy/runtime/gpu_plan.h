@@ -7,7 +7,7 @@
 /* The parts of the model's one block of device memory, in this order; each begins at a multiple of BNN_GPU_ALIGNMENT. */
 typedef enum bnn_space { BNN_WEIGHTS, BNN_ARENA, BNN_INPUT, BNN_OUTPUT, BNN_SPACES } bnn_space;
 
-/* What cuMemAlloc aligns to, so that kernels may load vectors of any width. codegen_gpu.py places tensors by it. */
+/* What cuMemAlloc aligns to, so that kernels may load vectors of any width. codegen/gpu_plan_source.py places tensors by it. */
 enum { BNN_GPU_ALIGNMENT = 256 };
 
 /* The address of a kernel's parameter. */

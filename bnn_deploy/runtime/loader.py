@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.errors import BnnDeployError, BundleError, DeviceError, InputError
 from bnn_deploy.plan import TensorSpecification
 from bnn_deploy.runtime.arrays import check_threads, checked_arrays

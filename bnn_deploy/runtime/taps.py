@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.errors import InputError
 
 TAP_NUMBERS = 9  # BNN_TAP_NUMBERS of bnn_model.h

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from bnn_deploy.errors import InputError
-from bnn_deploy.training.safetensors_file import UnfitTensorsError, read_metadata, write_tensors
+from bnn_deploy.weights.safetensors_file import UnfitTensorsError, read_metadata, write_tensors
 
 NAME = "checkpoint.safetensors"
 FORMAT = "bnn-deploy/training-checkpoint/1"

@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from bnn_deploy.data.datasets import means_digits
 from bnn_deploy.data.digits import CLASS_NAMES
 from bnn_deploy.data.digits import NAME as DIGITS
 from bnn_deploy.data.image_file import decoded, middle, normalised
 from bnn_deploy.data.image_folder import class_folders, list_folder
-from bnn_deploy.datasets import means_digits
 from bnn_deploy.errors import InputError
+from bnn_deploy.metadata.preprocessing import Preprocessing, digits
 from bnn_deploy.models.digit_images import as_shares, load_digits_split
 from bnn_deploy.models.registry import find_spec, input_shape
-from bnn_deploy.preprocessing import Preprocessing, digits
 from bnn_deploy.training.seeds import seed_of, share_of
 
 TRAIN = "train"

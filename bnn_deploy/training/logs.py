@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bnn_deploy.data.files import write_whole
 from bnn_deploy.errors import InputError, ToolError
+from bnn_deploy.files import write_whole
 from bnn_deploy.training.records import EpochRecord
 
 # Those that the clock decides come last: all others are the same in every run on the same machine.

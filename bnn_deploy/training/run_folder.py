@@ -15,7 +15,7 @@ from bnn_deploy.training import checkpoint
 RECIPE = "recipe.toml"
 WEIGHTS = "weights.safetensors"
 RESULT = "result.json"
-# What a run that was killed while it wrote a file leaves of it, see ``data.files.write_whole``.
+# What a run that was killed while it wrote a file leaves of it, see ``files.write_whole``.
 _PARTIAL = re.compile(r"\.[\w.-]+\.\d+\.partial")
 
 

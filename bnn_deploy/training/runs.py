@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bnn_deploy.bundle import file_sha256
-from bnn_deploy.data.files import write_whole
+from bnn_deploy.bundle.bundle import file_sha256
 from bnn_deploy.errors import InputError
+from bnn_deploy.files import write_whole
 from bnn_deploy.training import checkpoint as checkpoints
 from bnn_deploy.training.checkpoint import Checkpoint, Finished, Progress, read_checkpoint
 from bnn_deploy.training.data import TrainingData
@@ -27,9 +27,9 @@ from bnn_deploy.training.processes import Processes
 from bnn_deploy.training.recipe import Recipe, Step
 from bnn_deploy.training.result import StepResult, TrainingResult
 from bnn_deploy.training.run_folder import RECIPE, RESULT, WEIGHTS, has_run, only_writer
-from bnn_deploy.training.safetensors_file import require_finite
 from bnn_deploy.training.step_state import StepState
-from bnn_deploy.training.weights_file import WeightsDescription, deployed_tensors, write_weights
+from bnn_deploy.weights.safetensors_file import require_finite
+from bnn_deploy.weights.weights_file import WeightsDescription, deployed_tensors, write_weights
 
 
 def train(recipe: Recipe, data: TrainingData, output: Path, options: TrainOptions | None = None) -> TrainingResult:

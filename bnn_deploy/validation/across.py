@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnn_deploy.datasets import Dataset, open_dataset, random_inputs
+from bnn_deploy.data.datasets import Dataset, open_dataset, random_inputs
 from bnn_deploy.devices import Device, get_device
 from bnn_deploy.errors import InputError
 from bnn_deploy.progress import ReportProgress, quiet
@@ -24,8 +24,8 @@ from bnn_deploy.references.batches import fill_batch
 from bnn_deploy.runtime.arrays import batch_size
 
 if TYPE_CHECKING:
-    from bnn_deploy.bundle import Bundle
-    from bnn_deploy.import_report import ImportOptions
+    from bnn_deploy.bundle.bundle import Bundle
+    from bnn_deploy.passes.onnx.import_report import ImportOptions
 
 SCHEMA = "bnn-deploy/across/1"
 # Of images that nobody gave: whether bits are equal needs neither many nor natural ones.

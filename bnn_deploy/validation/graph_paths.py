@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 from onnx import ModelProto, NodeProto
 
+from bnn_deploy.bundle.tensor_table import TensorTable
 from bnn_deploy.references.graph_signs import is_sign
-from bnn_deploy.tensors import TensorTable
 
 
 class GraphPaths:
     """The graph that the compiler sees, cut at the values of a table.
 
     Args:
-        model: as ``foreign_model.open_model`` gives it.
+        model: as ``frontend.open_model.open_model`` gives it.
         table: the values that are compared and then replaced, so that nothing wrong passes through them.
         foreign: the file is from elsewhere: the reference's bits are the file's, its real values those of ``model``.
 

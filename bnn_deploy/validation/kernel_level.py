@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from bnn_deploy.bundle.tensor_table import Key, TensorTable
 from bnn_deploy.progress import ReportProgress, quiet
-from bnn_deploy.tensors import Key, TensorTable
 from bnn_deploy.validation.patterns import PATTERNS, EdgeSource, forced_values
 from bnn_deploy.validation.report import LevelResult, TensorResult
 from bnn_deploy.validation.tally import Occasion, Tally

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bnn_deploy.bundle.tensor_table import Key, TensorEntry, TensorTable
 from bnn_deploy.progress import ReportProgress, quiet
 from bnn_deploy.references.layer_values import LayerReference, LayerValues, SignValues
 from bnn_deploy.references.margin import RELATIVE_MARGIN
-from bnn_deploy.tensors import Key, TensorEntry, TensorTable
 from bnn_deploy.validation.kernel_level import LevelOutcome, TappedSession
 from bnn_deploy.validation.report import LevelResult
 from bnn_deploy.validation.tally import Occasion, Tally

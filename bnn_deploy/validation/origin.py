@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnn_deploy.errors import BundleError, InputError
-from bnn_deploy.import_report import ActivationReport, ImportOptions
+from bnn_deploy.passes.onnx.import_report import ActivationReport, ImportOptions
 
 if TYPE_CHECKING:
-    from bnn_deploy.bundle import Bundle
+    from bnn_deploy.bundle.bundle import Bundle
 
 
 def check_shapes(input_shape: tuple[int, ...], classes: int, bundle: Bundle, source: Path) -> None:
@@ -66,7 +66,7 @@ def recorded_activations(onnx_path: Path, bundle: Bundle) -> list[ActivationRepo
     Raises:
         BundleError: its manifest says nothing sensible of them.
     """
-    from bnn_deploy.foreign_model import ZERO_KEY, open_model
+    from bnn_deploy.frontend.open_model import ZERO_KEY, open_model
 
     recorded = bundle.manifest.get("import")
     if not recorded:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from bnn_deploy.tensors import Key, TensorEntry, TensorTable
+from bnn_deploy.bundle.tensor_table import Key, TensorEntry, TensorTable
 
 PATTERNS = ("data", "random", "plus", "minus")
 # What all binarised values are while real ones lie at their edges.

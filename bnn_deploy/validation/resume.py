@@ -19,12 +19,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bnn_deploy import __version__
-from bnn_deploy.data.files import require_writable, write_whole
 from bnn_deploy.errors import InputError, Interrupted, message_lines
+from bnn_deploy.files import require_writable, write_whole
 
 if TYPE_CHECKING:
-    from bnn_deploy.bundle import Bundle
-    from bnn_deploy.datasets import Dataset
+    from bnn_deploy.bundle.bundle import Bundle
+    from bnn_deploy.data.datasets import Dataset
 
 FORMAT = "bnn-deploy/validation-state/1"
 EVERY_IMAGES = 1024
@@ -81,8 +81,8 @@ def fingerprint(
         batch: images at a time; results of the reference may depend on it.
         others: more of it, such as the hash of a golden file.
     """
-    from bnn_deploy.bundle import file_sha256
-    from bnn_deploy.runtime.manifest import NAME
+    from bnn_deploy.bundle.bundle import file_sha256
+    from bnn_deploy.bundle.manifest import NAME
 
     return {
         "version": __version__,

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnn_deploy.datasets import Batch, Dataset, open_dataset
+from bnn_deploy.data.datasets import Batch, Dataset, open_dataset
 from bnn_deploy.errors import InputError
 from bnn_deploy.validation.origin import check_origin, recorded_activations, recorded_options
 from bnn_deploy.validation.resume import KeptCounts, Resumable
 
 if TYPE_CHECKING:
-    from bnn_deploy.bundle import Bundle
+    from bnn_deploy.bundle.bundle import Bundle
+    from bnn_deploy.frontend.zero_count import ZeroCounter
     from bnn_deploy.references.layer_values import LayerReference
-    from bnn_deploy.zero_count import ZeroCounter
 
 EXACT = "exact evaluation"
 GOLDEN = "golden"
@@ -116,7 +116,7 @@ def _model_side(
 
 
 def _golden_side(path: Path, onnx_path: Path | None) -> Side:
-    from bnn_deploy.bundle import file_sha256
+    from bnn_deploy.bundle.bundle import file_sha256
     from bnn_deploy.references.golden import Golden
 
     golden = Golden.open(path)

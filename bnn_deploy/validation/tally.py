@@ -7,8 +7,8 @@ from math import prod
 
 import numpy as np
 
+from bnn_deploy.bundle.tensor_table import TensorEntry
 from bnn_deploy.references.layer_values import SignValues
-from bnn_deploy.tensors import TensorEntry
 from bnn_deploy.validation.report import Example, TensorResult
 
 

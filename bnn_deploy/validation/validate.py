@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnn_deploy.bundle.tensor_table import TensorTable
 from bnn_deploy.errors import InputError
 from bnn_deploy.progress import ReportProgress, quiet
 from bnn_deploy.references.batches import fill_batch
 from bnn_deploy.runtime.arrays import batch_size
-from bnn_deploy.tensors import TensorTable
 from bnn_deploy.validation.kernel_level import LevelOutcome, compare_kernels
 from bnn_deploy.validation.layer_level import compare_layers
 from bnn_deploy.validation.model_level import compare
@@ -27,10 +27,10 @@ from bnn_deploy.validation.report import LevelResult, ModelResult, TensorResult,
 from bnn_deploy.validation.sides import EXACT, Side, open_side
 
 if TYPE_CHECKING:
-    from bnn_deploy.bundle import Bundle
+    from bnn_deploy.bundle.bundle import Bundle
     from bnn_deploy.devices.base import Device, Session
     from bnn_deploy.exact.network import ExactNetwork
-    from bnn_deploy.foreign_model import OpenedModel
+    from bnn_deploy.frontend.open_model import OpenedModel
     from bnn_deploy.validation.graph_paths import GraphPaths
 
 LEVELS = (1, 2, 3)
@@ -111,7 +111,7 @@ def validate(
 
     opened = None
     if onnx_path is not None and (table is not None or deterministic_reference):
-        from bnn_deploy.foreign_model import open_model
+        from bnn_deploy.frontend.open_model import open_model
 
         opened = open_model(onnx_path, recorded_options(bundle))
     paths = None if opened is None or table is None else _paths(opened, table)

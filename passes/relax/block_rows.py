@@ -27,6 +27,8 @@ from math import gcd, prod
 import tvm
 from tvm import relax
 
+from bnn_deploy.dialect.operators import call
+from bnn_deploy.dialect.values import values_of, with_values
 from bnn_deploy.passes.relax.rewriter import (
     count_uses,
     is_constant,
@@ -37,8 +39,6 @@ from bnn_deploy.passes.relax.rewriter import (
     static_shape,
 )
 from bnn_deploy.passes.relax.row_rules import ROWS_AXIS, Rows, is_elementwise, row_reads
-from bnn_deploy.relax_operators import call
-from bnn_deploy.relax_values import values_of, with_values
 
 # What a block's tensors may take together: with the weights within L2, and mostly within L1. BiMLP-S took 7.1 ms with 96 KiB
 # and 10.8 with 192; BCDNet-A takes the same from 48 KiB to 1 MiB.

@@ -19,8 +19,8 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from bnn_deploy.dialect.operators import call
 from bnn_deploy.passes.relax.rewriter import DataflowRewriter, constant_array, is_constant, operator_name
-from bnn_deploy.relax_operators import call
 
 
 def fold_threshold(module: tvm.IRModule) -> tvm.IRModule:

@@ -18,8 +18,8 @@ import tvm
 from tvm import ir, relax
 from tvm.relax import PyExprMutator, expr_functor
 
+from bnn_deploy.dialect.values import Value, values_of, with_values
 from bnn_deploy.passes.relax.rewriter import layer_identifier, main_bindings, operator_name
-from bnn_deploy.relax_values import Value, values_of, with_values
 
 _ALIASES = ["relax.reshape"]
 

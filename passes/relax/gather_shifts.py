@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import tvm
 from tvm import relax
 
+from bnn_deploy.dialect.operators import call
 from bnn_deploy.passes.relax.pack import slice_of
 from bnn_deploy.passes.relax.rewriter import DataflowRewriter, operator_name, static_shape
-from bnn_deploy.relax_operators import call
 
 _ROWS, _COLUMNS, _WORDS, _RANK = 1, 2, 3, 4
 _LAYERS = ("bnn.packed_conv2d", "bnn.packed_tap_scaled_conv2d")

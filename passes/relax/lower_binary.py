@@ -23,6 +23,7 @@ import numpy as np
 import tvm
 from tvm import ir, relax, tirx
 
+from bnn_deploy.dialect.operators import ConvolutionAttributes, is_three_valued, plane_axis
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.relax.rewriter import (
     DataflowRewriter,
@@ -32,7 +33,6 @@ from bnn_deploy.passes.relax.rewriter import (
     operator_name,
     static_shape,
 )
-from bnn_deploy.relax_operators import ConvolutionAttributes, is_three_valued, plane_axis
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.epilogue import STEPS, Epilogue, ImageOperand
 from bnn_deploy.targets.kernels.specification import (

@@ -19,6 +19,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from bnn_deploy.dialect.operators import call
 from bnn_deploy.passes.relax.rewriter import (
     DataflowRewriter,
     channel_vector,
@@ -27,7 +28,6 @@ from bnn_deploy.passes.relax.rewriter import (
     operator_name,
     static_shape,
 )
-from bnn_deploy.relax_operators import call
 
 _RANK = 4
 

@@ -2,7 +2,7 @@
 
 A pass subclasses ``DataflowRewriter`` and overrides ``rewrite``; everything it leaves alone is copied. Layer names survive
 because every new variable is named after the one it replaces, and what replaces a variable holds the same ONNX value
-(``bnn_deploy.relax_values``).
+(``bnn_deploy.dialect.values``).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import tvm
 from tvm import relax
 from tvm.ir import GenericConst, Op
 
+from bnn_deploy.dialect.values import Value, values_of, with_values
 from bnn_deploy.errors import CompileError
-from bnn_deploy.relax_values import Value, values_of, with_values
 
 
 class DataflowRewriter:

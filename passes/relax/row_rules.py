@@ -11,8 +11,8 @@ from enum import Enum
 
 from tvm import relax
 
+from bnn_deploy.dialect.operators import ConvolutionAttributes, is_three_valued
 from bnn_deploy.passes.relax.rewriter import integers, is_constant, operator_name, static_shape
-from bnn_deploy.relax_operators import ConvolutionAttributes, is_three_valued
 
 ROWS_AXIS, _CHANNELS_AXIS, _RANK = 1, 3, 4
 _NAMES = (

@@ -20,10 +20,10 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from bnn_deploy.dialect.operators import ConvolutionAttributes, call
+from bnn_deploy.dialect.values import Value
 from bnn_deploy.passes.relax.channels_last_rules import AXIS, ELEMENTWISE, RULES
 from bnn_deploy.passes.relax.rewriter import DataflowRewriter, constant_array, is_constant, operator_name, static_shape
-from bnn_deploy.relax_operators import ConvolutionAttributes, call
-from bnn_deploy.relax_values import Value
 
 
 def to_channels_last(module: tvm.IRModule) -> tvm.IRModule:

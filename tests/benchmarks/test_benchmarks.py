@@ -20,8 +20,8 @@ from click.testing import CliRunner
 from interleaved import interleave
 
 from bnn_deploy.models.layers import BinaryConv2d, BinaryLinear
-from bnn_deploy.onnx_file import load_onnx
-from bnn_deploy.statistics import model_statistics
+from bnn_deploy.onnx_files.reading import load_onnx
+from bnn_deploy.onnx_files.statistics import model_statistics
 
 # A program of two instructions per turn of a loop, and seven around it.
 PROGRAM = """

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from model_layers import binary_layers
 
 from bnn_deploy import compiler
-from bnn_deploy.cuda_compiler import compile_cuda
+from bnn_deploy.codegen.cuda_compiler import compile_cuda
 from bnn_deploy.passes.pipeline import Lowered
 from bnn_deploy.passes.tir.cuda_source import device_kernels
 from bnn_deploy.passes.tir.raw_pointers import raw_pointers

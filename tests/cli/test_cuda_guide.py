@@ -10,7 +10,7 @@ sys.path.append(str(Path(__file__).parent))
 from documents import documented_commands, newcomers_environment, run_documented
 from test_guides import missing_lines
 
-from bnn_deploy.foreign_model import open_model
+from bnn_deploy.frontend.open_model import open_model
 from bnn_deploy.passes.pipeline import lower
 from bnn_deploy.targets.registry import get_target
 from tests.cuda.driver import build_driver, driver_environment

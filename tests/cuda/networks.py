@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bnn_deploy import compiler
-from bnn_deploy.cuda_compiler import compile_cuda
+from bnn_deploy.codegen.cuda_compiler import compile_cuda
 from bnn_deploy.passes.pipeline import Lowered
 from bnn_deploy.passes.tir.cuda_source import cuda_source
 from bnn_deploy.targets.base import Target

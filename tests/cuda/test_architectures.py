@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from bnn_deploy.device_code import CUDA_OF_PTX
+from bnn_deploy.codegen.device_code import CUDA_OF_PTX
 from bnn_deploy.errors import TargetError
 from bnn_deploy.targets import registry
 from bnn_deploy.targets.cuda.architectures import ARCHITECTURES, architecture

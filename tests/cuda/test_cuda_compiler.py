@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bnn_deploy import cuda_compiler, cuda_nvcc, cuda_nvrtc
-from bnn_deploy.cuda_compiler import cache_key, compile_cuda, lower_ptx_version
-from bnn_deploy.device_code import DeviceCode
+from bnn_deploy.codegen import cuda_compiler, cuda_nvcc, cuda_nvrtc
+from bnn_deploy.codegen.cuda_compiler import cache_key, compile_cuda, lower_ptx_version
+from bnn_deploy.codegen.device_code import DeviceCode
 from bnn_deploy.errors import CompileError, TargetError, ToolError
 from bnn_deploy.targets.cuda.architectures import ARCHITECTURES, Architecture, architecture
 from tests.cuda.disassembly import INSTRUCTIONS, assemble, assert_native, kernel_code, native_mma
@@ -278,7 +278,7 @@ def test_the_locale_stays() -> None:
     """Breaks if a program that compiled for a GPU reads and writes text as ASCII afterwards: NVRTC changes the thread's locale."""
     script = """
 import locale
-from bnn_deploy.cuda_compiler import compile_cuda
+from bnn_deploy.codegen.cuda_compiler import compile_cuda
 before = locale.nl_langinfo(locale.CODESET)
 compile_cuda('extern "C" __global__ void kernel(float *x) { x[0] = 1.0f; }', 87)
 print(before, locale.nl_langinfo(locale.CODESET))

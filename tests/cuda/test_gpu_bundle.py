@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bnn_deploy.bundle import Bundle, write_bundle
-from bnn_deploy.codegen import generate_plan_source
-from bnn_deploy.codegen_gpu import check_gpu_plan, generate_gpu_plan_source
+from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.bundle.writing import write_bundle
+from bnn_deploy.codegen.gpu_plan_source import check_gpu_plan, generate_gpu_plan_source
+from bnn_deploy.codegen.plan_source import generate_plan_source
 from bnn_deploy.devices.local import LocalDevice
 from bnn_deploy.devices.qemu import QemuDevice
 from bnn_deploy.errors import BundleError, CompileError

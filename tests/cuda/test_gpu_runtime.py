@@ -14,8 +14,8 @@ import jsonschema
 import numpy as np
 import pytest
 
-from bnn_deploy.bundle import Bundle
-from bnn_deploy.linker import GPU_MODEL_SOURCES, RUNNER_SOURCES, RUNTIME_SOURCES, _write_network
+from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.codegen.linker import GPU_MODEL_SOURCES, RUNNER_SOURCES, RUNTIME_SOURCES, _write_network
 from tests.cuda.driver import build_driver, build_kernels, driver_environment, run_python
 from tests.cuda.toy_gpu_network import BOARD, CODE, KERNELS, toy_gpu_bundle, toy_gpu_plan, toy_gpu_taps
 from tests.runtime.toy_network import reference, toy_input
@@ -353,7 +353,7 @@ LOCAL = """
 import sys
 import numpy as np
 import bnn_deploy
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.local import LocalDevice
 from bnn_deploy.errors import DeviceError
 from bnn_deploy.profiling import profile_bundle

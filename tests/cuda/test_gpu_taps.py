@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from tests.cuda.driver import build_driver, build_kernels, driver_environment, run_python
 from tests.cuda.toy_gpu_network import KERNELS, toy_gpu_bundle, toy_gpu_taps
 from tests.runtime.toy_network import toy_input
@@ -95,7 +95,7 @@ def test_in_this_process(bundle: Bundle, driver: Path, kernels: Path) -> None:
     script = """
 import sys
 import numpy as np
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import get_device
 from bnn_deploy.errors import InputError
 from tests.cuda.toy_gpu_network import toy_gpu_taps

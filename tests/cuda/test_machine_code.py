@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bnn_deploy.cuda_compiler import compile_cuda
+from bnn_deploy.codegen.cuda_compiler import compile_cuda
 from bnn_deploy.passes.tir.cuda_source import cuda_source, device_kernels
 from bnn_deploy.passes.tir.raw_pointers import raw_pointers
 from bnn_deploy.targets.base import Gpu

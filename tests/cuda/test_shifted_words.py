@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from bnn_deploy.codegen.cuda_compiler import compile_cuda
 from bnn_deploy.compiler import open_model
-from bnn_deploy.cuda_compiler import compile_cuda
 from bnn_deploy.errors import CompileError
-from bnn_deploy.export import export_model
+from bnn_deploy.export.model import export_model
 from bnn_deploy.models.bcdnet import BCDNet, BCDNetConfig
 from bnn_deploy.models.calibration import calibrate, calibration_inputs
 from bnn_deploy.passes.pipeline import lower_packed, pack_network

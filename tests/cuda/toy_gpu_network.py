@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bnn_deploy.bundle import Bundle, write_bundle
-from bnn_deploy.device_code import DeviceCode
-from bnn_deploy.object_cache import ObjectCache, cache_folder
+from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.bundle.writing import write_bundle
+from bnn_deploy.codegen.device_code import DeviceCode
+from bnn_deploy.codegen.object_cache import ObjectCache, cache_folder
 from bnn_deploy.plan import Argument, ExecutionPlan, Launch, Space, Step, TensorSpecification
 from bnn_deploy.targets.base import Gpu, Target
 from tests.runtime.toy_network import BATCH, HIDDEN, INPUTS, constants

@@ -11,7 +11,7 @@ sys.path.append(str(Path(__file__).parents[1] / "cli"))
 
 from documents import documented_commands, newcomers_environment, run_documented_here
 
-from bnn_deploy.preprocessing import Preprocessing, imagenet
+from bnn_deploy.metadata.preprocessing import Preprocessing, imagenet
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
 

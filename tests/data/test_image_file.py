@@ -16,7 +16,7 @@ from PIL import Image
 
 from bnn_deploy.data.image_file import read_image
 from bnn_deploy.errors import InputError
-from bnn_deploy.preprocessing import INTERPOLATIONS, Preprocessing
+from bnn_deploy.metadata.preprocessing import INTERPOLATIONS, Preprocessing
 
 SMALL = Preprocessing(6, "bilinear", (4, 5), "RGB", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # Where each kind of pixels is kept without loss, so that the test knows them.

@@ -8,10 +8,17 @@ from pathlib import Path
 import onnx
 import pytest
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.errors import InputError, ModelFileError
+from bnn_deploy.metadata.preprocessing import (
+    KEY,
+    Preprocessing,
+    digits,
+    imagenet,
+    preprocessing_of,
+    required_preprocessing,
+)
 from bnn_deploy.models.registry import MODELS
-from bnn_deploy.preprocessing import KEY, Preprocessing, digits, imagenet, preprocessing_of, required_preprocessing
 
 
 @pytest.mark.parametrize("name", MODELS)

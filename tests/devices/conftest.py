@@ -16,7 +16,7 @@ from board_server import BoardServer, SshClient
 from emulated_board import EmulatedBoard, needs_board
 from toy_network import ARM, HOST, toy_bundle
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 
 
 @pytest.fixture(scope="session")

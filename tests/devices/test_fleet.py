@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parent))
 from rpc_servers import Fleet, free_port, needs_rpc, own_children
 from toy_network import reference, toy_input
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import get_device
 from bnn_deploy.errors import BundleError, DeviceError
 from bnn_deploy.validation import validate

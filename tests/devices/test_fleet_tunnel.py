@@ -20,7 +20,7 @@ from emulated_board import EmulatedBoard, needs_board
 from rpc_servers import RpcProcess, free_port, needs_rpc
 from toy_network import reference, toy_input
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import get_device
 from bnn_deploy.errors import DeviceError
 

@@ -26,7 +26,7 @@ sys.path.append(str(Path(__file__).parent))
 from rpc_servers import BOARD_PYTHON, RpcProcess, free_port, needs_rpc, own_children
 from toy_network import HIDDEN, INPUTS, constants, reference, toy_input
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import get_device
 from bnn_deploy.devices.rpc_board import RpcBoard
 from bnn_deploy.errors import BundleError, DeviceError, InputError

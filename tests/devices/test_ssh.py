@@ -15,7 +15,7 @@ from board_server import BoardServer
 from click.testing import Result
 from toy_network import reference, toy_input
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import get_device
 from bnn_deploy.devices.ssh import _read_arrays
 from bnn_deploy.errors import DeviceError, InputError, ToolError

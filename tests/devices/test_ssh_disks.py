@@ -10,7 +10,7 @@ from board_server import BoardServer
 from small_disk import small_disk
 from toy_network import reference, toy_input
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import get_device
 from bnn_deploy.errors import DeviceError
 

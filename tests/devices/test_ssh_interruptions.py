@@ -18,7 +18,7 @@ import pytest
 from board_server import BoardServer
 from toy_network import reference, toy_input
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import get_device, ssh_board, ssh_connection
 from bnn_deploy.errors import DeviceError, ToolError
 

@@ -17,7 +17,7 @@ from click.testing import Result
 from emulated_board import EmulatedBoard, needs_board
 from toy_network import toy_input
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import get_device, ssh_connection
 from bnn_deploy.errors import BnnDeployError, DeviceError, ToolError
 

@@ -23,13 +23,13 @@ sys.path.append(str(Path(__file__).parents[1] / "boards"))
 
 from emulated_board import EmulatedBoard, needs_board
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.codegen.linker import RUNTIME_SOURCES
 from bnn_deploy.devices.arm_cores import arm_core
 from bnn_deploy.devices.probe import probe_program, run_probe
 from bnn_deploy.devices.runner_report import read_profile
 from bnn_deploy.devices.system_state import Processor, SystemState, throttling_text
 from bnn_deploy.errors import DeviceError, ToolError
-from bnn_deploy.linker import RUNTIME_SOURCES
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "runner_profile.schema.json").read_text())
 STATE_SCHEMA = {"$defs": SCHEMA["$defs"], "$ref": "#/$defs/system_state"}

@@ -11,7 +11,7 @@ sys.path.append(str(Path(__file__).parents[1] / "runtime"))
 
 from toy_network import toy_bundle
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.targets.registry import get_target
 
 

@@ -11,7 +11,7 @@ sys.path.append(str(Path(__file__).parent))
 
 from states import ARM, ORIN_NANO, RASPBERRY_PI_4, X86_64_PC
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.system_state import Processor, SystemState
 from bnn_deploy.doctor.boards import check_board
 from bnn_deploy.doctor.check import Check, Status

@@ -16,7 +16,7 @@ from board_server import BoardServer, SshClient
 from emulated_board import EmulatedBoard, needs_board
 from rpc_servers import Fleet, needs_rpc
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.cli import command_line
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.doctor.glibc_versions import newest_glibc_needed, parse_version
 from bnn_deploy.errors import BundleError
 

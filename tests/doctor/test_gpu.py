@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parent))
 
 from states import ORIN_NANO, RASPBERRY_PI_4, X86_64_PC
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.doctor.boards import check_board
 from bnn_deploy.doctor.check import Check, Status

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tvm import relax
 
+from bnn_deploy.dialect.operators import call
 from bnn_deploy.passes.relax.drop_identity import drop_identity
 from bnn_deploy.passes.relax.fold_affine import fold_affine
 from bnn_deploy.passes.relax.fold_threshold import fold_threshold
@@ -21,7 +22,6 @@ from bnn_deploy.passes.relax.name_layers import name_layers
 from bnn_deploy.passes.relax.pack import pack
 from bnn_deploy.passes.relax.split_means import split_means
 from bnn_deploy.passes.relax.to_channels_last import to_channels_last
-from bnn_deploy.relax_operators import call
 from tests.exact.networks import Operator, assert_same_bits, side_by_side
 from tests.passes.networks import constant, convolution, geometry, linear, operators
 from tests.passes.random_networks import Layers, networks

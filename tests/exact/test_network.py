@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import bnn_deploy
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.bundle.tensor_table import TensorTable
 from bnn_deploy.compiler import compile_model
 from bnn_deploy.errors import CompileError, InputError
 from bnn_deploy.exact.network import ExactNetwork
 from bnn_deploy.models.calibration import calibration_inputs
-from bnn_deploy.tensors import TensorTable
 
 IMAGES = calibration_inputs(0, 3, (1, 8, 8))
 

@@ -15,13 +15,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from bnn_deploy.datasets import open_dataset
+from bnn_deploy.data.datasets import open_dataset
+from bnn_deploy.metadata.preprocessing import Preprocessing, digits
 from bnn_deploy.models.calibration import seeded_model
-from bnn_deploy.preprocessing import Preprocessing, digits
 from bnn_deploy.references import open_reference
 from bnn_deploy.training.checkpoint import Checkpoint, Progress
-from bnn_deploy.training.weights_file import WeightsDescription, write_weights
-from bnn_deploy.weights_description import describe_weights
+from bnn_deploy.weights.description import describe_weights
+from bnn_deploy.weights.weights_file import WeightsDescription, write_weights
 
 Invoke = Callable[..., Result]
 
@@ -120,7 +120,9 @@ def test_the_same_options_may_be_given(
     model: nn.Module, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks if a script that says what the file says is refused."""
-    monkeypatch.setattr("bnn_deploy.export.export_model", lambda module, path, **rest: Path(path).write_text("onnx"))
+    monkeypatch.setattr(
+        "bnn_deploy.export.model.export_model", lambda module, path, **rest: Path(path).write_text("onnx")
+    )
     weights = described(tmp_path / "weights.safetensors", model)
     options = ("--variant", "released", "--num-classes", 3, "--input-size", 12)
     assert invoke("export", "bimlp_tiny", "--weights", weights, *options, "-o", tmp_path / "x.onnx").exit_code == 0

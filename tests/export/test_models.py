@@ -9,15 +9,15 @@ import onnx
 import pytest
 import torch
 
-from bnn_deploy.export import export_model
+from bnn_deploy.export.model import export_model
 from bnn_deploy.models.bimlp import BiMLP, BiMLPConfig
 from bnn_deploy.models.calibration import calibration_inputs, seeded_model
 from bnn_deploy.models.counting import count_operations
 from bnn_deploy.models.layers import BinaryActivation, BinaryConv2d, BinaryLinear, TernaryActivation
 from bnn_deploy.models.registry import build_model, input_shape
-from bnn_deploy.onnx_file import load_onnx, require_binary
+from bnn_deploy.onnx_files.reading import load_onnx, require_binary
+from bnn_deploy.onnx_files.statistics import ModelStatistics, model_statistics
 from bnn_deploy.ops.registry import DOMAIN
-from bnn_deploy.statistics import ModelStatistics, model_statistics
 from tests.export.references import run_numpy, run_onnxruntime
 
 

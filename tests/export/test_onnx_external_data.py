@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bnn_deploy.errors import ModelFileError
-from bnn_deploy.onnx_external_data import embed_external_data
-from bnn_deploy.onnx_file import load_onnx
+from bnn_deploy.onnx_files.external_data import embed_external_data
+from bnn_deploy.onnx_files.reading import load_onnx
 
 WEIGHTS = np.arange(12, dtype=np.float32).reshape(4, 3)
 

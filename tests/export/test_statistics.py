@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bnn_deploy.bits import pack_bits
 from bnn_deploy.errors import ModelFileError
+from bnn_deploy.onnx_files.statistics import model_statistics
 from bnn_deploy.ops.registry import DOMAIN, OPSET, STANDARD_OPSET, functions
-from bnn_deploy.statistics import model_statistics
 
 
 def counted_model(batch: int | str = "batch", in_channels: int = 4) -> onnx.ModelProto:

@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bnn_deploy.errors import ModelFileError
-from bnn_deploy.foreign_model import open_model
-from bnn_deploy.import_report import ImportOptions
+from bnn_deploy.frontend.open_model import open_model
+from bnn_deploy.passes.onnx.import_report import ImportOptions
 
 
 def model() -> onnx.ModelProto:

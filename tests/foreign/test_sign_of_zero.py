@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import bnn_deploy
 from bnn_deploy.compiler import compile_model
-from bnn_deploy.foreign_model import open_model
-from bnn_deploy.import_report import ImportOptions
+from bnn_deploy.frontend.open_model import open_model
+from bnn_deploy.passes.onnx.import_report import ImportOptions
 from tests.foreign import plain_networks as networks
 from tests.foreign.exporters import EXPORTERS, export
 from tests.foreign.test_torch_exports import run_onnx

@@ -15,8 +15,8 @@ import bnn_deploy
 from bnn_deploy.compiler import compile_model
 from bnn_deploy.devices import get_device
 from bnn_deploy.errors import ModelFileError
-from bnn_deploy.foreign_model import import_file, open_model
-from bnn_deploy.import_report import ImportOptions, ImportReport
+from bnn_deploy.frontend.open_model import import_file, open_model
+from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport
 from tests.foreign import plain_networks as networks
 from tests.foreign.exporters import EXPORTERS, export
 

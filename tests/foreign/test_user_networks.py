@@ -13,7 +13,7 @@ from torch import nn
 
 import bnn_deploy
 from bnn_deploy.compiler import compile_model
-from bnn_deploy.import_report import ImportReport
+from bnn_deploy.passes.onnx.import_report import ImportReport
 from tests.foreign.exporters import EXPORTERS, export
 from tests.foreign.plain_networks import randomised
 from tests.foreign.user_networks import NETWORKS, BinaryConnectNetwork, Sign, ZeroOrOne

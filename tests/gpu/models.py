@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.compiler import compile_model
-from bnn_deploy.export import export_model
+from bnn_deploy.export.model import export_model
 from bnn_deploy.models.calibration import calibration_inputs, seeded_model
 from bnn_deploy.models.registry import input_shape
 from bnn_deploy.runtime.loader import Model

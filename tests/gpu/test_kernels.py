@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.cuda_driver import Driver
-from bnn_deploy.cuda_compiler import compile_cuda
+from bnn_deploy.codegen.cuda_compiler import compile_cuda
 from bnn_deploy.targets.cuda.local_gpu import local_gpu
 from tests.gpu.bank import Call, calls, device_source, kernels_for
 

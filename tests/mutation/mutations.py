@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from bnn_deploy import export_layers
+from bnn_deploy.export import layers as export_layers
 
 Patch = pytest.MonkeyPatch
 Mutation = Callable[[Patch], None]

@@ -15,7 +15,7 @@ from tvm import relax
 from tvm.ir import GenericConst
 
 from bnn_deploy.bits import unpack_bits
-from bnn_deploy.relax_operators import ConvolutionAttributes
+from bnn_deploy.dialect.operators import ConvolutionAttributes
 
 Value = object  # an array, or a tuple of arrays
 

@@ -8,7 +8,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from bnn_deploy.relax_operators import ConvolutionAttributes, call
+from bnn_deploy.dialect.operators import ConvolutionAttributes, call
 
 Emit = Callable[..., relax.Var]
 

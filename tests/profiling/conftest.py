@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import DeviceProfile
 from bnn_deploy.plan import Step
 from bnn_deploy.profiling import ProfileReport

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from click.testing import Result
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import DeviceProfile
 from bnn_deploy.plan import Step
 from bnn_deploy.profiling import ProfileReport, profile_bundle

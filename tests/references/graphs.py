@@ -8,7 +8,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from bnn_deploy.bits import pack_bits
-from bnn_deploy.onnx_writing import finish, write_onnx
+from bnn_deploy.onnx_files.writing import finish, write_onnx
 from bnn_deploy.ops.registry import DOMAIN, STANDARD_OPSET
 
 TINY = np.float32(1e-45)  # the smallest subnormal

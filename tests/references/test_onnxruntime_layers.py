@@ -14,8 +14,8 @@ from torch import nn
 
 from bnn_deploy.bits import pack_bits
 from bnn_deploy.errors import InputError, ModelFileError
-from bnn_deploy.foreign_model import open_model
-from bnn_deploy.import_report import ImportOptions
+from bnn_deploy.frontend.open_model import open_model
+from bnn_deploy.passes.onnx.import_report import ImportOptions
 from bnn_deploy.references import HISTOGRAM_EDGES, onnxruntime_layers
 from bnn_deploy.references.layer_values import LayerValues
 from bnn_deploy.references.margin import RELATIVE_MARGIN, near_limit

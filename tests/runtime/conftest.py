@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parent))
 
 from toy_network import ARM, HOST, sanitized_runner, toy_bundle
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from tests.conftest import made_once
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bnn_deploy.bundle import Bundle, write_bundle
-from bnn_deploy.object_cache import ObjectCache, cache_folder
+from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.bundle.writing import write_bundle
+from bnn_deploy.codegen.object_cache import ObjectCache, cache_folder
 from bnn_deploy.plan import Argument, ExecutionPlan, Space, Stage, Step, TensorSpecification
 from tests.runtime.toy_network import HOST
 

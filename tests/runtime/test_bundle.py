@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from toy_network import AWKWARD_LAYER, BATCH, HIDDEN, HOST, INPUTS, compile_kernels, toy_bundle, toy_plan
 
-from bnn_deploy.bundle import Bundle, write_bundle
+from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.bundle.manifest import FILES, LATER_FILES
+from bnn_deploy.bundle.writing import write_bundle
+from bnn_deploy.codegen.object_cache import NO_CACHE, ObjectCache, cache_folder
 from bnn_deploy.errors import BundleError, CompileError, ToolError
-from bnn_deploy.object_cache import NO_CACHE, ObjectCache, cache_folder
-from bnn_deploy.runtime.manifest import FILES, LATER_FILES
 
 
 def test_what_a_bundle_tells(host_bundle: Bundle) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from toy_network import reference, toy_input, zig
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import qemu
 from bnn_deploy.errors import ToolError
 from bnn_deploy.runtime.loader import Model

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from toy_network import toy_plan
 
-from bnn_deploy.codegen import check_plan, generate_plan_source
+from bnn_deploy.codegen.plan_source import check_plan, generate_plan_source
 from bnn_deploy.errors import CompileError
 from bnn_deploy.plan import Argument, ExecutionPlan, Space, Step, TensorSpecification
 

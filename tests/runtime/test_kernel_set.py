@@ -12,13 +12,14 @@ import onnx
 import pytest
 from toy_network import ARM, HOST, compile_kernels, reference, toy_input, toy_plan, zig
 
-from bnn_deploy.bundle import Bundle, write_bundle
-from bnn_deploy.codegen import generate_plan_source
+from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.bundle.writing import write_bundle
+from bnn_deploy.codegen.linker import RUNTIME_SOURCES
+from bnn_deploy.codegen.object_cache import ObjectCache, cache_folder
+from bnn_deploy.codegen.plan_source import generate_plan_source
 from bnn_deploy.compiler import compile_model
 from bnn_deploy.devices import qemu
 from bnn_deploy.errors import BundleError, CompileError, ToolError
-from bnn_deploy.linker import RUNTIME_SOURCES
-from bnn_deploy.object_cache import ObjectCache, cache_folder
 from bnn_deploy.plan import ExecutionPlan, KernelSetSteps, Space, Step
 from bnn_deploy.runtime.loader import Model
 from bnn_deploy.targets.base import KernelSet

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from toy_network import compile_kernels, toy_plan
 
+from bnn_deploy.codegen.linker import link_model
+from bnn_deploy.codegen.object_cache import ObjectCache, cache_folder
 from bnn_deploy.errors import ToolError
-from bnn_deploy.linker import link_model
-from bnn_deploy.object_cache import ObjectCache, cache_folder
 
 
 def test_missing_ziglang_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from toy_network import AWKWARD_LAYER, BATCH, HIDDEN, INPUTS, constants, reference, toy_input
 
 import bnn_deploy
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.codegen.linker import api_symbols
 from bnn_deploy.errors import BnnDeployError, BundleError, InputError
-from bnn_deploy.linker import api_symbols
 from bnn_deploy.runtime import processor
 from bnn_deploy.runtime.loader import Model
 

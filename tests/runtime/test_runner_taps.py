@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from tests.runtime.runner_calls import assert_refused, call, saved
 from tests.runtime.toy_network import reference, toy_input
 from tests.runtime.toy_taps import ARENA, TOTAL_BYTES, VALUES, tap, toy_bytes, toy_forced, toy_taps, toy_values

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import bnn_deploy
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.errors import BnnDeployError
 from tests.runtime.staged_network import BLOCKS, ROW, staged_bundle, staged_input, staged_reference
 

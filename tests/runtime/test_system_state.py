@@ -16,8 +16,8 @@ import jsonschema
 import numpy as np
 import pytest
 
+from bnn_deploy.codegen.linker import COMPILE_OPTIONS, PROBE_SOURCES, RUNTIME_SOURCES, link_probe
 from bnn_deploy.devices.system_state import SystemState
-from bnn_deploy.linker import COMPILE_OPTIONS, PROBE_SOURCES, RUNTIME_SOURCES, link_probe
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "runner_profile.schema.json").read_text())
 STATE_SCHEMA = {"$defs": SCHEMA["$defs"], "$ref": "#/$defs/system_state"}

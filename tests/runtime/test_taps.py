@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import tvm
 
-from bnn_deploy.bundle import Bundle, write_bundle
+from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.bundle.tensor_table import TensorTable
+from bnn_deploy.bundle.writing import write_bundle
+from bnn_deploy.codegen.object_cache import ObjectCache, cache_folder
 from bnn_deploy.compiler import compile_model
 from bnn_deploy.errors import BundleError, InputError
-from bnn_deploy.object_cache import ObjectCache, cache_folder
 from bnn_deploy.plan import Argument, KernelSetSteps, Space, TensorSpecification
 from bnn_deploy.runtime.loader import Model
 from bnn_deploy.targets.base import KernelSet
-from bnn_deploy.tensors import TensorTable
 from tests.runtime.staged_network import BLOCKS, ROW, staged_bundle, staged_input, staged_reference
 from tests.runtime.toy_network import BATCH, HIDDEN, HOST, compile_kernels, reference, toy_input, toy_plan
 from tests.runtime.toy_taps import (

@@ -13,8 +13,8 @@ import pytest
 import tvm
 from toy_network import HIDDEN, INPUTS, reference, toy_input
 
-from bnn_deploy.bundle import Bundle
-from bnn_deploy.linker import RUNTIME_SOURCES, api_symbols, link_probe_library, tvm_symbols
+from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.codegen.linker import RUNTIME_SOURCES, api_symbols, link_probe_library, tvm_symbols
 
 ARGUMENT, KERNEL = -1, -4  # BNN_ERROR_ARGUMENT and BNN_ERROR_KERNEL, negated
 

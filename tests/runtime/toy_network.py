@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bnn_deploy.bundle import Bundle, write_bundle
-from bnn_deploy.codegen import WEIGHTS_ASSEMBLY, generate_plan_source
-from bnn_deploy.linker import MODEL_SOURCES, RUNNER_SOURCES, RUNTIME_SOURCES
-from bnn_deploy.object_cache import ObjectCache, cache_folder
+from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.bundle.writing import write_bundle
+from bnn_deploy.codegen.linker import MODEL_SOURCES, RUNNER_SOURCES, RUNTIME_SOURCES
+from bnn_deploy.codegen.object_cache import ObjectCache, cache_folder
+from bnn_deploy.codegen.plan_source import WEIGHTS_ASSEMBLY, generate_plan_source
 from bnn_deploy.plan import Argument, ExecutionPlan, Space, Step, TensorSpecification
 from bnn_deploy.targets.base import Target
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.compiler import compile_model
 from bnn_deploy.devices import get_device
 from bnn_deploy.validation import validate

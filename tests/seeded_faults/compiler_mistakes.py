@@ -11,7 +11,8 @@ import pytest
 from onnx import numpy_helper
 from tvm import relax
 
-from bnn_deploy import codegen, importer
+from bnn_deploy.codegen import plan_source
+from bnn_deploy.dialect import importer
 from bnn_deploy.passes import plan_memory
 from bnn_deploy.passes.onnx import merge_heads
 from bnn_deploy.passes.relax import (
@@ -280,9 +281,9 @@ def constants_taken_for_equal(patch: Patch) -> None:
 
 def blocks_of_rows_in_one_place(patch: Patch) -> None:
     """Every block of rows is stored in the same place."""
-    original = codegen._expression
+    original = plan_source._expression
 
     def expression(argument: Argument, plan: object) -> str | None:
         return original(replace(argument, stride=0) if argument.space is Space.ARENA else argument, plan)
 
-    patch.setattr(codegen, "_expression", expression)
+    patch.setattr(plan_source, "_expression", expression)

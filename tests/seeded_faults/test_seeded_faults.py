@@ -10,9 +10,9 @@ from typing import ClassVar
 
 import pytest
 
+from bnn_deploy.bundle.tensor_table import TensorTable
 from bnn_deploy.devices.qemu import find_qemu
 from bnn_deploy.errors import ToolError
-from bnn_deploy.tensors import TensorTable
 from tests.seeded_faults.check import Subject, caught, named
 from tests.seeded_faults.faults import FAULTS, Fault
 from tests.seeded_faults.networks import NETWORKS

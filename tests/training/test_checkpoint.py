@@ -20,7 +20,7 @@ from torch import Tensor
 from bnn_deploy.errors import InputError, Interrupted
 from bnn_deploy.training import Recipe, TrainingData, TrainOptions, train
 from bnn_deploy.training.checkpoint import NAME, Checkpoint, Finished, Progress, Sums, read_checkpoint
-from bnn_deploy.training.safetensors_file import read_metadata, write_tensors
+from bnn_deploy.weights.safetensors_file import read_metadata, write_tensors
 from tests.training.tiny_run import BINARY, CNN, RECIPE, At, options, tiny_data
 
 KEY = "bnn_deploy.checkpoint"

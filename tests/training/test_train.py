@@ -22,7 +22,7 @@ from bnn_deploy.training.loader import test_batches as batches_to_test
 from bnn_deploy.training.networks import build_network
 from bnn_deploy.training.processes import Processes
 from bnn_deploy.training.records import EpochRecord
-from bnn_deploy.training.safetensors_file import read_metadata
+from bnn_deploy.weights.safetensors_file import read_metadata
 from tests.training.tiny_run import BINARY, CNN, MODEL, RECIPE, At, options, tiny_data
 
 ALONE = replace(RECIPE, steps=(replace(BINARY, teacher="", mixup=0.0, epochs=1),))

@@ -10,18 +10,18 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from bnn_deploy.metadata.preprocessing import Preprocessing, digits
 from bnn_deploy.models.checkpoint import load_checkpoint
 from bnn_deploy.models.layers import BinaryConv2d
 from bnn_deploy.models.registry import build_model
-from bnn_deploy.preprocessing import Preprocessing, digits
-from bnn_deploy.training.safetensors_file import (
+from bnn_deploy.weights.safetensors_file import (
     UnfitTensorsError,
     describe,
     read_metadata,
     read_tensors,
     write_tensors,
 )
-from bnn_deploy.training.weights_file import ZERO, WeightsDescription, deployed_tensors, write_weights
+from bnn_deploy.weights.weights_file import ZERO, WeightsDescription, deployed_tensors, write_weights
 
 TENSORS = {
     "c": torch.arange(6, dtype=torch.float32).reshape(2, 3),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.errors import InputError, TargetError
 from bnn_deploy.validation import across as module
 from bnn_deploy.validation.across import across

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
+from bnn_deploy.bundle.tensor_table import Key, Place, TensorEntry, TensorTable
 from bnn_deploy.references.layer_values import HISTOGRAM_EDGES, LayerValues, SignValues
-from bnn_deploy.tensors import Key, Place, TensorEntry, TensorTable
 from bnn_deploy.validation.kernel_level import compare_kernels
 from bnn_deploy.validation.layer_level import compare_layers
 from bnn_deploy.validation.report import LevelResult, TensorResult

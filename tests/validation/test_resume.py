@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bnn_deploy.bundle import Bundle
-from bnn_deploy.datasets import Batch, Dataset
+from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.data.datasets import Batch, Dataset
 from bnn_deploy.errors import DeviceError, InputError, Interrupted
 from bnn_deploy.progress import Pace
 from bnn_deploy.validation import resume, validate
@@ -262,7 +262,7 @@ def test_pace(monkeypatch: pytest.MonkeyPatch) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from bnn_deploy.bundle import Bundle
+from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.validation import resume, validate
 model, bundle, data, state = sys.argv[1:]
 resume.EVERY_IMAGES = 50

@@ -15,11 +15,11 @@ from click.testing import Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnn_deploy.bundle import Bundle
-from bnn_deploy.datasets import open_dataset
+from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.data.datasets import open_dataset
 from bnn_deploy.errors import InputError, ModelFileError
+from bnn_deploy.export.provenance import build, parameters_sha256, rebuild
 from bnn_deploy.models.calibration import calibration_inputs
-from bnn_deploy.recipe import build, parameters_sha256, rebuild
 from bnn_deploy.references import fill_batch, open_reference
 from bnn_deploy.runtime.arrays import batch_size
 from bnn_deploy.validation import Comparison, ModelResult, ValidationReport, compare, validate, wilson_interval

@@ -29,14 +29,14 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from bnn_deploy.import_report import ActivationReport, ImportOptions, ImportReport
-from bnn_deploy.onnx_file import LAYERS
+from bnn_deploy.onnx_files.reading import LAYERS
 from bnn_deploy.ops.operator import DOMAIN, OPSET
 from bnn_deploy.passes.onnx.activations.binarisation import Binarisation
 from bnn_deploy.passes.onnx.activations.find_activations import FoundActivation, activations_behind, computed_operands
 from bnn_deploy.passes.onnx.activations.one_variable import positions
 from bnn_deploy.passes.onnx.activations.rare_zero import is_rare
 from bnn_deploy.passes.onnx.graph import is_standard, layer_name, new_constant, replace_value
+from bnn_deploy.passes.onnx.import_report import ActivationReport, ImportOptions, ImportReport
 
 # Operators by which a binarisation is called, the most telling first.
 _DECIDING = (

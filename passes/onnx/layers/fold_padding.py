@@ -26,8 +26,8 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.import_report import ImportOptions, ImportReport
 from bnn_deploy.passes.onnx.graph import constant_of, is_standard, layer_name, static_shape
+from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport
 from bnn_deploy.passes.onnx.layers.binary_values import BinaryFacts, BinaryValues
 from bnn_deploy.passes.onnx.layers.binary_weights import BinaryWeights, judge_weights
 from bnn_deploy.passes.onnx.layers.move_activation import (

@@ -22,8 +22,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bnn_deploy.import_report import ImportOptions, ImportReport
 from bnn_deploy.passes.onnx.graph import is_standard, layer_name
+from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport
 from bnn_deploy.passes.onnx.layers.binary_values import BinaryFacts, BinaryValues
 from bnn_deploy.passes.onnx.layers.move_activation import (
     chain_of,

@@ -24,10 +24,10 @@ import numpy as np
 import onnx_ir as ir
 
 from bnn_deploy.errors import ModelFileError
-from bnn_deploy.import_report import ImportOptions, ImportReport, LayerReport
-from bnn_deploy.onnx_file import LAYERS
+from bnn_deploy.onnx_files.reading import LAYERS
 from bnn_deploy.passes.onnx.activations.describe_values import describe_values
 from bnn_deploy.passes.onnx.graph import is_standard, layer_name
+from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport, LayerReport
 from bnn_deploy.passes.onnx.layers.binary_values import BinaryFacts, BinaryValues
 from bnn_deploy.passes.onnx.layers.binary_weights import BinaryWeights, RealWeights, judge_weights
 from bnn_deploy.passes.onnx.layers.layer_form import LayerForm, constant_weights

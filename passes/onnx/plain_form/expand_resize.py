@@ -11,7 +11,7 @@ After::
 Nearest neighbours only move data, so signs stay signs. Positions and weights follow the definition of Resize in the ONNX
 specification, computed here in float32 as onnxruntime does: positions that fall between two elements must round alike.
 Where: after shape inference.
-Not handled: sizes that are not known, antialias, tf_crop_and_resize, keep_aspect_ratio_policy (``onnx_conversions`` refuses them).
+Not handled: sizes that are not known, antialias, tf_crop_and_resize, keep_aspect_ratio_policy (``dialect.conversions`` refuses).
 """
 
 from __future__ import annotations

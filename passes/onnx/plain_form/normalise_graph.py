@@ -27,7 +27,7 @@ from onnx_ir.passes import common
 from onnxscript import optimizer, version_converter
 
 from bnn_deploy.errors import ModelFileError, message_lines
-from bnn_deploy.onnx_file import drop_default_inputs
+from bnn_deploy.onnx_files.reading import drop_default_inputs
 from bnn_deploy.ops.operator import STANDARD_OPSET
 from bnn_deploy.passes.onnx.graph import STANDARD_DOMAINS
 from bnn_deploy.passes.onnx.plain_form.drop_expand import drop_expand

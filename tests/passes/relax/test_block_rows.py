@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import relax
 
+from bnn_deploy.dialect.operators import call
 from bnn_deploy.passes.pipeline import lower_packed
 from bnn_deploy.passes.relax import block_rows as block_rows_module
 from bnn_deploy.passes.relax.block_rows import RowStage, StagedNetwork, block_rows
 from bnn_deploy.passes.relax.row_rules import Rows, row_reads
-from bnn_deploy.relax_operators import call
 from bnn_deploy.targets.registry import host_target
 from tests.passes.evaluate import evaluate
 from tests.passes.execute import run_plan

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tvm import relax
 
+from bnn_deploy.dialect.operators import call
 from bnn_deploy.passes.pipeline import lower_packed
 from bnn_deploy.passes.relax.fuse_epilogue import fuse_epilogue
 from bnn_deploy.passes.relax.merge_packs import merge_packs
-from bnn_deploy.relax_operators import call
 from bnn_deploy.targets.registry import get_target, host_target, missing_cpu_flags
 from tests.passes.evaluate import evaluate
 from tests.passes.execute import run_plan

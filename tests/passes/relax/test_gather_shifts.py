@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import relax
 
+from bnn_deploy.dialect.operators import call
 from bnn_deploy.passes.pipeline import lower_packed
 from bnn_deploy.passes.relax.gather_shifts import gather_shifts
-from bnn_deploy.relax_operators import call
 from bnn_deploy.targets.registry import host_target
 from tests.passes.evaluate import evaluate
 from tests.passes.execute import run_plan

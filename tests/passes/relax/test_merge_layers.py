@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tvm import relax
 
+from bnn_deploy.dialect.operators import call
 from bnn_deploy.passes.relax.merge_layers import merge_layers
-from bnn_deploy.relax_operators import call
 from tests.passes.evaluate import evaluate
 from tests.passes.networks import build, constant, convolution, geometry, operators
 

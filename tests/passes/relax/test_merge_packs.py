@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from tvm import relax
 
+from bnn_deploy.dialect.operators import call
 from bnn_deploy.passes.relax.lower_binary import lower_binary
 from bnn_deploy.passes.relax.merge_packs import merge_packs
-from bnn_deploy.relax_operators import call
 from bnn_deploy.targets.registry import host_target
 from tests.passes.evaluate import evaluate
 from tests.passes.networks import build, constant, convolution, geometry, operators

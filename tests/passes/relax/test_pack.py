@@ -7,10 +7,10 @@ import pytest
 import tvm
 from tvm import relax
 
+from bnn_deploy.dialect.operators import call
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.relax.pack import pack
 from bnn_deploy.passes.relax.rewriter import main_bindings
-from bnn_deploy.relax_operators import call
 from tests.passes.evaluate import evaluate
 from tests.passes.networks import (
     build,

@@ -6,6 +6,8 @@ import numpy as np
 import tvm
 from hypothesis import HealthCheck, given, settings
 
+from bnn_deploy.bundle.tensor_table import TensorEntry
+from bnn_deploy.dialect.values import Value, network_values, values_of, with_values
 from bnn_deploy.passes.relax.decompose_group_norm import decompose_group_norm
 from bnn_deploy.passes.relax.drop_identity import drop_identity
 from bnn_deploy.passes.relax.fold_affine import fold_affine
@@ -17,8 +19,6 @@ from bnn_deploy.passes.relax.pack import pack
 from bnn_deploy.passes.relax.rewriter import main_bindings, operator_name
 from bnn_deploy.passes.relax.split_means import split_means
 from bnn_deploy.passes.relax.to_channels_last import to_channels_last
-from bnn_deploy.relax_values import Value, network_values, values_of, with_values
-from bnn_deploy.tensors import TensorEntry
 from tests.passes.evaluate import evaluate_all
 from tests.passes.random_networks import networks
 

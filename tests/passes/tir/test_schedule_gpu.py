@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import relax, tirx
 
-from bnn_deploy.cuda_compiler import compile_cuda
+from bnn_deploy.codegen.cuda_compiler import compile_cuda
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.relax.fuse_float import fuse_float
 from bnn_deploy.passes.tir.gpu_tile import select_tile

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from tvm import tirx
 
-from bnn_deploy.cuda_compiler import compile_cuda
+from bnn_deploy.codegen.cuda_compiler import compile_cuda
 from bnn_deploy.passes import pipeline
 from bnn_deploy.passes.tir.schedule_float import schedule_float
 from bnn_deploy.targets.base import Target

@@ -10,9 +10,9 @@ import onnx_ir as ir
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from bnn_deploy.import_report import ImportOptions, ImportReport
 from bnn_deploy.ops.registry import STANDARD_OPSET, functions
 from bnn_deploy.passes.onnx.activations.recognise_activations import recognise_activations
+from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport
 
 F32 = np.float32
 

@@ -11,9 +11,9 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes import common
 
-from bnn_deploy.import_report import ImportOptions, ImportReport, LayerReport
-from bnn_deploy.onnx_file import require_binary
+from bnn_deploy.onnx_files.reading import require_binary
 from bnn_deploy.ops.registry import DOMAIN, OPSET, STANDARD_OPSET, functions
+from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport, LayerReport
 from tests.passes.onnx_models import node
 
 Rule = Callable[[ir.Model, ImportOptions, ImportReport], None]

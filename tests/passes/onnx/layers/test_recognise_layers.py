@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bnn_deploy.errors import ModelFileError
-from bnn_deploy.import_report import ImportOptions, LayerReport
+from bnn_deploy.passes.onnx.import_report import ImportOptions, LayerReport
 from bnn_deploy.passes.onnx.layers import recognise_layers as module
 from bnn_deploy.passes.onnx.layers.recognise_layers import recognise_layers
 from tests.passes.onnx.layers.layer_models import ZERO, apply, network, numbers, run, sign_node, signs, types

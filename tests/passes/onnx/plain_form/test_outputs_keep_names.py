@@ -9,9 +9,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from bnn_deploy.import_report import ImportOptions
 from bnn_deploy.ops.registry import functions
 from bnn_deploy.passes.onnx.canonicalise import canonicalise
+from bnn_deploy.passes.onnx.import_report import ImportOptions
 from bnn_deploy.passes.onnx.plain_form.normalise_graph import normalise_graph
 
 NODE = helper.make_node

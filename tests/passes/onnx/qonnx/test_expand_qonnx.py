@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from bnn_deploy.errors import ModelFileError
-from bnn_deploy.onnx_file import load_onnx
+from bnn_deploy.onnx_files.reading import load_onnx
 from bnn_deploy.passes.onnx.qonnx.expand_qonnx import EXPANSIONS, expand_qonnx
 from tests.passes.onnx.qonnx.one_node import DOMAIN, expanded, model_of
 
