@@ -14,7 +14,7 @@ GPUs after sm_90 have no row: there is no b1 mma in them (ptxas 13.0 makes int8 
 nobody has measured what is best there. They run bundles for sm_90, whose PTX their drivers translate.
 
 Sources: the PTX ISA 8.5, section 9.7.14 "mma" (shapes, operations, "PTX ISA Notes" and "Target ISA Notes") and "Release Notes" (the
-PTX version of each CUDA and SM). Which mma is native is no part of it: tests/cuda/test_cuda_compiler.py reads that from the
+PTX version of each CUDA and SM). Which mma is native is no part of it: tests/codegen/test_cuda_compiler.py reads that from the
 machine code. ``__popc``: the CUDA C++ Programming Guide, "Throughput of Native Arithmetic Instructions": 16 or 32 results per
 clock and SM, each for the 64 bits that a full adder leaves to it (kernels/popcount_conv2d.py), whose 4 other instructions take
 as long: 64 or 128 per clock. A100: NVIDIA's whitepaper, 4992 binary TOPS = 108 SMs * 1.41 GHz * 2 * 16384.

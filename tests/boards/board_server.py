@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from emulated_board import EmulatedBoard
+from tests.boards.emulated_board import EmulatedBoard
 
 SSHD = "/usr/sbin/sshd"
 START_SECONDS = 20.0

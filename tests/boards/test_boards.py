@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
-
-from board_server import BoardServer, SshClient
-from emulated_board import EmulatedBoard, needs_board
+from tests.boards.board_server import BoardServer, SshClient
+from tests.boards.emulated_board import EmulatedBoard, needs_board
 
 
 @pytest.mark.board

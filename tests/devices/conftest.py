@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent.parent / "runtime"))
-sys.path.append(str(Path(__file__).parent.parent / "boards"))
-
-from board_server import BoardServer, SshClient
-from emulated_board import EmulatedBoard, needs_board
-from toy_network import ARM, HOST, toy_bundle
-
 from bnn_deploy.bundle.bundle import Bundle
+from tests.boards.board_server import BoardServer, SshClient
+from tests.boards.emulated_board import EmulatedBoard, needs_board
+from tests.runtime.toy_network import ARM, HOST, toy_bundle
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_network import HIDDEN, reference, toy_input
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import get_device, qemu
 from bnn_deploy.errors import BundleError, InputError, ToolError
 from tests.devices.tapped import assert_taps_work
+from tests.runtime.toy_network import HIDDEN, reference, toy_input
 from tests.runtime.toy_taps import ARENA, tap
 
 

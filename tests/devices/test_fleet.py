@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,16 +12,13 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-sys.path.append(str(Path(__file__).parent))
-
-from rpc_servers import Fleet, free_port, needs_rpc, own_children
-from toy_network import reference, toy_input
-
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import get_device
 from bnn_deploy.errors import BundleError, DeviceError
 from bnn_deploy.validation import validate
+from tests.devices.rpc_servers import Fleet, free_port, needs_rpc, own_children
 from tests.devices.tapped import assert_taps_work
+from tests.runtime.toy_network import reference, toy_input
 from tests.runtime.toy_taps import TOTAL_BYTES, toy_taps
 
 BOARDS = 3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
-
-from board_server import BoardServer, SshClient
-from emulated_board import EmulatedBoard, needs_board
-from rpc_servers import RpcProcess, free_port, needs_rpc
-from toy_network import reference, toy_input
-
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import get_device
 from bnn_deploy.errors import DeviceError
+from tests.boards.board_server import BoardServer, SshClient
+from tests.boards.emulated_board import EmulatedBoard, needs_board
+from tests.devices.rpc_servers import RpcProcess, free_port, needs_rpc
+from tests.runtime.toy_network import reference, toy_input
 
 
 @contextmanager

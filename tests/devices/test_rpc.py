@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,16 +20,13 @@ import onnx
 import pytest
 from click.testing import Result
 
-sys.path.append(str(Path(__file__).parent))
-
-from rpc_servers import BOARD_PYTHON, RpcProcess, free_port, needs_rpc, own_children
-from toy_network import HIDDEN, INPUTS, constants, reference, toy_input
-
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import get_device
 from bnn_deploy.devices.rpc_board import RpcBoard
 from bnn_deploy.errors import BundleError, DeviceError, InputError
+from tests.devices.rpc_servers import BOARD_PYTHON, RpcProcess, free_port, needs_rpc, own_children
 from tests.devices.tapped import assert_taps_work
+from tests.runtime.toy_network import HIDDEN, INPUTS, constants, reference, toy_input
 from tests.runtime.toy_taps import ARENA, TOTAL_BYTES, tap, toy_taps
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from board_server import BoardServer
 from click.testing import Result
-from toy_network import reference, toy_input
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import get_device
 from bnn_deploy.devices.ssh import _read_arrays
 from bnn_deploy.errors import DeviceError, InputError, ToolError
+from tests.boards.board_server import BoardServer
 from tests.devices.tapped import assert_taps_work
+from tests.runtime.toy_network import reference, toy_input
 from tests.runtime.toy_taps import ARENA, TOTAL_BYTES, tap, toy_taps
 
 Invoke = Callable[..., Result]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from board_server import BoardServer
-from small_disk import small_disk
-from toy_network import reference, toy_input
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import get_device
 from bnn_deploy.errors import DeviceError
+from tests.boards.board_server import BoardServer
+from tests.boards.small_disk import small_disk
+from tests.runtime.toy_network import reference, toy_input
 
 
 def set_environment(server: BoardServer, environment: dict[str, str]) -> None:

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from board_server import BoardServer
-from toy_network import reference, toy_input
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import get_device, ssh_board, ssh_connection
 from bnn_deploy.errors import DeviceError, ToolError
+from tests.boards.board_server import BoardServer
+from tests.runtime.toy_network import reference, toy_input
 
 MEGABYTES = 96
 WAIT_SECONDS = 20.0

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from board_server import BoardServer, SshClient
 from click.testing import Result
-from emulated_board import EmulatedBoard, needs_board
-from toy_network import toy_input
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import get_device, ssh_connection
 from bnn_deploy.errors import BnnDeployError, DeviceError, ToolError
+from tests.boards.board_server import BoardServer, SshClient
+from tests.boards.emulated_board import EmulatedBoard, needs_board
+from tests.runtime.toy_network import toy_input
 
 Invoke = Callable[..., Result]
 

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,6 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from toy_network import toy_input
-
-sys.path.append(str(Path(__file__).parents[1] / "boards"))
-
-from emulated_board import EmulatedBoard, needs_board
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.codegen.linker import RUNTIME_SOURCES
@@ -30,6 +24,8 @@ from bnn_deploy.devices.probe import probe_program, run_probe
 from bnn_deploy.devices.runner_report import read_profile
 from bnn_deploy.devices.system_state import Processor, SystemState, throttling_text
 from bnn_deploy.errors import DeviceError, ToolError
+from tests.boards.emulated_board import EmulatedBoard, needs_board
+from tests.runtime.toy_network import toy_input
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "runner_profile.schema.json").read_text())
 STATE_SCHEMA = {"$defs": SCHEMA["$defs"], "$ref": "#/$defs/system_state"}

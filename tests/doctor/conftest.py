@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "runtime"))
-
-from toy_network import toy_bundle
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.targets.registry import get_target
+from tests.runtime.toy_network import toy_bundle
 
 
 @pytest.fixture(scope="session")

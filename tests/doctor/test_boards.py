@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
-
-from states import ARM, ORIN_NANO, RASPBERRY_PI_4, X86_64_PC
 
 from bnn_deploy.devices.base import Device, Session
 from bnn_deploy.devices.system_state import Processor, SystemState
 from bnn_deploy.doctor.boards import check_board, examine_device
 from bnn_deploy.doctor.check import Check, Status
 from bnn_deploy.errors import DeviceError
+from tests.doctor.states import ARM, ORIN_NANO, RASPBERRY_PI_4, X86_64_PC
 
 
 def rows(state: SystemState) -> dict[str, Check]:

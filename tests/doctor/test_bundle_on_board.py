@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-
-sys.path.append(str(Path(__file__).parent))
-
-from states import ARM, ORIN_NANO, RASPBERRY_PI_4, X86_64_PC
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.system_state import Processor, SystemState
 from bnn_deploy.doctor.boards import check_board
 from bnn_deploy.doctor.check import Check, Status
+from tests.doctor.states import ARM, ORIN_NANO, RASPBERRY_PI_4, X86_64_PC
 
 
 def rows(state: SystemState, bundle: Bundle) -> dict[str, Check]:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-sys.path.append(str(Path(__file__).parents[1] / "boards"))
-sys.path.append(str(Path(__file__).parents[1] / "devices"))
-
-from board_server import BoardServer, SshClient
-from emulated_board import EmulatedBoard, needs_board
-from rpc_servers import Fleet, needs_rpc
-
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.cli import command_line
+from tests.boards.board_server import BoardServer, SshClient
+from tests.boards.emulated_board import EmulatedBoard, needs_board
+from tests.devices.rpc_servers import Fleet, needs_rpc
 
 
 def doctor(*arguments: object) -> Result:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
-
-from states import ORIN_NANO, RASPBERRY_PI_4, X86_64_PC
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.doctor.boards import check_board
 from bnn_deploy.doctor.check import Check, Status
 from bnn_deploy.doctor.gpu import driver_cuda, gpu_target
+from tests.doctor.states import ORIN_NANO, RASPBERRY_PI_4, X86_64_PC
 
 H200_PC = replace(
     X86_64_PC,

@@ -30,7 +30,7 @@ from bnn_deploy.targets.registry import get_target
 from tests.cuda.driver import build_kernels
 from tests.cuda.serial import SERIAL_FUNCTIONS, optimised
 from tests.targets.cases import PACKS, convolution_arrays, edge_bank, pack_arrays
-from tests.targets.test_bitpack import many_case
+from tests.targets.kernels.test_bitpack import many_case
 
 # Layers of the networks, cut to a few pixels: the tiles that real layers get, with all their channels.
 NETWORK_LAYERS = {

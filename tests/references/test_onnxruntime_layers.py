@@ -20,8 +20,8 @@ from bnn_deploy.references import HISTOGRAM_EDGES, onnxruntime_layers
 from bnn_deploy.references.layer_values import LayerValues
 from bnn_deploy.references.margin import RELATIVE_MARGIN, near_limit
 from bnn_deploy.references.onnxruntime_layers import OnnxruntimeLayers
-from tests.foreign import plain_networks as networks
-from tests.foreign.exporters import export
+from tests.frontend import plain_networks as networks
+from tests.frontend.exporters import export
 from tests.references.graphs import CLASSES, FEATURES, SPECIAL, TINY, images, linear, one_sign, ours, two_signs, write
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-sys.path.append(str(Path(__file__).parent))
-
-from browser import Browser, find_chromium
-from nasty_names import NASTY
-
 from bnn_deploy.profiling import LostBoard, ProfileReport
 from bnn_deploy.profiling.reading import profile_from_json
+from tests.report.browser import Browser, find_chromium
+from tests.report.nasty_names import NASTY
 
 Invoke = Callable[..., Result]
 

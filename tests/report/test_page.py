@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,14 +11,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
-
-from browser import Browser, show
-
 from bnn_deploy.profiling import LostBoard, ProfileReport
 from bnn_deploy.profiling.comparison import compare
 from bnn_deploy.report import page
 from bnn_deploy.report.page import comparison_page, profile_page
+from tests.report.browser import Browser, show
 
 pytestmark = pytest.mark.browser
 

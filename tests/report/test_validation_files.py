@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -15,17 +14,14 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
-
-from nasty_names import NASTY
-from validation_samples import failing, golden, model, model_only, passing, renamed
-
 from bnn_deploy.errors import InputError
 from bnn_deploy.report.junit import SUITES, junit
 from bnn_deploy.report.markdown import MOST_ROWS, markdown
 from bnn_deploy.report.validation_files import SUFFIXES, check, contents
 from bnn_deploy.report.verdict import agreement, verdict
 from bnn_deploy.validation.report import Example, LevelResult, ModelResult, TensorResult, ValidationReport
+from tests.report.nasty_names import NASTY
+from tests.report.validation_samples import failing, golden, model, model_only, passing, renamed
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "validation.schema.json").read_text())
 REPORTS = {

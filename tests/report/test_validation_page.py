@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
-
-from browser import Browser, show
-from nasty_names import NASTY
-from validation_samples import failing, golden, model, model_only, passing, renamed
-
 from bnn_deploy.report.margins_chart import LABELS
 from bnn_deploy.report.validation_page import validation_page
 from bnn_deploy.validation.report import HISTOGRAM_EDGES, ValidationReport
+from tests.report.browser import Browser, show
+from tests.report.nasty_names import NASTY
+from tests.report.validation_samples import failing, golden, model, model_only, passing, renamed
 
 pytestmark = pytest.mark.browser
 

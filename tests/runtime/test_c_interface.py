@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_network import reference, toy_input, zig
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import qemu
 from bnn_deploy.errors import ToolError
 from bnn_deploy.runtime.loader import Model
+from tests.runtime.toy_network import reference, toy_input, zig
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "c" / "main.c"
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror")

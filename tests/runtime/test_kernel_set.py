@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from toy_network import ARM, HOST, compile_kernels, reference, toy_input, toy_plan, zig
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.bundle.writing import write_bundle
@@ -24,6 +23,7 @@ from bnn_deploy.plan import ExecutionPlan, KernelSetSteps, Space, Step
 from bnn_deploy.runtime.loader import Model
 from bnn_deploy.targets.base import KernelSet
 from tests.passes.onnx_models import model, node, packed, run
+from tests.runtime.toy_network import ARM, HOST, compile_kernels, reference, toy_input, toy_plan, zig
 
 SOURCES = Path(__file__).parent
 A53, A72, A55, A76 = (0x41, 0xD03), (0x41, 0xD08), (0x41, 0xD05), (0x41, 0xD0B)

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_network import AWKWARD_LAYER, BATCH, HIDDEN, INPUTS, constants, reference, toy_input
 
 import bnn_deploy
 from bnn_deploy.bundle.bundle import Bundle
@@ -25,6 +24,7 @@ from bnn_deploy.codegen.linker import api_symbols
 from bnn_deploy.errors import BnnDeployError, BundleError, InputError
 from bnn_deploy.runtime import processor
 from bnn_deploy.runtime.loader import Model
+from tests.runtime.toy_network import AWKWARD_LAYER, BATCH, HIDDEN, INPUTS, constants, reference, toy_input
 
 
 @settings(max_examples=12, deadline=None)

@@ -19,13 +19,13 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from toy_network import AWKWARD_LAYER, INPUTS, reference, toy_input
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices import qemu
 from bnn_deploy.errors import ToolError
 from bnn_deploy.runtime.loader import Model
 from tests.runtime.runner_calls import assert_refused, call, saved
+from tests.runtime.toy_network import AWKWARD_LAYER, INPUTS, reference, toy_input
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "runner_profile.schema.json").read_text())
 

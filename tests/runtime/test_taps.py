@@ -357,7 +357,7 @@ def three_valued(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A network with signs of three values, thresholds per channel and words that are rolled; batch 2."""
     import onnx
 
-    from tests.test_three_valued_signs import network
+    from tests.frontend.test_three_valued_signs import network
 
     folder = tmp_path_factory.mktemp("three")
     onnx.save(network(), str(folder / "x.onnx"))

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
-from toy_network import HIDDEN, INPUTS, reference, toy_input
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.codegen.linker import RUNTIME_SOURCES, api_symbols, link_probe_library, tvm_symbols
+from tests.runtime.toy_network import HIDDEN, INPUTS, reference, toy_input
 
 ARGUMENT, KERNEL = -1, -4  # BNN_ERROR_ARGUMENT and BNN_ERROR_KERNEL, negated
 
