@@ -1,6 +1,7 @@
 """bnn-deploy: binary neural networks from PyTorch to real devices, with parity checked bit by bit.
 
-Importing this package is cheap: torch, tvm and onnxruntime are imported only by the functions that need them.
+These names are the public interface, docs/api.md shows them at work. Importing the package is cheap: torch, tvm and onnxruntime are
+imported by the names that need them, when these are first asked for.
 """
 
 from __future__ import annotations
@@ -8,30 +9,55 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnn_deploy.errors import BnnDeployError
+from bnn_deploy.lazy_names import lazy_names
+from bnn_deploy.version import __version__
+
 # In a checkout passes/, targets/ and models/ lie beside this package; in a wheel they are installed inside it.
 if (Path(__file__).parent.parent / "passes" / "__init__.py").is_file():
     __path__.append(str(Path(__file__).parent.parent))
 
 if TYPE_CHECKING:
-    from bnn_deploy.runtime.loader import Model
+    from bnn_deploy.bundle.bundle import Bundle
+    from bnn_deploy.compiler import compile_model
+    from bnn_deploy.devices.registry import get_device
+    from bnn_deploy.export.model import export_model
+    from bnn_deploy.profiling.measuring import profile_bundle
+    from bnn_deploy.runtime.loader import Model, load
+    from bnn_deploy.training.data import open_training_data
+    from bnn_deploy.training.recipe import load_recipe
+    from bnn_deploy.training.runs import train
+    from bnn_deploy.validation.validate import validate
 
-__version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+__all__ = [
+    "BnnDeployError",
+    "Bundle",
+    "Model",
+    "__version__",
+    "compile_model",
+    "export_model",
+    "get_device",
+    "load",
+    "load_recipe",
+    "open_training_data",
+    "profile_bundle",
+    "train",
+    "validate",
+]
 
-
-def load(bundle: str | Path, threads: int = 1) -> Model:
-    """Load a compiled bundle for this machine.
-
-    Args:
-        bundle: folder written by ``bnn-deploy compile``.
-        threads: worker threads that one inference may use.
-
-    Returns:
-        A callable: ``load(bundle)(array) -> array``, float32 in and out, shapes as in the bundle's manifest.
-
-    Raises:
-        BundleError: the bundle is missing, altered, of a newer format, or for another processor.
-    """
-    from bnn_deploy.runtime.loader import Model
-
-    return Model(bundle, threads=threads)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Bundle": "bnn_deploy.bundle.bundle",
+        "Model": "bnn_deploy.runtime.loader",
+        "compile_model": "bnn_deploy.compiler",
+        "export_model": "bnn_deploy.export.model",
+        "get_device": "bnn_deploy.devices.registry",
+        "load": "bnn_deploy.runtime.loader",
+        "load_recipe": "bnn_deploy.training.recipe",
+        "open_training_data": "bnn_deploy.training.data",
+        "profile_bundle": "bnn_deploy.profiling.measuring",
+        "train": "bnn_deploy.training.runs",
+        "validate": "bnn_deploy.validation.validate",
+    },
+)

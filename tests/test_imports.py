@@ -22,9 +22,11 @@ FLOORS: list[list[str]] = [
         "bnn_deploy/errors.py",
         "bnn_deploy/files.py",
         "bnn_deploy/bits.py",
+        "bnn_deploy/lazy_names.py",
         "bnn_deploy/metadata",
         "bnn_deploy/plan.py",
         "bnn_deploy/progress.py",
+        "bnn_deploy/version.py",
     ],
     # 1: the operators, the models, the machines: each knows nothing of the others.
     ["bnn_deploy/ops", "models", "targets"],

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bnn_deploy import __version__
 from bnn_deploy.bundle import manifest as manifest_format
 from bnn_deploy.bundle import tensor_table
 from bnn_deploy.bundle.bundle import Bundle, file_sha256
@@ -20,6 +19,7 @@ from bnn_deploy.codegen.object_cache import NO_CACHE, ObjectCache
 from bnn_deploy.errors import BundleError
 from bnn_deploy.plan import ExecutionPlan, TensorSpecification
 from bnn_deploy.targets.base import Target
+from bnn_deploy.version import __version__
 
 
 def write_bundle(

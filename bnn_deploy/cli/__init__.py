@@ -20,8 +20,8 @@ from typing import Any, NoReturn
 
 import click
 
-from bnn_deploy import __version__
 from bnn_deploy.errors import BnnDeployError
+from bnn_deploy.version import __version__
 
 __all__ = ["command_line", "main"]
 

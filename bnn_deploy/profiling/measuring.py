@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnn_deploy import __version__
 from bnn_deploy.devices.base import DeviceProfile
 from bnn_deploy.plan import Step
 from bnn_deploy.profiling.model import KINDS, BoardReport, KernelTime, LostBoard, ProfileReport
@@ -18,6 +17,7 @@ from bnn_deploy.profiling.processor_limit import processor_limit
 from bnn_deploy.profiling.remarks import remarks
 from bnn_deploy.profiling.spread import spread_of
 from bnn_deploy.progress import ReportProgress, quiet
+from bnn_deploy.version import __version__
 
 if TYPE_CHECKING:
     from bnn_deploy.bundle.bundle import Bundle

@@ -222,6 +222,22 @@ def _pointers(arrays: list[np.ndarray], tensors: tuple[TensorSpecification, ...]
     return (ctypes.c_void_p * len(places))(*places)
 
 
+def load(bundle: str | Path, threads: int = 1) -> Model:
+    """Load a compiled bundle for this machine.
+
+    Args:
+        bundle: folder written by ``bnn-deploy compile``.
+        threads: worker threads that one inference may use.
+
+    Returns:
+        A callable: ``load(bundle)(array) -> array``, float32 in and out, shapes as in the bundle's manifest.
+
+    Raises:
+        BundleError: the bundle is missing, altered, of a newer format, or for another processor.
+    """
+    return Model(bundle, threads=threads)
+
+
 def _load_library(bundle: Bundle) -> ctypes.CDLL:
     # The dynamic loader knows libraries by the name they were opened with: under its own name, a bundle compiled again
     # at the same place would give the library of before.

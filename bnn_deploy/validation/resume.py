@@ -18,9 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bnn_deploy import __version__
 from bnn_deploy.errors import InputError, Interrupted, message_lines
 from bnn_deploy.files import require_writable, write_whole
+from bnn_deploy.version import __version__
 
 if TYPE_CHECKING:
     from bnn_deploy.bundle.bundle import Bundle
