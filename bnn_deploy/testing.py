@@ -80,7 +80,7 @@ class Parity:
         """
         from bnn_deploy.bundle.bundle import Bundle
         from bnn_deploy.compiler import compile_model
-        from bnn_deploy.devices import get_device
+        from bnn_deploy.devices.registry import get_device
         from bnn_deploy.report.markdown import markdown
         from bnn_deploy.validation import validate
 

@@ -182,5 +182,5 @@ for arguments in [["--help"], ["--version"], *([command, "--help"] for command i
 
 def test_running_a_bundle_needs_numpy_only() -> None:
     """Breaks if a device needs the compiler or PyTorch to run a bundle from Python."""
-    loaded = loaded_by("import bnn_deploy.runtime.loader, bnn_deploy.devices")
+    loaded = loaded_by("import bnn_deploy.runtime.loader, bnn_deploy.devices.registry")
     assert not loaded.intersection(HEAVY)

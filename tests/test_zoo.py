@@ -20,8 +20,9 @@ import torch
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.compiler import compile_model
-from bnn_deploy.devices import get_device, qemu
+from bnn_deploy.devices import qemu
 from bnn_deploy.devices.qemu import find_qemu
+from bnn_deploy.devices.registry import get_device
 from bnn_deploy.errors import ToolError
 from bnn_deploy.export.model import export_model
 from bnn_deploy.frontend.open_model import open_model

@@ -73,7 +73,7 @@ def _reports(device: str | None, bundle: Path | None, progress: ReportProgress) 
     if device is None:
         return [BoardReport(platform.node(), tuple(examine(progress)))]
     from bnn_deploy.bundle.bundle import Bundle
-    from bnn_deploy.devices import get_device
+    from bnn_deploy.devices.registry import get_device
 
     opened = None if bundle is None else Bundle.open(bundle)
     progress(f"asking {device}")

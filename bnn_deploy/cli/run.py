@@ -30,7 +30,7 @@ def run_command(
     """Run BUNDLE on the images of x.npy and write its outputs to y.npy."""
     from bnn_deploy.bundle.bundle import Bundle
     from bnn_deploy.data.datasets import load_images, require_writable, save_array
-    from bnn_deploy.devices import get_device
+    from bnn_deploy.devices.registry import get_device
 
     with status_line() as progress:
         opened = Bundle.open(bundle)

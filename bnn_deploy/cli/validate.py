@@ -143,7 +143,7 @@ def validate_command(
         raise InputError(f"--golden {golden} takes the place of --reference; leave one of them out.")
     with status_line() as progress:
         from bnn_deploy.bundle.bundle import Bundle
-        from bnn_deploy.devices import get_device
+        from bnn_deploy.devices.registry import get_device
         from bnn_deploy.report import validation_files
         from bnn_deploy.report.files import check_outputs, write_files
         from bnn_deploy.validation import validate

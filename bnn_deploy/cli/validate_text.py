@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bnn_deploy.cli.options import table
 
 if TYPE_CHECKING:
-    from bnn_deploy.devices import BoardUse
+    from bnn_deploy.devices.base import BoardUse
     from bnn_deploy.validation import ModelResult, TensorResult, ValidationReport
 
 # Names in one line of text; the JSON has all.

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnn_deploy.data.datasets import Dataset, open_dataset, random_inputs
-from bnn_deploy.devices import Device, get_device
+from bnn_deploy.devices.base import Device
+from bnn_deploy.devices.registry import get_device
 from bnn_deploy.errors import InputError
 from bnn_deploy.progress import ReportProgress, quiet
 from bnn_deploy.references.batches import fill_batch

@@ -87,7 +87,7 @@ def validate(
         ModelFileError: the ONNX file or the checkpoint cannot be used.
         BundleError: the bundle does not fit the model or the device, or is too old for the levels 1 and 2.
     """
-    from bnn_deploy.devices import get_device
+    from bnn_deploy.devices.registry import get_device
 
     wanted = _wanted_levels(levels, onnx_path, deterministic_reference, bundle)
     chosen = device or get_device("local")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.devices import get_device, qemu
+from bnn_deploy.devices import qemu
+from bnn_deploy.devices.registry import get_device
 from bnn_deploy.errors import BundleError, InputError, ToolError
 from tests.devices.tapped import assert_taps_work
 from tests.runtime.toy_network import HIDDEN, reference, toy_input

@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.devices import get_device
+from bnn_deploy.devices.registry import get_device
 from bnn_deploy.errors import BundleError, DeviceError
 from bnn_deploy.validation import validate
 from tests.devices.rpc_servers import Fleet, free_port, needs_rpc, own_children

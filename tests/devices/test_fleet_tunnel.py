@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.devices import get_device
+from bnn_deploy.devices.registry import get_device
 from bnn_deploy.errors import DeviceError
 from tests.boards.board_server import BoardServer, SshClient
 from tests.boards.emulated_board import EmulatedBoard, needs_board

@@ -21,7 +21,7 @@ import pytest
 from click.testing import Result
 
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.devices import get_device
+from bnn_deploy.devices.registry import get_device
 from bnn_deploy.devices.rpc_board import RpcBoard
 from bnn_deploy.errors import BundleError, DeviceError, InputError
 from tests.devices.rpc_servers import BOARD_PYTHON, RpcProcess, free_port, needs_rpc, own_children

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bnn_deploy.devices import get_device
+from bnn_deploy.devices.registry import get_device
 from bnn_deploy.devices.rpc_address import (
     RpcAddress,
     check_board_address,

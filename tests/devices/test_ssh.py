@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.devices import get_device
+from bnn_deploy.devices.registry import get_device
 from bnn_deploy.devices.ssh import _read_arrays
 from bnn_deploy.errors import DeviceError, InputError, ToolError
 from tests.boards.board_server import BoardServer

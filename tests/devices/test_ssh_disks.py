@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.devices import get_device
+from bnn_deploy.devices.registry import get_device
 from bnn_deploy.errors import DeviceError
 from tests.boards.board_server import BoardServer
 from tests.boards.small_disk import small_disk

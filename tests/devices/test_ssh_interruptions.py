@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.devices import get_device, ssh_board, ssh_connection
+from bnn_deploy.devices import ssh_board, ssh_connection
+from bnn_deploy.devices.registry import get_device
 from bnn_deploy.errors import DeviceError, ToolError
 from tests.boards.board_server import BoardServer
 from tests.runtime.toy_network import reference, toy_input

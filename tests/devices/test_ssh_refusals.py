@@ -15,7 +15,8 @@ import pytest
 from click.testing import Result
 
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.devices import get_device, ssh_connection
+from bnn_deploy.devices import ssh_connection
+from bnn_deploy.devices.registry import get_device
 from bnn_deploy.errors import BnnDeployError, DeviceError, ToolError
 from tests.boards.board_server import BoardServer, SshClient
 from tests.boards.emulated_board import EmulatedBoard, needs_board

@@ -10,8 +10,8 @@ import pytest
 
 import bnn_deploy
 from bnn_deploy.compiler import compile_model
-from bnn_deploy.devices import get_device
 from bnn_deploy.devices.qemu import find_qemu
+from bnn_deploy.devices.registry import get_device
 from bnn_deploy.errors import ToolError
 from tests.passes.onnx_models import model, node, packed, run
 

@@ -13,7 +13,7 @@ import torch
 
 import bnn_deploy
 from bnn_deploy.compiler import compile_model
-from bnn_deploy.devices import get_device
+from bnn_deploy.devices.registry import get_device
 from bnn_deploy.errors import ModelFileError
 from bnn_deploy.frontend.open_model import import_file, open_model
 from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport

@@ -15,8 +15,8 @@ from tvm import relax
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.bundle.writing import write_bundle
 from bnn_deploy.codegen.object_cache import ObjectCache, cache_folder
-from bnn_deploy.devices import get_device
 from bnn_deploy.devices.qemu import find_qemu
+from bnn_deploy.devices.registry import get_device
 from bnn_deploy.errors import ToolError
 from bnn_deploy.passes.pipeline import lower_packed
 from bnn_deploy.passes.relax.decompose_group_norm import decompose_group_norm

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.devices import DeviceProfile
+from bnn_deploy.devices.base import DeviceProfile
 from bnn_deploy.plan import Step
 from bnn_deploy.profiling import ProfileReport
 from bnn_deploy.profiling.measuring import summarise

@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.devices import DeviceProfile
+from bnn_deploy.devices.base import DeviceProfile
 from bnn_deploy.plan import Step
 from bnn_deploy.profiling import ProfileReport, profile_bundle
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bnn_deploy.devices import DeviceProfile
+from bnn_deploy.devices.base import DeviceProfile
 from bnn_deploy.devices.system_state import Processor, SystemState
 from bnn_deploy.profiling.processor_limit import processor_limit
 from bnn_deploy.profiling.remarks import remarks

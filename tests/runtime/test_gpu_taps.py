@@ -96,7 +96,7 @@ def test_in_this_process(bundle: Bundle, driver: Path, kernels: Path) -> None:
 import sys
 import numpy as np
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.devices import get_device
+from bnn_deploy.devices.registry import get_device
 from bnn_deploy.errors import InputError
 from tests.cuda.toy_gpu_network import toy_gpu_taps
 from tests.runtime.toy_network import reference, toy_input

@@ -11,7 +11,7 @@ import pytest
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.compiler import compile_model
-from bnn_deploy.devices import get_device
+from bnn_deploy.devices.registry import get_device
 from bnn_deploy.validation import validate
 from bnn_deploy.validation.report import TensorResult, ValidationReport
 from tests.seeded_faults.faults import Fault
