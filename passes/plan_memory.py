@@ -26,7 +26,7 @@ from tvm import relax
 from bnn_deploy.dialect.values import Value, values_of
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.relax.block_rows import RowStage
-from bnn_deploy.passes.relax.rewriter import (
+from bnn_deploy.passes.relax.expressions import (
     constant_array,
     is_constant,
     layer_identifier,

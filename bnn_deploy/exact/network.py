@@ -19,7 +19,7 @@ from bnn_deploy.exact.rules import RULES, compute
 from bnn_deploy.frontend.open_model import open_model
 from bnn_deploy.passes.onnx.import_report import ImportOptions
 from bnn_deploy.passes.pipeline import pack_network
-from bnn_deploy.passes.relax.rewriter import (
+from bnn_deploy.passes.relax.expressions import (
     constant_array,
     is_constant,
     layer_identifier,

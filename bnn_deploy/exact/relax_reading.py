@@ -8,7 +8,7 @@ from typing import Any
 from tvm import ir, relax
 
 from bnn_deploy.exact.operation import Operation
-from bnn_deploy.passes.relax.rewriter import constant_array, is_constant, operator_name, static_shape
+from bnn_deploy.passes.relax.expressions import constant_array, is_constant, operator_name, static_shape
 
 
 def operation_of(variable: relax.Var, call: relax.Call) -> Operation:

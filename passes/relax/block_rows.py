@@ -29,7 +29,7 @@ from tvm import relax
 
 from bnn_deploy.dialect.operators import call
 from bnn_deploy.dialect.values import values_of, with_values
-from bnn_deploy.passes.relax.rewriter import (
+from bnn_deploy.passes.relax.expressions import (
     count_uses,
     is_constant,
     layer_identifier,

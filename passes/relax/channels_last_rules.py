@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tvm import relax
 
-from bnn_deploy.passes.relax.rewriter import constant_array, integers, is_constant, static_shape
+from bnn_deploy.passes.relax.expressions import constant_array, integers, is_constant, static_shape
 
 if TYPE_CHECKING:
     from bnn_deploy.passes.relax.to_channels_last import ToChannelsLast

@@ -21,7 +21,8 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from bnn_deploy.passes.relax.rewriter import DataflowRewriter, operator_name, static_shape
+from bnn_deploy.passes.relax.expressions import operator_name, static_shape
+from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 
 _ROWS, _COLUMNS = 1, 2
 

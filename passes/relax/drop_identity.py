@@ -16,7 +16,8 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
-from bnn_deploy.passes.relax.rewriter import DataflowRewriter, integers, operator_name, static_shape
+from bnn_deploy.passes.relax.expressions import integers, operator_name, static_shape
+from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 
 _MOVEMENT = ("relax.strided_slice", "relax.reshape", "relax.broadcast_to", "relax.concat")
 

@@ -21,14 +21,14 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from bnn_deploy.passes.relax.rewriter import (
-    DataflowRewriter,
+from bnn_deploy.passes.relax.expressions import (
     constant_array,
     is_constant,
     layer_identifier,
     operator_name,
     static_shape,
 )
+from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 
 _BINARY_LAYERS = ("bnn.conv2d", "bnn.tap_scaled_conv2d", "bnn.linear")
 

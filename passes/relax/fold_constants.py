@@ -20,13 +20,8 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from bnn_deploy.passes.relax.rewriter import (
-    DataflowRewriter,
-    constant_array,
-    is_constant,
-    operator_name,
-    static_shape,
-)
+from bnn_deploy.passes.relax.expressions import constant_array, is_constant, operator_name, static_shape
+from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 
 _ARITHMETIC: dict[str, Callable[..., np.ndarray]] = {
     "relax.add": np.add,

@@ -20,7 +20,8 @@ import tvm
 from tvm import relax
 
 from bnn_deploy.dialect.operators import call
-from bnn_deploy.passes.relax.rewriter import DataflowRewriter, constant_array, is_constant, operator_name
+from bnn_deploy.passes.relax.expressions import constant_array, is_constant, operator_name
+from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 
 
 def fold_threshold(module: tvm.IRModule) -> tvm.IRModule:

@@ -24,9 +24,7 @@ import tvm
 from tvm import relax
 
 from bnn_deploy.dialect.operators import ConvolutionAttributes, call, is_three_valued
-from bnn_deploy.passes.relax.lower_binary import convolution_specification
-from bnn_deploy.passes.relax.rewriter import (
-    DataflowRewriter,
+from bnn_deploy.passes.relax.expressions import (
     channel_vector,
     constant_array,
     integers,
@@ -36,6 +34,8 @@ from bnn_deploy.passes.relax.rewriter import (
     read_variables,
     static_shape,
 )
+from bnn_deploy.passes.relax.lower_binary import convolution_specification
+from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.epilogue import STEPS, ImageOperand
 from bnn_deploy.targets.kernels.specification import WORD_BITS

@@ -19,7 +19,7 @@ from tvm import ir, relax
 from tvm.relax import PyExprMutator, expr_functor
 
 from bnn_deploy.dialect.values import Value, values_of, with_values
-from bnn_deploy.passes.relax.rewriter import layer_identifier, main_bindings, operator_name
+from bnn_deploy.passes.relax.expressions import layer_identifier, main_bindings, operator_name
 
 _ALIASES = ["relax.reshape"]
 

@@ -22,8 +22,9 @@ import tvm
 from tvm import relax
 
 from bnn_deploy.dialect.operators import call
+from bnn_deploy.passes.relax.expressions import operator_name, static_shape
 from bnn_deploy.passes.relax.pack import slice_of
-from bnn_deploy.passes.relax.rewriter import DataflowRewriter, operator_name, static_shape
+from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 
 _ROWS, _COLUMNS, _WORDS, _RANK = 1, 2, 3, 4
 _LAYERS = ("bnn.packed_conv2d", "bnn.packed_tap_scaled_conv2d")

@@ -25,14 +25,14 @@ from tvm import ir, relax, tirx
 
 from bnn_deploy.dialect.operators import ConvolutionAttributes, is_three_valued, plane_axis
 from bnn_deploy.errors import CompileError
-from bnn_deploy.passes.relax.rewriter import (
-    DataflowRewriter,
+from bnn_deploy.passes.relax.expressions import (
     constant_array,
     is_constant,
     layer_identifier,
     operator_name,
     static_shape,
 )
+from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.epilogue import STEPS, Epilogue, ImageOperand
 from bnn_deploy.targets.kernels.specification import (

@@ -20,14 +20,14 @@ import tvm
 from tvm import relax
 
 from bnn_deploy.dialect.operators import ConvolutionAttributes
-from bnn_deploy.passes.relax.rewriter import (
-    DataflowRewriter,
+from bnn_deploy.passes.relax.expressions import (
     constant_array,
     is_constant,
     layer_identifier,
     operator_name,
     static_shape,
 )
+from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 
 _CHANNELS = 3
 

@@ -20,14 +20,14 @@ import tvm
 from tvm import relax
 
 from bnn_deploy.dialect.operators import call
-from bnn_deploy.passes.relax.rewriter import (
-    DataflowRewriter,
+from bnn_deploy.passes.relax.expressions import (
     channel_vector,
     is_constant,
     layer_identifier,
     operator_name,
     static_shape,
 )
+from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 
 _RANK = 4
 

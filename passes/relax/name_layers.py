@@ -19,7 +19,8 @@ import re
 import tvm
 from tvm import relax
 
-from bnn_deploy.passes.relax.rewriter import DataflowRewriter, layer_identifier
+from bnn_deploy.passes.relax.expressions import layer_identifier
+from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 
 
 def name_layers(module: tvm.IRModule) -> tvm.IRModule:

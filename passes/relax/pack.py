@@ -24,7 +24,8 @@ from tvm import relax
 
 from bnn_deploy.dialect.operators import ConvolutionAttributes, call, is_three_valued, plane_axis
 from bnn_deploy.errors import CompileError
-from bnn_deploy.passes.relax.rewriter import DataflowRewriter, integers, layer_identifier, operator_name, static_shape
+from bnn_deploy.passes.relax.expressions import integers, layer_identifier, operator_name, static_shape
+from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 from bnn_deploy.targets.kernels.specification import WORD_BITS
 
 _LAYERS = ("bnn.conv2d", "bnn.tap_scaled_conv2d", "bnn.linear")

@@ -12,7 +12,7 @@ from enum import Enum
 from tvm import relax
 
 from bnn_deploy.dialect.operators import ConvolutionAttributes, is_three_valued
-from bnn_deploy.passes.relax.rewriter import integers, is_constant, operator_name, static_shape
+from bnn_deploy.passes.relax.expressions import integers, is_constant, operator_name, static_shape
 
 ROWS_AXIS, _CHANNELS_AXIS, _RANK = 1, 3, 4
 _NAMES = (

@@ -23,7 +23,8 @@ from tvm import relax
 from bnn_deploy.dialect.operators import ConvolutionAttributes, call
 from bnn_deploy.dialect.values import Value
 from bnn_deploy.passes.relax.channels_last_rules import AXIS, ELEMENTWISE, RULES
-from bnn_deploy.passes.relax.rewriter import DataflowRewriter, constant_array, is_constant, operator_name, static_shape
+from bnn_deploy.passes.relax.expressions import constant_array, is_constant, operator_name, static_shape
+from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 
 
 def to_channels_last(module: tvm.IRModule) -> tvm.IRModule:

@@ -9,7 +9,7 @@ from tvm import relax
 
 from bnn_deploy.dialect.importer import import_onnx
 from bnn_deploy.errors import CompileError, ModelFileError
-from bnn_deploy.passes.relax.rewriter import main_bindings
+from bnn_deploy.passes.relax.expressions import main_bindings
 from tests.passes.evaluate import evaluate
 from tests.passes.networks import operators
 from tests.passes.onnx_models import model, node, packed, run, small_network

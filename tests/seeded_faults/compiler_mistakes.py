@@ -24,7 +24,7 @@ from bnn_deploy.passes.relax import (
     lower_binary,
     merge_packs,
 )
-from bnn_deploy.passes.relax.rewriter import constant_array, is_constant, static_shape
+from bnn_deploy.passes.relax.expressions import constant_array, is_constant, static_shape
 from bnn_deploy.plan import Argument, Space
 
 Patch = pytest.MonkeyPatch

@@ -6,10 +6,10 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from bnn_deploy.passes.relax.expressions import main_bindings, operator_name
 from bnn_deploy.passes.relax.fuse_float import fuse_float
 from bnn_deploy.passes.relax.lower_binary import lower_binary
 from bnn_deploy.passes.relax.pack import pack
-from bnn_deploy.passes.relax.rewriter import main_bindings, operator_name
 from bnn_deploy.passes.relax.to_channels_last import to_channels_last
 from bnn_deploy.targets.registry import host_target
 from tests.passes.evaluate import evaluate

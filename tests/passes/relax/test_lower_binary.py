@@ -8,9 +8,9 @@ import tvm
 from tvm import relax
 
 from bnn_deploy.errors import CompileError
+from bnn_deploy.passes.relax.expressions import main_bindings, operator_name
 from bnn_deploy.passes.relax.lower_binary import lower_binary
 from bnn_deploy.passes.relax.pack import pack
-from bnn_deploy.passes.relax.rewriter import main_bindings, operator_name
 from bnn_deploy.passes.relax.to_channels_last import to_channels_last
 from bnn_deploy.targets.registry import get_target, host_target
 from tests.passes.evaluate import evaluate

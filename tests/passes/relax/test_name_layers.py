@@ -5,8 +5,8 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
+from bnn_deploy.passes.relax.expressions import layer_identifier, main_bindings
 from bnn_deploy.passes.relax.name_layers import name_layers
-from bnn_deploy.passes.relax.rewriter import layer_identifier, main_bindings
 from tests.passes.networks import build, constant
 
 

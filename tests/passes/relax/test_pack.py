@@ -9,8 +9,8 @@ from tvm import relax
 
 from bnn_deploy.dialect.operators import call
 from bnn_deploy.errors import CompileError
+from bnn_deploy.passes.relax.expressions import main_bindings
 from bnn_deploy.passes.relax.pack import pack
-from bnn_deploy.passes.relax.rewriter import main_bindings
 from tests.passes.evaluate import evaluate
 from tests.passes.networks import (
     build,

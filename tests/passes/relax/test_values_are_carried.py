@@ -10,13 +10,13 @@ from bnn_deploy.bundle.tensor_table import TensorEntry
 from bnn_deploy.dialect.values import Value, network_values, values_of, with_values
 from bnn_deploy.passes.relax.decompose_group_norm import decompose_group_norm
 from bnn_deploy.passes.relax.drop_identity import drop_identity
+from bnn_deploy.passes.relax.expressions import main_bindings, operator_name
 from bnn_deploy.passes.relax.fold_affine import fold_affine
 from bnn_deploy.passes.relax.fold_threshold import fold_threshold
 from bnn_deploy.passes.relax.gather_shifts import gather_shifts
 from bnn_deploy.passes.relax.merge_layers import merge_layers
 from bnn_deploy.passes.relax.merge_packs import merge_packs
 from bnn_deploy.passes.relax.pack import pack
-from bnn_deploy.passes.relax.rewriter import main_bindings, operator_name
 from bnn_deploy.passes.relax.split_means import split_means
 from bnn_deploy.passes.relax.to_channels_last import to_channels_last
 from tests.passes.evaluate import evaluate_all
