@@ -1,0 +1,1 @@
+"""The papers' networks in PyTorch: binary layers, calibration, checkpoints of their authors."""

@@ -1,0 +1,1 @@
+"""The compiler's passes; ``pipeline`` lists them in order."""

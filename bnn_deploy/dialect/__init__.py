@@ -1,0 +1,1 @@
+"""The network as a Relax module: our binary operators, what its variables hold, and the way there from ONNX."""

@@ -1,0 +1,1 @@
+"""What a model's file says of its images and classes, stored as JSON."""

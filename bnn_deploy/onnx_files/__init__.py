@@ -1,0 +1,1 @@
+"""ONNX files: read without trusting them, walked, named, counted and written."""

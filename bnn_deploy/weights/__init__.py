@@ -1,0 +1,1 @@
+"""Files of weights as safetensors: what training ends with, and what export starts from."""

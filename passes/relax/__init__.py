@@ -1,0 +1,1 @@
+"""Passes over the network: layout, folding, packing, fusing, and the choice of kernels."""

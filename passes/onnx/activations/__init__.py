@@ -1,0 +1,1 @@
+"""Which values are binary: activations recognised by what they compute."""

@@ -1,0 +1,1 @@
+"""Which layers multiply signs with signs, and how they are written as binary ones."""

@@ -1,0 +1,1 @@
+"""One plain form for graphs from all exporters."""
