@@ -8,7 +8,7 @@ from onnx import ModelProto, NodeProto
 
 from bnn_deploy.frontend.open_model import open_model
 from bnn_deploy.onnx_files.statistics import model_statistics
-from bnn_deploy.ops.registry import DOMAIN, OPERATORS
+from bnn_deploy.ops.registry import DOMAIN, OPERATORS, is_binary_layer
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
 
 
@@ -22,7 +22,7 @@ def binary_layers(path: Path, batch: int) -> dict[ConvolutionSpecification, list
     rows = {row.name: row for row in model_statistics(model, 0).layers}
     layers: dict[ConvolutionSpecification, list[str]] = {}
     for node in model.graph.node:
-        if node.domain == DOMAIN and OPERATORS[node.op_type].packed_weights:
+        if is_binary_layer(node):
             row = rows[node.name]
             specification = _specification(node, row.input_shape, row.output_shape, batch, _reads_ternary(model, node))
             layers.setdefault(specification, []).append(node.name)

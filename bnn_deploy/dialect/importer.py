@@ -21,6 +21,7 @@ from bnn_deploy.dialect.conversions import CONVERSIONS
 from bnn_deploy.dialect.operators import ConvolutionAttributes, call
 from bnn_deploy.dialect.values import Value, with_values
 from bnn_deploy.errors import CompileError, ModelFileError, message_lines
+from bnn_deploy.onnx_files.standard_operators import standard_opset
 from bnn_deploy.ops.registry import DOMAIN, OPERATORS
 
 _PREFIX = f"{DOMAIN}."
@@ -47,12 +48,11 @@ def import_onnx(model: onnx.ModelProto, batch: int) -> tvm.IRModule:
             "of each; export only the part from the image to the logits."
         )
     shapes = {value.name: _static_shape(value, batch) for value in inputs}
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     importer = _Importer(shapes, "float32")
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # the front end warns about every renamed identifier
         try:
-            module = importer.from_onnx(_qualified(model.graph), opset)
+            module = importer.from_onnx(_qualified(model.graph), standard_opset(model))
         except Exception:
             # TVM's builder writes a warning of its own to stderr when it is thrown away with an open block.
             with contextlib.suppress(Exception):

@@ -17,12 +17,13 @@ from onnx import ModelProto, NodeProto
 from onnx_ir.passes import common
 
 from bnn_deploy.errors import ModelFileError, message_lines
-from bnn_deploy.onnx_files.reading import LAYERS, STANDARD_DOMAINS, load_onnx, require_binary
+from bnn_deploy.onnx_files.binary_layers import require_binary
+from bnn_deploy.onnx_files.reading import load_onnx
+from bnn_deploy.onnx_files.standard_operators import LAYERS, STANDARD_DOMAINS, standard_opset
 from bnn_deploy.onnx_files.writing import finish, write_onnx
-from bnn_deploy.ops.registry import DOMAIN, OPERATORS
+from bnn_deploy.ops.registry import DOMAIN, is_binary_layer
 from bnn_deploy.passes.onnx.canonicalise import canonicalise
 from bnn_deploy.passes.onnx.import_report import ActivationReport, ImportOptions, ImportReport, LayerReport
-from bnn_deploy.passes.onnx.plain_form.normalise_graph import standard_opset
 from bnn_deploy.passes.onnx.qonnx.expand_qonnx import expand_qonnx
 
 # Metadata of an imported file: where it came from, and at which nodes its source says sign(0) = 0 but it says ±1.
@@ -165,10 +166,9 @@ def _report_of(model: ModelProto) -> ImportReport:
     changed = _changed_zeros(model)
     report = ImportReport()
     for node in model.graph.node:
-        operator = OPERATORS.get(node.op_type) if node.domain == DOMAIN else None
-        if operator is not None and operator.packed_weights:
+        if is_binary_layer(node):
             report.layers.append(LayerReport(node.name, node.op_type, True, "signs", "packed"))
-        elif operator is not None and node.name in changed:
+        elif node.domain == DOMAIN and node.name in changed:
             report.activations.append(
                 ActivationReport(node.name, node.input[0], "sign", graph_zero=0, compiled_zero=_zero(node))
             )

@@ -19,7 +19,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bnn_deploy.errors import ModelFileError
-from bnn_deploy.onnx_files.reading import STANDARD_DOMAINS
+from bnn_deploy.onnx_files.standard_operators import standard_opset
 from bnn_deploy.ops.registry import DOMAIN
 from bnn_deploy.passes.onnx.import_report import ActivationReport
 
@@ -84,7 +84,7 @@ class ZeroCounter:
         self._prefix = _PREFIX
         while any(name.startswith(self._prefix) for name in known):
             self._prefix += "_"
-        opset = next(entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS)
+        opset = standard_opset(model)
         for index, probe in enumerate(probes):
             for name in (probe.value, probe.threshold):
                 if isinstance(name, str) and name not in known:

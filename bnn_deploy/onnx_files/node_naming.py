@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from bnn_deploy.onnx_files.reading import LAYERS
-from bnn_deploy.ops.registry import DOMAIN, OPERATORS
+from bnn_deploy.onnx_files.standard_operators import LAYERS
+from bnn_deploy.ops.registry import DOMAIN, is_binary_layer
 
 # Key of the node metadata that carries the module path through exporter and rules; removed from the written file.
 LAYER_KEY = "bnn_deploy.layer"
@@ -65,8 +65,7 @@ def name_values(graph: ir.Graph) -> None:
 
 
 def _is_layer(node: ir.Node) -> bool:
-    operator = OPERATORS.get(node.op_type) if node.domain == DOMAIN else None
-    return node.op_type in LAYERS if operator is None else operator.packed_weights
+    return is_binary_layer(node) or (node.domain != DOMAIN and node.op_type in LAYERS)
 
 
 def _is_matrix(value: ir.Value) -> bool:

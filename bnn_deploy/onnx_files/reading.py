@@ -1,4 +1,4 @@
-"""Reading ONNX files that nobody vouches for, and the checks that come before compiling one."""
+"""Reading ONNX files that nobody vouches for."""
 
 from __future__ import annotations
 
@@ -13,25 +13,15 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from bnn_deploy.errors import ModelFileError, message_lines
 from bnn_deploy.onnx_files.external_data import embed_external_data
 from bnn_deploy.onnx_files.qonnx_domains import declare_qonnx_domains
+from bnn_deploy.onnx_files.standard_operators import STANDARD_DOMAINS
 from bnn_deploy.onnx_files.walk import all_tensors, subgraphs
 from bnn_deploy.ops.operator import describe
-from bnn_deploy.ops.registry import DOMAIN, OPERATORS, OPSET
+from bnn_deploy.ops.registry import DOMAIN, OPERATORS, OPSET, operator_of
 
 # protobuf's own limit for one message.
 LARGEST_FILE = 2**31 - 1
 # Nodes after inlining every function. The largest model here has about 2500; nested functions can hide billions.
 MOST_NODES = 1_000_000
-
-STANDARD_DOMAINS = ("", "ai.onnx")
-# Standard operators that multiply and add: what a binary layer looks like in a file that is not ours.
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# Operators whose output holds only values of their input: a -1/0/+1 tensor stays one.
-DATA_MOVEMENT = frozenset(
-    {
-        *("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "SpaceToDepth"),
-        *("Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
-    }
-)
 
 
 def load_onnx(path: str | Path) -> ModelProto:
@@ -63,32 +53,6 @@ def load_onnx(path: str | Path) -> ModelProto:
             f"{path} is not valid ONNX: {message_lines(error)[0].rstrip('.')}; export it again."
         ) from error
     return model
-
-
-def require_binary(model: ModelProto, source: str | Path = "the model") -> None:
-    """Check that there is something binary to compile, and that every binary layer reads binary values.
-
-    Args:
-        model: result of ``load_onnx``.
-        source: file name for the messages.
-
-    Raises:
-        ModelFileError: no binary layer; a layer whose weights are not constants; or a layer whose X does not come from
-            Sign or Ternary through data movement only. Names the node.
-    """
-    layers = [node for node in model.graph.node if _is_binary_layer(node)]
-    if not layers:
-        real = sum(node.op_type in ("Conv", "Gemm", "MatMul") for node in model.graph.node)
-        raise ModelFileError(
-            f"No binary layers found in {source}: found {real} real-valued Conv/Gemm/MatMul layers and no node of the "
-            f"domain {DOMAIN!r}; build the model from bnn_deploy.models.layers and write it with `bnn-deploy export`."
-        )
-    constants = {tensor.name for tensor in model.graph.initializer}
-    producers = {output: node for node in model.graph.node for output in node.output if output}
-    for layer in layers:
-        if layer.input[1] not in constants:
-            raise ModelFileError(f"{describe(layer)}: its weights W must be an initializer, found {layer.input[1]!r}.")
-        _check_source(layer, producers)
 
 
 def _read(path: Path) -> bytes:
@@ -222,7 +186,7 @@ def _check_bnn_nodes(path: Path, model: ModelProto) -> None:
     for node in model.graph.node:
         if node.domain != DOMAIN:
             continue
-        operator = OPERATORS.get(node.op_type)
+        operator = operator_of(node)
         if operator is None:
             raise ModelFileError(
                 f"{path}: {describe(node)} is no operator of {DOMAIN!r} version {OPSET}, which has "
@@ -235,37 +199,10 @@ def _check_bnn_nodes(path: Path, model: ModelProto) -> None:
                 f"{len(found)} inputs and {len(node.output)} outputs."
             )
         operator.attributes_of(node)
-        weights = tensors.get(node.input[1]) if operator.packed_weights else None
+        weights = tensors.get(node.input[1]) if operator.weight_bits is not None else None
         if weights is not None and (weights.data_type != TensorProto.UINT8 or len(weights.dims) != 2):
             kind = TensorProto.DataType.Name(weights.data_type)
             raise ModelFileError(
                 f"{path}: {describe(node)}: W must be UINT8 of shape (outputs, bytes), found {kind} of shape "
                 f"{tuple(weights.dims)}."
             )
-
-
-def _check_source(layer: NodeProto, producers: dict[str, NodeProto]) -> None:
-    pending, seen = [layer.input[0]], set()
-    while pending:
-        value = pending.pop()
-        if value in seen:
-            continue
-        seen.add(value)
-        node = producers.get(value)
-        if node is None:
-            raise ModelFileError(
-                f"{describe(layer)} reads the real-valued tensor {value!r}; put Sign or Ternary before the layer."
-            )
-        if node.domain == DOMAIN and node.op_type in ("Sign", "Ternary"):
-            continue
-        if node.domain not in STANDARD_DOMAINS or node.op_type not in DATA_MOVEMENT:
-            raise ModelFileError(
-                f"{describe(layer)} reads the output of {describe(node)}, which need not be -1, 0 or +1; only data "
-                "movement (such as Slice, Concat, Reshape) may stand between a Sign or Ternary node and a binary layer."
-            )
-        pending.extend(node.input if node.op_type == "Concat" else node.input[:1])
-
-
-def _is_binary_layer(node: NodeProto) -> bool:
-    operator = OPERATORS.get(node.op_type) if node.domain == DOMAIN else None
-    return operator is not None and operator.packed_weights

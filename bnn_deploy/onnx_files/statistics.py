@@ -21,9 +21,10 @@ from typing import Any
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, shape_inference
 
-from bnn_deploy.errors import ModelFileError
+from bnn_deploy.errors import ModelFileError, message_lines
+from bnn_deploy.onnx_files.standard_operators import STANDARD_DOMAINS
 from bnn_deploy.ops.operator import Attributes, Operator, describe
-from bnn_deploy.ops.registry import DOMAIN, OPERATORS
+from bnn_deploy.ops.registry import DOMAIN, is_binary_layer, operator_of
 
 # Written by export/model.py.
 COUNTS_BIASES = "bnn_deploy.counts_biases"
@@ -84,10 +85,10 @@ def model_statistics(model: ModelProto, file_bytes: int) -> ModelStatistics:
     merged = _merged_heads(model, constants)
     layers = []
     for node in graph.node:
-        operator = OPERATORS.get(node.op_type) if node.domain == DOMAIN else None
+        operator = operator_of(node)
         if operator is not None and operator.weight_bits is not None:
             layers.append(_binary_row(node, operator, operator.weight_bits, shapes))
-        elif node.domain in ("", "ai.onnx") and node.op_type in ("Conv", "Gemm", "MatMul"):
+        elif node.domain in STANDARD_DOMAINS and node.op_type in ("Conv", "Gemm", "MatMul"):
             layers.append(_float_row(node, shapes, constants, counts_biases, merged))
     # The file's batch, where it is fixed: every counted layer's operations are proportional to it.
     batch = _batch(model)
@@ -166,7 +167,7 @@ def _merged_heads(model: ModelProto, constants: Mapping[str, TensorProto]) -> se
             readers[name] = readers.get(name, 0) + 1
     merged = set()
     for node in model.graph.node:
-        if node.op_type != "Add" or node.domain not in ("", "ai.onnx"):
+        if node.op_type != "Add" or node.domain not in STANDARD_DOMAINS:
             continue
         first, second = (producers.get(name) for name in node.input)
         if first is None or second is None or first is second:
@@ -181,11 +182,7 @@ def _merged_heads(model: ModelProto, constants: Mapping[str, TensorProto]) -> se
 
 def _real_parameters(model: ModelProto, constants: Mapping[str, TensorProto]) -> int:
     """Elements of float initializers, without running statistics, weight scales and scalars (constants of the code)."""
-    binary_outputs = {
-        node.output[0]
-        for node in model.graph.node
-        if node.domain == DOMAIN and node.op_type in OPERATORS and OPERATORS[node.op_type].packed_weights
-    }
+    binary_outputs = {node.output[0] for node in model.graph.node if is_binary_layer(node)}
     derived = set()
     for node in model.graph.node:
         if node.op_type == "BatchNormalization":
@@ -215,14 +212,13 @@ def _infer_shapes(model: ModelProto) -> dict[str, Shape]:
     for value in fixed.graph.output:
         value.type.tensor_type.ClearField("shape")
     for node in fixed.graph.node:
-        if node.op_type == "GroupNormalization" and node.domain in ("", "ai.onnx"):
+        if node.op_type == "GroupNormalization" and node.domain in STANDARD_DOMAINS:
             # onnx has no shape rule for it; only that Y has the shape of X matters here.
             node.CopyFrom(onnx.helper.make_node("Identity", node.input[:1], node.output))
     try:
         graph = shape_inference.infer_shapes(fixed, data_prop=True).graph
     except (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or ["unknown"])[0]
-        raise ModelFileError(f"The shapes of the model do not fit together: {reason}") from error
+        raise ModelFileError(f"The shapes of the model do not fit together: {message_lines(error)[0]}") from error
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         dimensions = value.type.tensor_type.shape.dim

@@ -49,11 +49,6 @@ class Operator:
     defaults: Mapping[str, int] = field(default_factory=dict)
     weight_bits: Callable[[Attributes], int] | None = None
 
-    @property
-    def packed_weights(self) -> bool:
-        """Whether this is a binary layer: the second input is its packed weight matrix W, uint8 (O, ceil(K/8))."""
-        return self.weight_bits is not None
-
     def function(self, standard_opset: int = STANDARD_OPSET) -> FunctionProto:
         """The model-local ONNX function that gives this operator its meaning in any runtime.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from onnx import FunctionProto
 
 from bnn_deploy.ops.binary_conv import BINARY_CONV
@@ -15,7 +17,27 @@ OPERATORS: dict[str, Operator] = {
     operator.name: operator for operator in (SIGN, TERNARY, BINARY_CONV, TAP_SCALED_BINARY_CONV, BINARY_LINEAR)
 }
 
-__all__ = ["DOMAIN", "OPERATORS", "OPSET", "STANDARD_OPSET", "functions"]
+__all__ = ["DOMAIN", "OPERATORS", "OPSET", "STANDARD_OPSET", "functions", "is_binary_layer", "operator_of"]
+
+
+class Node(Protocol):
+    """A node of onnx or of onnx_ir."""
+
+    @property
+    def domain(self) -> str: ...
+    @property
+    def op_type(self) -> str: ...
+
+
+def operator_of(node: Node) -> Operator | None:
+    """The operator that ``node`` calls; None if it is of another domain, or of none that is known."""
+    return OPERATORS.get(node.op_type) if node.domain == DOMAIN else None
+
+
+def is_binary_layer(node: Node) -> bool:
+    """Whether ``node`` is a layer whose second input is its packed weights W, uint8 (O, ceil(K/8))."""
+    operator = operator_of(node)
+    return operator is not None and operator.weight_bits is not None
 
 
 def functions() -> list[FunctionProto]:

@@ -13,8 +13,9 @@ from onnx_ir.passes import common
 
 from bnn_deploy.errors import ModelFileError
 from bnn_deploy.onnx_files.node_naming import name_values
+from bnn_deploy.onnx_files.standard_operators import STANDARD_DOMAINS
 from bnn_deploy.passes.onnx.activations.recognise_activations import recognise_activations
-from bnn_deploy.passes.onnx.graph import STANDARD_DOMAINS, layer_name
+from bnn_deploy.passes.onnx.graph import layer_name
 from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport
 from bnn_deploy.passes.onnx.layers.fold_padding import fold_padding
 from bnn_deploy.passes.onnx.layers.hoist_pooling import hoist_pooling

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.onnx_files.reading import DATA_MOVEMENT, STANDARD_DOMAINS
+from bnn_deploy.onnx_files.standard_operators import DATA_MOVEMENT, STANDARD_DOMAINS
 from bnn_deploy.ops.operator import DOMAIN
 
 

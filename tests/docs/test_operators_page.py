@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bnn_deploy.onnx_files.reading import DATA_MOVEMENT
+from bnn_deploy.onnx_files.standard_operators import DATA_MOVEMENT
 from bnn_deploy.ops.registry import OPERATORS, OPSET
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operators.md").read_text(encoding="utf-8")

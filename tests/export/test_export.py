@@ -16,7 +16,8 @@ from bnn_deploy.errors import InputError, ModelFileError
 from bnn_deploy.export.model import export_model
 from bnn_deploy.models.layers import BinaryActivation, BinaryConv2d, BinaryLinear, TernaryActivation
 from bnn_deploy.models.precision import Precision, set_precision
-from bnn_deploy.onnx_files.reading import load_onnx, require_binary
+from bnn_deploy.onnx_files.binary_layers import require_binary
+from bnn_deploy.onnx_files.reading import load_onnx
 from bnn_deploy.ops.registry import DOMAIN, STANDARD_OPSET
 from tests.export.references import run_numpy, run_onnxruntime
 from tests.export.small_network import INPUT_SHAPE, SmallNetwork, small_network, smallest_margin

@@ -15,7 +15,8 @@ from bnn_deploy.models.calibration import calibration_inputs, seeded_model
 from bnn_deploy.models.counting import count_operations
 from bnn_deploy.models.layers import BinaryActivation, BinaryConv2d, BinaryLinear, TernaryActivation
 from bnn_deploy.models.registry import build_model, input_shape
-from bnn_deploy.onnx_files.reading import load_onnx, require_binary
+from bnn_deploy.onnx_files.binary_layers import require_binary
+from bnn_deploy.onnx_files.reading import load_onnx
 from bnn_deploy.onnx_files.statistics import ModelStatistics, model_statistics
 from bnn_deploy.ops.registry import DOMAIN
 from tests.export.references import run_numpy, run_onnxruntime

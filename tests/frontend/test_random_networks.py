@@ -15,10 +15,10 @@ import pytest
 import bnn_deploy
 from bnn_deploy.compiler import compile_model
 from bnn_deploy.errors import ModelFileError
+from bnn_deploy.onnx_files.standard_operators import standard_opset
 from bnn_deploy.onnx_files.writing import finish
 from bnn_deploy.passes.onnx.canonicalise import canonicalise
 from bnn_deploy.passes.onnx.import_report import ImportOptions
-from bnn_deploy.passes.onnx.plain_form.normalise_graph import standard_opset
 from tests.frontend.random_networks import RandomNetwork, random_network
 
 FIRST = 0

@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bnn_deploy.bits import pack_bits
 from bnn_deploy.errors import ModelFileError
-from bnn_deploy.onnx_files.reading import load_onnx, require_binary
+from bnn_deploy.onnx_files.binary_layers import require_binary
+from bnn_deploy.onnx_files.reading import load_onnx
 from bnn_deploy.ops.registry import DOMAIN, OPSET, STANDARD_OPSET, functions
 
 

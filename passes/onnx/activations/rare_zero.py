@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.onnx_files.reading import LAYERS
+from bnn_deploy.onnx_files.standard_operators import LAYERS
 from bnn_deploy.passes.onnx.graph import DATA_MOVEMENT, constant_of, is_standard, layer_name, moved_inputs
 
 _NORMALISATIONS = ("GroupNormalization", "InstanceNormalization", "LayerNormalization")

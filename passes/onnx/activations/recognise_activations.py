@@ -29,7 +29,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from bnn_deploy.onnx_files.reading import LAYERS
+from bnn_deploy.onnx_files.standard_operators import LAYERS
 from bnn_deploy.ops.operator import DOMAIN, OPSET
 from bnn_deploy.passes.onnx.activations.binarisation import Binarisation
 from bnn_deploy.passes.onnx.activations.find_activations import FoundActivation, activations_behind, computed_operands

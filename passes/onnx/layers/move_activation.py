@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.onnx_files.reading import LAYERS
+from bnn_deploy.onnx_files.standard_operators import LAYERS
 from bnn_deploy.passes.onnx.graph import DATA_MOVEMENT, is_binary, is_standard, moved_inputs, static_shape
 from bnn_deploy.passes.onnx.layers.binary_values import SCALAR_ARITHMETIC, BinaryFacts, BinaryValues, scalar_operand
 from bnn_deploy.passes.onnx.layers.node_writer import NodeWriter

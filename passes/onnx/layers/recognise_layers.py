@@ -24,7 +24,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnn_deploy.errors import ModelFileError
-from bnn_deploy.onnx_files.reading import LAYERS
+from bnn_deploy.onnx_files.standard_operators import LAYERS
 from bnn_deploy.passes.onnx.activations.describe_values import describe_values
 from bnn_deploy.passes.onnx.graph import is_standard, layer_name
 from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport, LayerReport

@@ -18,7 +18,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bnn_deploy.onnx_files.node_naming import LAYER_KEY, module_path, name_nodes
-from bnn_deploy.onnx_files.reading import LAYERS
+from bnn_deploy.onnx_files.standard_operators import LAYERS
 from bnn_deploy.passes.onnx.graph import ancestors, is_standard
 
 _PARAMETERS = ("weight", "weights", "bias", "running_mean", "running_var")

@@ -28,8 +28,8 @@ from onnxscript import optimizer, version_converter
 
 from bnn_deploy.errors import ModelFileError, message_lines
 from bnn_deploy.onnx_files.reading import drop_default_inputs
+from bnn_deploy.onnx_files.standard_operators import standard_opset
 from bnn_deploy.ops.operator import STANDARD_OPSET
-from bnn_deploy.passes.onnx.graph import STANDARD_DOMAINS
 from bnn_deploy.passes.onnx.plain_form.drop_expand import drop_expand
 from bnn_deploy.passes.onnx.plain_form.drop_no_ops import drop_no_ops
 from bnn_deploy.passes.onnx.plain_form.expand_border import expand_border
@@ -91,14 +91,6 @@ def normalise_graph(model: onnx.ModelProto) -> ir.Model:
     drop_no_ops(graph_model.graph)
     common.RemoveUnusedNodesPass()(graph_model)
     return graph_model
-
-
-def standard_opset(model: onnx.ModelProto) -> int:
-    """Version of the standard operator set that ``model`` imports."""
-    versions = [entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS]
-    if not versions:
-        raise ModelFileError("The model does not say which version of the ONNX operators it uses; export it again.")
-    return int(max(versions))
 
 
 def _copied(model: onnx.ModelProto) -> onnx.ModelProto:

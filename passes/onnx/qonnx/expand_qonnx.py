@@ -21,9 +21,9 @@ from onnx import GraphProto, ModelProto, NodeProto, helper, inliner, shape_infer
 
 from bnn_deploy.errors import ModelFileError, message_lines
 from bnn_deploy.onnx_files.qonnx_domains import declare_qonnx_domains, is_qonnx
+from bnn_deploy.onnx_files.standard_operators import STANDARD_DOMAINS
 from bnn_deploy.onnx_files.walk import nodes_within, subgraphs
 from bnn_deploy.ops.operator import DOMAIN, describe
-from bnn_deploy.passes.onnx.graph import STANDARD_DOMAINS
 from bnn_deploy.passes.onnx.qonnx.bipolar_quant import expand_bipolar_quant
 from bnn_deploy.passes.onnx.qonnx.multi_threshold import expand_multi_threshold
 from bnn_deploy.passes.onnx.qonnx.quant import expand_quant

@@ -11,7 +11,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes import common
 
-from bnn_deploy.onnx_files.reading import require_binary
+from bnn_deploy.onnx_files.binary_layers import require_binary
 from bnn_deploy.ops.registry import DOMAIN, OPSET, STANDARD_OPSET, functions
 from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport, LayerReport
 from tests.passes.onnx_models import node
