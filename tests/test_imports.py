@@ -5,58 +5,25 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
-from fnmatch import fnmatch
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-HEAVY = ("torch", "tvm", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "matplotlib", "jinja2")
+from tests.source_tree import (
+    FLOORS,
+    MODULES,
+    ROOT,
+    floor_of,
+    imports,
+    is_under,
+    module_graph,
+    package_graph,
+    reachable,
+    sources,
+)
 
-# Ground first; a file imports only from its own floor or below. A folder stands for all its files.
-FLOORS: list[list[str]] = [
-    # 0: nothing but numpy; what everything else speaks of.
-    [
-        "bnn_deploy/__init__.py",
-        "bnn_deploy/errors.py",
-        "bnn_deploy/files.py",
-        "bnn_deploy/bits.py",
-        "bnn_deploy/lazy_names.py",
-        "bnn_deploy/metadata",
-        "bnn_deploy/plan.py",
-        "bnn_deploy/progress.py",
-        "bnn_deploy/version.py",
-    ],
-    # 1: the operators, the models, the machines: each knows nothing of the others.
-    ["bnn_deploy/ops", "models", "targets"],
-    # 2: what networks are kept in: files of weights, ONNX files, Relax modules.
-    ["bnn_deploy/weights", "bnn_deploy/onnx_files", "bnn_deploy/dialect"],
-    # 3: what changes networks.
-    ["passes"],
-    # 4: how networks come in, and how they leave as machine code.
-    ["bnn_deploy/export", "bnn_deploy/frontend", "bnn_deploy/codegen"],
-    # 5: the folder with all of a compiled network.
-    ["bnn_deploy/bundle"],
-    # 6: what makes that folder, and what runs it.
-    ["bnn_deploy/compiler.py", "bnn_deploy/runtime"],
-    # 7: where it runs, and on what.
-    ["bnn_deploy/data", "bnn_deploy/devices"],
-    # 8: what is said of networks and machines.
-    [
-        "bnn_deploy/doctor",
-        "bnn_deploy/exact",
-        "bnn_deploy/inspection.py",
-        "bnn_deploy/profiling",
-        "bnn_deploy/references",
-        "bnn_deploy/training",
-        "bnn_deploy/validation",
-    ],
-    # 9: how it is shown.
-    ["bnn_deploy/report"],
-    # 10: parsing and printing.
-    ["bnn_deploy/cli", "bnn_deploy/testing.py"],
-]
+HEAVY = ("torch", "tvm", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "matplotlib", "jinja2")
 
 # Packages and parts that a folder must never import, whatever the floors allow. `bnn_deploy.load` is the front door.
 FORBIDDEN = {
@@ -76,55 +43,6 @@ FORBIDDEN = {
 ALLOWED = {"bnn_deploy/devices/rpc_worker.py": {"tvm"}}
 
 
-def sources() -> list[Path]:
-    folders = ("bnn_deploy", "models", "passes", "targets")
-    return sorted(path.relative_to(ROOT) for folder in folders for path in (ROOT / folder).rglob("*.py"))
-
-
-def module_name(path: Path) -> str:
-    parts = path.with_suffix("").parts
-    parts = parts[:-1] if parts[-1] == "__init__" else parts
-    return ".".join(parts if parts[0] == "bnn_deploy" else ("bnn_deploy", *parts))
-
-
-MODULES = {module_name(path): path for path in sources()}
-
-
-def is_under(path: Path, place: str) -> bool:
-    return fnmatch(path.as_posix(), place) or path.as_posix().startswith(f"{place}/")
-
-
-def floor_of(path: Path) -> int:
-    """Floor of the longest entry that holds the file."""
-    entries = [(len(place), floor) for floor, places in enumerate(FLOORS) for place in places if is_under(path, place)]
-    if not entries:
-        # The __init__ files of packages that are only folders.
-        assert path.name == "__init__.py", f"{path} is on no floor; add it to FLOORS in tests/test_imports.py"
-        return 0
-    return max(entries)[1]
-
-
-def imports(path: Path) -> Iterator[str]:
-    """Modules that the file imports, in functions too, but not those for type checkers only."""
-    tree = ast.parse((ROOT / path).read_text())
-    typing_only = {
-        id(node)
-        for branch in ast.walk(tree)
-        if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.unparse(branch.test)
-        for statement in branch.body
-        for node in ast.walk(statement)
-    }
-    for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import; import bnn_deploy.… instead"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from (name if name in MODULES else str(node.module) for name in names)
-
-
 @pytest.mark.parametrize("path", sources(), ids=str)
 def test_floors(path: Path) -> None:
     """Breaks if a file imports from a floor above its own, so that parts can no longer be understood on their own."""
@@ -135,6 +53,24 @@ def test_floors(path: Path) -> None:
         if name in MODULES and MODULES[name] != Path("bnn_deploy/__init__.py"):
             there = floor_of(MODULES[name])
             assert there <= here, f"{path} (floor {here}) imports {name} (floor {there})"
+
+
+@pytest.mark.parametrize("graph", [module_graph, package_graph], ids=["modules", "packages"])
+def test_no_circles(graph: Callable[[], dict[str, set[str]]]) -> None:
+    """Breaks if modules, or packages, import each other in a circle, so that none is understood before all of them are."""
+    edges = graph()
+    assert len(edges) > 20
+    circle = [name for name in edges if name in reachable(edges, name)]
+    assert not circle
+
+
+def test_every_package_says_what_it_is_for() -> None:
+    """Breaks if a folder has no docstring, which is what a newcomer reads first, and what the picture shows."""
+    for path in sources():
+        if path.name == "__init__.py":
+            assert ast.get_docstring(ast.parse((ROOT / path).read_text())), (
+                f"{path} does not say what its folder is for"
+            )
 
 
 @pytest.mark.parametrize("place", FORBIDDEN)

@@ -1,1 +1,1 @@
-"""Where the images for a model come from; ``bnn_deploy.datasets`` is the front door."""
+"""Where the images for a model come from; ``datasets`` is the front door."""

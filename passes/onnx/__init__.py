@@ -1,1 +1,1 @@
-"""The front end for graphs from elsewhere: standard ONNX in, binary layers found by proof; ``canonicalise`` lists the rules in order."""
+"""The front end for graphs from elsewhere: standard ONNX in, binary layers found by proof."""
