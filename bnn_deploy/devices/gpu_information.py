@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bnn_deploy.devices.json_fields import JsonFields
+from bnn_deploy.checked_fields import Fields, printable_text, whole
 
 
 @dataclass(frozen=True)
@@ -33,19 +33,10 @@ class GpuInformation:
     cuda_version: int | None
 
     @classmethod
-    def from_json(cls, value: Any, where: str) -> GpuInformation:
-        """What a runner or a profile tells.
-
-        Args:
-            value: parsed JSON.
-            where: how errors name it.
-
-        Raises:
-            DeviceError: it is something else.
-        """
-        fields = JsonFields(value, where, "compile the bundle again with this bnn-deploy, and measure again")
+    def from_fields(cls, fields: Fields) -> GpuInformation:
+        """What a runner or a profile tells; raises the error of the fields if it is something else."""
         names = [name for name in cls.__dataclass_fields__ if name != "name"]
-        return cls(name=fields.text("name"), **{name: fields.whole(name) for name in names})
+        return cls(name=fields.find("name", printable_text()), **{name: fields.find(name, whole()) for name in names})
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""

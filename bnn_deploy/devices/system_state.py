@@ -9,13 +9,25 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bnn_deploy.checked_fields import (
+    Fields,
+    choice,
+    flag,
+    number,
+    object_of,
+    optional,
+    parse_json,
+    printable_text,
+    shown,
+    whole,
+)
 from bnn_deploy.devices.arm_cores import ArmCore, arm_core
-from bnn_deploy.devices.json_fields import JsonFields
+from bnn_deploy.errors import DeviceError
 
 __all__ = ["HOT_CELSIUS", "SET_GOVERNOR", "ArmCore", "Processor", "SystemState", "arm_core", "throttling_text"]
 
 MOST_PROCESSORS, MOST_TEMPERATURES = 4096, 256
-ADVICE = "compile the bundle again with this bnn-deploy, and see whether the board is in order"
+_ADVICE = "compile the bundle again with this bnn-deploy, and see whether the board is in order"
 
 # https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
 THROTTLING = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
@@ -43,19 +55,15 @@ class Processor:
     governor: str | None = None
 
     @classmethod
-    def from_fields(cls, fields: JsonFields) -> Processor:
-        """One entry of ``cpus``.
-
-        Raises:
-            DeviceError: a field is not what it should be.
-        """
+    def from_fields(cls, fields: Fields) -> Processor:
+        """One entry of ``cpus``; raises the error of the fields if one is not what it should be."""
         return cls(
-            implementer=fields.whole("implementer", largest=0xFF),
-            part=fields.whole("part", largest=0xFFF),
-            khz=fields.whole("khz"),
-            minimum_khz=fields.whole("minimum_khz"),
-            maximum_khz=fields.whole("maximum_khz"),
-            governor=fields.text("governor"),
+            implementer=fields.find("implementer", whole(largest=0xFF)),
+            part=fields.find("part", whole(largest=0xFFF)),
+            khz=fields.find("khz", whole()),
+            minimum_khz=fields.find("minimum_khz", whole()),
+            maximum_khz=fields.find("maximum_khz", whole()),
+            governor=fields.find("governor", printable_text()),
         )
 
 
@@ -109,48 +117,44 @@ class SystemState:
     emulated: bool = False
 
     @classmethod
-    def from_json(cls, value: Any, where: str = "the state of the board") -> SystemState:
-        """The state that a runner or a probe wrote.
-
-        Args:
-            value: the text of the JSON, or what was parsed of it; fields that are not known are passed over.
-            where: how errors name it.
+    def from_json(cls, text: str, where: str = "the state of the board") -> SystemState:
+        """The state that a runner or a probe wrote; ``where`` is how errors name it.
 
         Raises:
             DeviceError: it is no such state; says which field is what instead of what.
         """
-        fields = JsonFields.parse(value, where, ADVICE) if isinstance(value, str) else JsonFields(value, where, ADVICE)
-        temperatures = fields.inner("temperatures")
-        zones = temperatures.names()
-        if len(zones) > MOST_TEMPERATURES or not all(zone.isprintable() and len(zone) <= 80 for zone in zones):
-            raise fields.fail("temperatures", f"at most {MOST_TEMPERATURES} zones of printable names")
-        celsius = {zone: temperatures.number(zone, -273.15, 1000.0) for zone in zones}
-        userland_bits = fields.whole("userland_bits")
-        if userland_bits not in (None, 32, 64):
-            raise fields.fail("userland_bits", "32, 64, or null")
+        return cls.from_fields(device_fields(text, where))
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> SystemState:
+        """The same of what was parsed; fields that are not known are passed over, and errors are those of ``fields``."""
+        words, bytes_ = printable_text(), whole()
+        celsius = fields.take("temperatures", object_of(optional(number(-273.15, 1000.0)), MOST_TEMPERATURES))
+        if not all(zone.isprintable() and len(zone) <= 80 for zone in celsius):
+            raise fields.refusal("temperatures", "zones of printable names")
         return cls(
-            host=fields.text("host") or "",
-            board=fields.text("board"),
-            machine=fields.text("machine") or "",
-            kernel=fields.text("kernel") or "",
+            host=fields.find("host", words) or "",
+            board=fields.find("board", words),
+            machine=fields.find("machine", words) or "",
+            kernel=fields.find("kernel", words) or "",
             processors=tuple(map(Processor.from_fields, fields.objects("cpus", MOST_PROCESSORS))),
-            cpu_flags=tuple((fields.text("cpu_flags") or "").split()),
-            temperatures={zone: number for zone, number in celsius.items() if number is not None} or None,
-            throttled=fields.whole("throttled", largest=0xFFFFFFFF),
-            power_mode=fields.text("power_mode"),
-            jetson_linux=fields.text("jetson_linux"),
-            cuda_version=fields.text("cuda_version"),
-            gpu_driver=fields.text("gpu_driver"),
-            gpu_name=fields.text("gpu_name"),
-            gpu_compute_capability=fields.text("gpu_compute_capability"),
-            gpu_memory_bytes=fields.whole("gpu_memory_bytes"),
-            userland_bits=userland_bits,
-            glibc=fields.text("glibc"),
-            load_average=fields.number("load_average"),
-            memory_total_bytes=fields.whole("memory_total_bytes"),
-            memory_available_bytes=fields.whole("memory_available_bytes"),
-            disk_available_bytes=fields.whole("disk_available_bytes"),
-            emulated=fields.truth("emulated"),
+            cpu_flags=tuple((fields.find("cpu_flags", words) or "").split()),
+            temperatures={zone: degrees for zone, degrees in celsius.items() if degrees is not None} or None,
+            throttled=fields.find("throttled", whole(largest=0xFFFFFFFF)),
+            power_mode=fields.find("power_mode", words),
+            jetson_linux=fields.find("jetson_linux", words),
+            cuda_version=fields.find("cuda_version", words),
+            gpu_driver=fields.find("gpu_driver", words),
+            gpu_name=fields.find("gpu_name", words),
+            gpu_compute_capability=fields.find("gpu_compute_capability", words),
+            gpu_memory_bytes=fields.find("gpu_memory_bytes", bytes_),
+            userland_bits=fields.find("userland_bits", choice(32, 64)),
+            glibc=fields.find("glibc", words),
+            load_average=fields.find("load_average", number()),
+            memory_total_bytes=fields.find("memory_total_bytes", bytes_),
+            memory_available_bytes=fields.find("memory_available_bytes", bytes_),
+            disk_available_bytes=fields.find("disk_available_bytes", bytes_),
+            emulated=fields.take("emulated", flag),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -163,6 +167,18 @@ class SystemState:
             "cpu_flags": " ".join(self.cpu_flags) or None,
             "temperatures": self.temperatures or {},
         }
+
+
+def device_fields(text: str, where: str) -> Fields:
+    """The fields of JSON that another machine wrote; whatever is wrong with it is a DeviceError, which names ``where``."""
+
+    def refuse(problem: str) -> DeviceError:
+        return DeviceError(f"{where}: {problem}; {_ADVICE}.")
+
+    try:
+        return Fields(parse_json(text), refuse)
+    except ValueError as error:
+        raise refuse(f"found {shown(text)}, expected JSON") from error
 
 
 def throttling_text(bits: int) -> str:

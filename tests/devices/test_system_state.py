@@ -53,13 +53,12 @@ def test_states_survive_json() -> None:
     for state in (RASPBERRY_PI, SystemState(), SystemState(emulated=True, power_mode="MAXN", jetson_linux="R36.4.3")):
         value = state.to_dict()
         jsonschema.validate(value, STATE_SCHEMA)
-        assert SystemState.from_json(json.loads(json.dumps(value))) == state
         assert SystemState.from_json(json.dumps(value)) == state
 
 
 def test_unknown_fields_are_passed_over() -> None:
     """A runner that tells more, of a later version, is refused."""
-    assert SystemState.from_json({**NOTHING, "fan": {"rpm": 3000}}) == SystemState()
+    assert SystemState.from_json(json.dumps({**NOTHING, "fan": {"rpm": 3000}})) == SystemState()
 
 
 @pytest.mark.parametrize(
@@ -71,27 +70,27 @@ def test_unknown_fields_are_passed_over() -> None:
         ({"throttled": -1}, "throttled is -1, expected a whole number from 0 to 4294967295"),
         ({"throttled": True}, "throttled is true, expected"),
         ({"throttled": 1.5}, "throttled is 1.5, expected"),
-        ({"memory_total_bytes": 1 << 80}, "memory_total_bytes is 12"),
+        ({"memory_total_bytes": 1 << 80}, "memory_total_bytes is a number beyond 64 bits"),
         ({"load_average": float("nan")}, "load_average is nan, expected a number"),
         ({"load_average": "0.5"}, "load_average is '0.5', expected a number"),
-        ({"userland_bits": 16}, "userland_bits is 16, expected 32, 64, or null"),
+        ({"userland_bits": 16}, "userland_bits is 16, expected 32 or 64, or null"),
         ({"emulated": None}, "emulated is null, expected true or false"),
         ({"emulated": 1}, "emulated is 1, expected true or false"),
         ({"cpus": {}}, "cpus is an object of 0, expected a list"),
-        ({"cpus": [5]}, r"cpus\[0\]: found 5, expected an object"),
-        ({"cpus": [{}, {"part": 4096}]}, r"cpus\[1\]: part is 4096, expected a whole number from 0 to 4095"),
-        ({"cpus": [{"governor": ["x"]}]}, r"cpus\[0\]: governor is a list of 1, expected"),
+        ({"cpus": [5]}, r"cpus\[0\] is 5, expected an object"),
+        ({"cpus": [{}, {"part": 4096}]}, r"cpus\[1\].part is 4096, expected a whole number from 0 to 4095"),
+        ({"cpus": [{"governor": ["x"]}]}, r"cpus\[0\].governor is a list of 1, expected"),
         ({"cpus": [{}] * 5000}, "cpus is a list of 5000, expected a list of at most 4096"),
-        ({"temperatures": []}, "temperatures: found a list of 0, expected an object"),
-        ({"temperatures": {"a\nb": 1}}, "expected at most 256 zones of printable names"),
-        ({"temperatures": {"cpu": 1e9}}, "temperatures: cpu is 1000000000.0, expected a number from -273.15 to 1000"),
-        ({"temperatures": {str(number): 1 for number in range(300)}}, "expected at most 256 zones"),
+        ({"temperatures": []}, "temperatures is a list of 0, expected an object"),
+        ({"temperatures": {"a\nb": 1}}, "expected zones of printable names"),
+        ({"temperatures": {"cpu": 1e9}}, "temperatures.cpu is 1000000000.0, expected a number from -273.15 to 1000"),
+        ({"temperatures": {str(number): 1 for number in range(300)}}, "expected an object of at most 256"),
     ],
 )
 def test_nonsense_in_a_state(changes: dict[str, Any], message: str) -> None:
     """A board can make this program print control characters, count with nonsense, or fail with a traceback."""
     with pytest.raises(DeviceError, match=f"^the state of pi: .*{message}.*; compile the bundle again"):
-        SystemState.from_json({**NOTHING, **changes}, "the state of pi")
+        SystemState.from_json(json.dumps({**NOTHING, **changes}), "the state of pi")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "null", "3", "[]", '"{}"', '{"cpus": 9' + "9" * 5000 + "}"])
@@ -150,8 +149,8 @@ def test_profile_is_read(device_host_bundle: Bundle, written: dict[str, Any]) ->
     assert profile.step_seconds.dtype == profile.total_seconds.dtype == np.float64
     assert profile.peak_memory_bytes == written["peak_memory_bytes"]
     assert profile.copy_bytes_per_second == written["copy_bytes_per_second"]
-    assert profile.before == SystemState.from_json(written["system_before"])
-    assert profile.after == SystemState.from_json(written["system_after"])
+    assert profile.before == SystemState.from_json(json.dumps(written["system_before"]))
+    assert profile.after == SystemState.from_json(json.dumps(written["system_after"]))
     assert profile.after is not None and profile.after.host == os.uname().nodename
     assert read_profile(json.dumps(written), device_host_bundle, "pi", emulated=True).emulated
     assert read_profile(json.dumps({**written, "emulated": True}), device_host_bundle, "pi").emulated
@@ -175,7 +174,7 @@ def test_profile_of_another_kernel_set(device_host_bundle: Bundle, written: dict
 
 Change = Callable[[dict[str, Any]], object]
 DAMAGES: dict[str, tuple[Change, str]] = {
-    "an old runner": (lambda report: report.pop("format"), 'format is nothing, expected "bnn_deploy.runner_profile"'),
+    "an old runner": (lambda report: report.pop("format"), "format is missing"),
     "another format": (lambda report: report.update(format="x"), "format is 'x', expected"),
     "a newer version": (lambda report: report.update(format_version=2), "format_version is 2, expected 1"),
     "another kernel set": (lambda report: report.update(kernel_set="fast"), "kernel_set is 'fast', expected ''"),
@@ -191,13 +190,13 @@ DAMAGES: dict[str, tuple[Change, str]] = {
     ),
     "infinity": (lambda report: report.update(total_seconds=[1e999] * 3), "total_seconds is a list of 3, expected"),
     "text": (lambda report: report.update(total_seconds=["1", "2", "3"]), "expected lists of equally many numbers"),
-    "no times": (lambda report: report.pop("step_seconds"), "step_seconds is nothing, expected"),
+    "no times": (lambda report: report.pop("step_seconds"), "step_seconds is missing"),
     "no repeats": (lambda report: report.update(repeat=0), "repeat is 0, expected"),
-    "no state": (lambda report: report.pop("system_after"), "system_after: found null, expected an object"),
-    "a bad state": (lambda report: report["system_before"].update(throttled="x"), "system_before: throttled is 'x'"),
+    "no state": (lambda report: report.pop("system_after"), "system_after is missing"),
+    "a bad state": (lambda report: report["system_before"].update(throttled="x"), "system_before.throttled is 'x'"),
     "bad memory": (lambda report: report.update(peak_memory_bytes=-5), "peak_memory_bytes is -5, expected"),
     "bad bandwidth": (lambda report: report.update(copy_bytes_per_second="1"), "copy_bytes_per_second is '1'"),
-    "no emulation": (lambda report: report.pop("emulated"), "emulated is nothing, expected true or false"),
+    "no emulation": (lambda report: report.pop("emulated"), "emulated is missing"),
 }
 
 

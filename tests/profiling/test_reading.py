@@ -129,7 +129,7 @@ def test_not_a_number(valid: dict[str, Any], tmp_path: Path) -> None:
     for number in ("NaN", "Infinity", "-Infinity", "1e999"):
         path = tmp_path / "nan.json"
         path.write_text(json.dumps(valid).replace('"min": ', f'"min": {number}, "ignored": ', 1))
-        with pytest.raises(InputError, match="min is not a number"):
+        with pytest.raises(InputError, match=r"min is .*, expected a number"):
             read_profile(path)
 
 
@@ -138,7 +138,7 @@ def test_too_large_and_missing(tmp_path: Path) -> None:
     path = tmp_path / "large.json"
     with open(path, "wb") as file:
         file.truncate(65 * 2**20)
-    with pytest.raises(InputError, match="larger than 64 MiB"):
+    with pytest.raises(InputError, match="has more than 67108864 bytes"):
         read_profile(path)
     with pytest.raises(InputError, match="cannot be read"):
         read_profile(tmp_path / "missing.json")

@@ -50,7 +50,7 @@ def state(probe: Path, root: Path) -> dict[str, Any]:
     assert (result.returncode, result.stderr) == (0, b"")
     value = json.loads(result.stdout)
     jsonschema.validate(value, STATE_SCHEMA)
-    SystemState.from_json(value)
+    SystemState.from_json(result.stdout)
     return dict(value)
 
 
