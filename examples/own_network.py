@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bnn_deploy.models.digit_images import load_digits_split
+from bnn_deploy.data.digits import load_digits_split
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "bnn-deploy"
 EPOCHS = 10

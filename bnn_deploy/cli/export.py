@@ -77,7 +77,7 @@ def export_command(
     activation keeps a margin from its threshold: enough to check parity and measure speed, no use for recognition.
     """
     with status_line() as progress:
-        from bnn_deploy.data.datasets import require_writable
+        from bnn_deploy.files import require_writable
 
         require_writable(output)
         progress("loading PyTorch")

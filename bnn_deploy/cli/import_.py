@@ -25,7 +25,7 @@ def import_command(
     'bnn-deploy compile' does the same by itself. Layers that are not binary stay as they are; --explain says why.
     """
     with status_line() as progress:
-        from bnn_deploy.data.datasets import require_writable
+        from bnn_deploy.files import require_writable
 
         require_writable(output)
         progress("loading the front end")

@@ -29,8 +29,9 @@ def run_command(
 ) -> None:
     """Run BUNDLE on the images of x.npy and write its outputs to y.npy."""
     from bnn_deploy.bundle.bundle import Bundle
-    from bnn_deploy.data.datasets import load_images, require_writable, save_array
+    from bnn_deploy.data.arrays import load_images
     from bnn_deploy.devices.registry import get_device
+    from bnn_deploy.files import require_writable, save_array
 
     with status_line() as progress:
         opened = Bundle.open(bundle)

@@ -1,1 +1,1 @@
-"""Where the images for a model come from; ``datasets`` is the front door."""
+"""Where the images for a model come from; ``open_dataset`` is the front door."""

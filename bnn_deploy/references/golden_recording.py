@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bnn_deploy.data.datasets import open_dataset
+from bnn_deploy.data.open_dataset import open_dataset
 from bnn_deploy.errors import InputError, ModelFileError
 from bnn_deploy.files import require_writable
 from bnn_deploy.passes.onnx.import_report import ImportOptions
@@ -41,7 +41,7 @@ def record_golden(
         onnx_path: the file that bundles are compiled from.
         output: the golden file.
         reference: "onnxruntime" or "torch".
-        data: see ``datasets.open_dataset``; None takes the images that the model was calibrated on, or random ones.
+        data: see ``data.open_dataset``; None takes the images that the model was calibrated on, or random ones.
         samples: record the first so many; None takes 8 of ``data``, or all that the model was calibrated on.
         weights: the checkpoint that the file was exported with, for "torch".
         options: the choices that a foreign graph leaves, as for ``compile``.

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
-from bnn_deploy.data.datasets import Batch, Dataset, random_inputs
+from bnn_deploy.data.dataset import Batch, Dataset, random_inputs
 from bnn_deploy.errors import InputError, ToolError, message_lines
 from bnn_deploy.export.provenance import Calibration, calibration_of, rebuild
 from bnn_deploy.frontend import open_model as foreign_model

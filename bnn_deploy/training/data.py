@@ -17,14 +17,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bnn_deploy.data.datasets import means_digits
-from bnn_deploy.data.digits import CLASS_NAMES
-from bnn_deploy.data.digits import NAME as DIGITS
+from bnn_deploy.data.digits import CLASS_NAMES, as_shares, load_digits_split, means_digits
 from bnn_deploy.data.image_file import decoded, middle, normalised
 from bnn_deploy.data.image_folder import class_folders, list_folder
 from bnn_deploy.errors import InputError
 from bnn_deploy.metadata.preprocessing import Preprocessing, digits
-from bnn_deploy.models.digit_images import as_shares, load_digits_split
 from bnn_deploy.models.registry import find_spec, input_shape
 from bnn_deploy.training.seeds import seed_of, share_of
 
@@ -141,9 +138,7 @@ def _digit(pixels: np.ndarray, name: str) -> Image.Image:
 
 def _opened_folder(root: Path, preprocessing: Preprocessing, subset: int | None, held_out: float) -> TrainingData:
     if not root.is_dir():
-        raise InputError(
-            f"{root}: no such folder; --data takes {DIGITS} or a folder with one sub-folder for each class."
-        )
+        raise InputError(f"{root}: no such folder; --data takes digits or a folder with one sub-folder for each class.")
     notes: tuple[str, ...] = ()
     if (root / TRAIN).is_dir():
         part = _test_part(root)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnn_deploy.data.datasets import Dataset, open_dataset, random_inputs
+from bnn_deploy.data.dataset import Dataset, random_inputs
+from bnn_deploy.data.open_dataset import open_dataset
 from bnn_deploy.devices.base import Device
 from bnn_deploy.devices.registry import get_device
 from bnn_deploy.errors import InputError
@@ -134,7 +135,7 @@ def across(
         onnx_path: the model.
         places: each ``host`` (this machine, with the target it is), ``qemu`` (arm64, emulated here), or ``TARGET@DEVICE``, such as
             ``x86-64-v3@local`` or ``rpi4@ssh://pi@10.0.0.7``; the first one is what the others are compared with.
-        data: images, see ``datasets.open_dataset``; None takes seeded normal ones.
+        data: images, see ``data.open_dataset``; None takes seeded normal ones.
         samples: how many of them, all if None (of the seeded ones, 4).
         batch: images per inference.
         threads: numbers of threads to run with, at each place.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bnn_deploy.data.datasets import Batch, Dataset
+from bnn_deploy.data.dataset import Batch, Dataset
 from bnn_deploy.errors import DeviceError
 from bnn_deploy.progress import Pace, ReportProgress, quiet
 from bnn_deploy.validation.exact_sum import ExactSum

@@ -24,7 +24,7 @@ from bnn_deploy.version import __version__
 
 if TYPE_CHECKING:
     from bnn_deploy.bundle.bundle import Bundle
-    from bnn_deploy.data.datasets import Dataset
+    from bnn_deploy.data.dataset import Dataset
 
 FORMAT = "bnn-deploy/validation-state/1"
 EVERY_IMAGES = 1024

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnn_deploy.data.datasets import Batch, Dataset, open_dataset
+from bnn_deploy.data.dataset import Batch, Dataset
+from bnn_deploy.data.open_dataset import open_dataset
 from bnn_deploy.errors import InputError
 from bnn_deploy.validation.origin import check_origin, recorded_activations, recorded_options
 from bnn_deploy.validation.resume import KeptCounts, Resumable

@@ -66,7 +66,7 @@ def validate(
         reference: "onnxruntime" runs the ONNX file; "torch" builds the PyTorch model that its metadata describe; "golden"
             takes the values that ``golden`` recorded.
         golden: file of ``bnn-deploy golden``, for the reference "golden".
-        data: see ``datasets.open_dataset``; None takes the golden file's images, or regenerates the calibration inputs that the
+        data: see ``data.open_dataset``; None takes the golden file's images, or regenerates the calibration inputs that the
             ONNX file's metadata describe, whose activations keep a margin from every threshold, or takes seeded normal
             inputs if there are none.
         samples: how many of the images level 3 takes, all if None.

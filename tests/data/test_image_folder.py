@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bnn_deploy.data.datasets import Dataset, open_dataset
+from bnn_deploy.data.dataset import Dataset
+from bnn_deploy.data.digits import load_digits_split
 from bnn_deploy.data.image_folder import list_folder
+from bnn_deploy.data.open_dataset import open_dataset
 from bnn_deploy.errors import InputError, ModelFileError
 from bnn_deploy.metadata.class_names import KEY as CLASSES_KEY
 from bnn_deploy.metadata.preprocessing import KEY, digits
-from bnn_deploy.models.digit_images import load_digits_split
 
 SHAPE = (1, 8, 8)
 METADATA = {KEY: digits(8).to_json()}

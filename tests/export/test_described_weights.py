@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from bnn_deploy.data.datasets import open_dataset
+from bnn_deploy.data.open_dataset import open_dataset
 from bnn_deploy.metadata.preprocessing import Preprocessing, digits
 from bnn_deploy.models.calibration import seeded_model
 from bnn_deploy.references import open_reference

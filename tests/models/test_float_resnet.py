@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bnn_deploy.data.digits import load_digits_split
 from bnn_deploy.errors import InputError
-from bnn_deploy.models.digit_images import load_digits_split
 from bnn_deploy.models.float_resnet import TEACHER_NAMES, build_teacher
 
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")

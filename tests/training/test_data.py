@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bnn_deploy.data.datasets import open_dataset
+from bnn_deploy.data.digits import load_digits_split
+from bnn_deploy.data.open_dataset import open_dataset
 from bnn_deploy.errors import InputError, ToolError
 from bnn_deploy.metadata.class_names import KEY as CLASSES_KEY
 from bnn_deploy.metadata.preprocessing import KEY, digits
-from bnn_deploy.models.digit_images import load_digits_split
 from bnn_deploy.models.registry import MODELS
 from bnn_deploy.training.data import TrainingData, open_training_data
 from bnn_deploy.training.loader import TrainingBatch, batches_per_epoch, require_batches, test_batches, training_batches

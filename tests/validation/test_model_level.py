@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.data.datasets import open_dataset
+from bnn_deploy.data.open_dataset import open_dataset
 from bnn_deploy.validation import validate
 from bnn_deploy.validation.exact_sum import ExactSum
 from bnn_deploy.validation.model_level import TOP, Comparison, wilson_interval

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.data.datasets import Batch, Dataset
+from bnn_deploy.data.dataset import Batch, Dataset
 from bnn_deploy.errors import DeviceError, InputError, Interrupted
 from bnn_deploy.progress import Pace
 from bnn_deploy.validation import resume, validate

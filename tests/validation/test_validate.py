@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.data.datasets import open_dataset
+from bnn_deploy.data.open_dataset import open_dataset
 from bnn_deploy.errors import InputError, ModelFileError
 from bnn_deploy.export.provenance import build, parameters_sha256, rebuild
 from bnn_deploy.models.calibration import calibration_inputs

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnn_deploy.data.datasets import Dataset, load_images, open_dataset, random_inputs, save_array
+from bnn_deploy.data.arrays import load_images
+from bnn_deploy.data.dataset import Dataset, random_inputs
+from bnn_deploy.data.open_dataset import open_dataset
 from bnn_deploy.errors import InputError
+from bnn_deploy.files import save_array
 
 SHAPE = (1, 2, 3)
 

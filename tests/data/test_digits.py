@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnn_deploy.models.digit_images import load_digits_split
+from bnn_deploy.data.digits import load_digits_split
 
 
 def test_split_is_fixed_and_disjoint() -> None:

@@ -1,34 +1,15 @@
-"""Images, and labels if any, to run a model on: pictures, .npy and .npz files, folders of them, or generated ones.
-
-Everything is read in batches, so memory stays flat whatever the size. Files are not trusted: nothing is unpickled, and
-sizes that a file declares are checked before anything is allocated. The parts are in ``bnn_deploy/data``.
-"""
+"""Opens what the option ``--data`` names: the digits, arrays, pictures, or folders of them."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bnn_deploy.data.arrays import SUFFIXES, load_images, open_arrays
-from bnn_deploy.data.dataset import Batch, Dataset, Identity, random_inputs
+from bnn_deploy.data.arrays import SUFFIXES, open_arrays
+from bnn_deploy.data.dataset import Dataset
+from bnn_deploy.data.digits import means_digits, open_digits
 from bnn_deploy.errors import InputError
-from bnn_deploy.files import require_writable, save_array
-
-__all__ = [
-    "Batch",
-    "Dataset",
-    "Identity",
-    "load_images",
-    "means_digits",
-    "open_dataset",
-    "random_inputs",
-    "require_writable",
-    "save_array",
-]
-
-_DIGITS = "digits"
 
 
 def open_dataset(
@@ -38,7 +19,10 @@ def open_dataset(
     metadata: Mapping[str, Any] | None = None,
     model: str = "the model",
 ) -> Dataset:
-    """Open what the option ``--data`` names.
+    """Images, and labels if any, to run a model on.
+
+    Everything is read in batches, so memory stays flat whatever the size. Files are not trusted: nothing is unpickled, and
+    sizes that a file declares are checked before anything is allocated.
 
     - ``digits``: scikit-learn's digits, see ``bnn_deploy.data.digits``.
     - a .npz file (``x`` or ``images``, and optionally ``y`` or ``labels``), a .npy file, or a folder of both, taken in the
@@ -60,28 +44,14 @@ def open_dataset(
     """
     metadata = metadata or {}
     if means_digits(path):
-        from bnn_deploy.data.digits import open_digits
-
         return open_digits(shape, classes, metadata, model)
     if path.is_dir():
         return _open_folder(path, shape, classes, metadata, model)
     if not path.is_file():
         raise InputError(
-            f"{path}: no such file or folder; --data takes {_DIGITS}, a .npy or .npz file, or a folder of them or of pictures."
+            f"{path}: no such file or folder; --data takes digits, a .npy or .npz file, or a folder of them or of pictures."
         )
     return open_arrays(path, [path], shape, classes)
-
-
-def means_digits(path: Path) -> bool:
-    """Whether ``--data path`` is scikit-learn's digits; raises InputError if there is something else of that name."""
-    if str(path) != _DIGITS:
-        return False
-    if os.path.lexists(path):
-        raise InputError(
-            f"--data {_DIGITS} means scikit-learn's digits, but there is a file or folder of that name here, too; "
-            "give its absolute path, or run this in another folder."
-        )
-    return True
 
 
 def _open_folder(path: Path, shape: tuple[int, ...], classes: int, metadata: Mapping[str, Any], model: str) -> Dataset:
