@@ -28,31 +28,33 @@ FLOORS: list[list[str]] = [
     ],
     # 1: the operators, the models, the machines: each knows nothing of the others.
     ["bnn_deploy/ops", "models", "targets"],
-    # 2: what networks are kept in: files of weights, ONNX files, Relax modules.
-    ["bnn_deploy/weights", "bnn_deploy/onnx_files", "bnn_deploy/dialect"],
-    # 3: what changes networks.
+    # 2: files that networks are kept in: of weights, and ONNX files.
+    ["bnn_deploy/weights", "bnn_deploy/onnx_files"],
+    # 3: the network as a Relax module.
+    ["bnn_deploy/dialect"],
+    # 4: what changes networks.
     ["passes"],
-    # 4: how networks come in, and how they leave as machine code.
+    # 5: how networks come in, and how they leave as machine code.
     ["bnn_deploy/export", "bnn_deploy/frontend", "bnn_deploy/codegen"],
-    # 5: the folder with all of a compiled network.
+    # 6: the folder with all of a compiled network.
     ["bnn_deploy/bundle"],
-    # 6: what makes that folder, and what runs it.
-    ["bnn_deploy/compiler.py", "bnn_deploy/runtime"],
-    # 7: where it runs, and on what.
+    # 7: what makes that folder, what runs it, and what it must compute.
+    ["bnn_deploy/compiler.py", "bnn_deploy/runtime", "bnn_deploy/exact"],
+    # 8: where it runs, and on what.
     ["bnn_deploy/data", "bnn_deploy/devices"],
-    # 8: what is said of networks and machines.
+    # 9: what is said of networks and machines.
     [
         "bnn_deploy/doctor",
-        "bnn_deploy/exact",
         "bnn_deploy/inspection.py",
         "bnn_deploy/profiling",
         "bnn_deploy/references",
         "bnn_deploy/training",
-        "bnn_deploy/validation",
     ],
-    # 9: how it is shown.
+    # 10: whether they agree.
+    ["bnn_deploy/validation"],
+    # 11: how it is shown.
     ["bnn_deploy/report"],
-    # 10: parsing and printing.
+    # 12: parsing and printing.
     ["bnn_deploy/cli", "bnn_deploy/testing.py"],
 ]
 
