@@ -8,10 +8,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from math import isfinite, prod
-from typing import Any
+from math import prod
+
+from bnn_deploy.checked_fields import (
+    Fields,
+    Unfit,
+    flag,
+    list_of,
+    number,
+    object_of,
+    parse_json,
+    shown,
+    text,
+    whole,
+)
 
 FORMAT = "bnn-deploy golden file"
 VERSION = 1
@@ -86,31 +97,31 @@ def parse_header(content: bytes, classes_of_distance: int) -> GoldenHeader:
         ValueError: says what is wrong.
     """
     try:
-        entries = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        entries = parse_json(content)
+    except ValueError as error:
         raise ValueError("its header is not JSON") from error
     if not isinstance(entries, dict) or entries.get("format") != FORMAT:
         raise ValueError("its header is that of something else")
     if entries.get("version") != VERSION:
         raise ValueError(
-            f"it has version {str(entries.get('version'))[:20]} of the format, but this bnn-deploy reads version {VERSION}"
+            f"it has version {shown(entries.get('version'))} of the format, but this bnn-deploy reads version {VERSION}"
         )
-    reader = _Reader(entries)
-    count = reader.number("images")
+    fields = Fields(entries, lambda problem: ValueError(f"in its header, {problem}"))
+    images = fields.take("images", _count)
     header = GoldenHeader(
-        onnx_file=reader.text("onnx_file"),
-        onnx_sha256=reader.text("onnx_sha256"),
-        reference=reader.text("reference"),
-        data=reader.text("data"),
-        metadata=reader.texts_by_name("metadata"),
-        image_shape=reader.numbers("image_shape"),
-        images=count,
-        classes=reader.number("classes"),
-        labelled=reader.flag("labelled"),
-        output=reader.text("output"),
-        output_margin=reader.real("output_margin"),
-        notes=reader.texts("notes"),
-        signs=tuple(_sign(_Reader(entry), count, classes_of_distance) for entry in reader.objects("signs")),
+        onnx_file=fields.take("onnx_file", text),
+        onnx_sha256=fields.take("onnx_sha256", text),
+        reference=fields.take("reference", text),
+        data=fields.take("data", text),
+        metadata=fields.take("metadata", object_of(text)),
+        image_shape=fields.take("image_shape", _shape),
+        images=images,
+        classes=fields.take("classes", _count),
+        labelled=fields.take("labelled", flag),
+        output=fields.take("output", text),
+        output_margin=fields.take("output_margin", _real),
+        notes=fields.take("notes", list_of(text)),
+        signs=tuple(_sign(entry, images, classes_of_distance) for entry in fields.objects("signs")),
     )
     if not header.images or not header.classes or not header.image_shape or not prod(header.image_shape):
         raise ValueError("it holds no images or no logits")
@@ -119,84 +130,35 @@ def parse_header(content: bytes, classes_of_distance: int) -> GoldenHeader:
     return header
 
 
-def _sign(reader: _Reader, images: int, classes_of_distance: int) -> GoldenSign:
+def _sign(fields: Fields, images: int, classes_of_distance: int) -> GoldenSign:
+    histogram = list_of(_count, least=classes_of_distance, most=classes_of_distance)
     sign = GoldenSign(
-        layer=reader.text("layer"),
-        tensor=reader.text("tensor"),
-        fed_by=reader.texts("fed_by"),
-        shape=reader.numbers("shape"),
-        ternary=reader.flag("ternary"),
-        scale=reader.real("scale"),
-        margin=reader.real("margin"),
-        histograms=tuple(reader.rows("histograms", classes_of_distance)),
-        on_threshold=reader.number("on_threshold"),
-        near=reader.number("near"),
+        layer=fields.take("layer", text),
+        tensor=fields.take("tensor", text),
+        fed_by=fields.take("fed_by", list_of(text)),
+        shape=fields.take("shape", _shape),
+        ternary=fields.take("ternary", flag),
+        scale=fields.take("scale", _real),
+        margin=fields.take("margin", _real),
+        histograms=fields.take("histograms", list_of(histogram)),
+        on_threshold=fields.take("on_threshold", _count),
+        near=fields.take("near", _count),
     )
     counted = sum(sum(row) for row in sign.histograms)
-    divisible = bool(sign.shape) and sign.shape[0] % images == 0
+    divisible = bool(sign.shape) and images > 0 and sign.shape[0] % images == 0
     if len(sign.histograms) != (images if divisible else 1) or counted != sign.size:
-        raise ValueError(f"the histogram of {sign.layer[:80]!r} does not count its {sign.size} values")
+        raise ValueError(f"the histogram of {shown(sign.layer)} does not count its {sign.size} values")
     if sign.on_threshold + sign.near > sign.size:
-        raise ValueError(f"{sign.layer[:80]!r} has more values near its threshold than values")
+        raise ValueError(f"{shown(sign.layer)} has more values near its threshold than values")
     return sign
 
 
-class _Reader:
-    """The entries of a JSON object, each of the type that it must have."""
-
-    def __init__(self, entries: Any) -> None:
-        if not isinstance(entries, dict):
-            raise ValueError("an entry of its header is no object")
-        self._entries = entries
-
-    def _get(self, name: str, fits: Callable[[Any], bool]) -> Any:
-        value = self._entries.get(name)
-        if not fits(value):
-            raise ValueError(f"the entry {name!r} of its header is missing or makes no sense")
-        return value
-
-    def text(self, name: str) -> str:
-        return str(self._get(name, _is_text))
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        return tuple(self._get(name, lambda value: isinstance(value, list) and all(map(_is_text, value))))
-
-    def texts_by_name(self, name: str) -> dict[str, str]:
-        return dict(self._get(name, lambda value: isinstance(value, dict) and all(map(_is_text, value.values()))))
-
-    def flag(self, name: str) -> bool:
-        return bool(self._get(name, lambda value: isinstance(value, bool)))
-
-    def number(self, name: str) -> int:
-        return int(self._get(name, _is_count))
-
-    def numbers(self, name: str) -> tuple[int, ...]:
-        return tuple(self._get(name, _are_sizes))
-
-    def real(self, name: str) -> float:
-        return float(self._get(name, _is_real))
-
-    def objects(self, name: str) -> list[Any]:
-        return list(self._get(name, lambda value: isinstance(value, list)))
-
-    def rows(self, name: str, length: int) -> list[tuple[int, ...]]:
-        rows = self.objects(name)
-        if not all(isinstance(row, list) and len(row) == length and all(map(_is_count, row)) for row in rows):
-            raise ValueError(f"the entry {name!r} of its header is missing or makes no sense")
-        return [tuple(row) for row in rows]
+_count = whole(largest=_LARGEST - 1)
+_real = number(largest=2.0**129)
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST
-
-
-def _are_sizes(value: Any) -> bool:
-    return isinstance(value, list) and len(value) <= 16 and all(map(_is_count, value)) and prod(value) < _LARGEST
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**129 and isfinite(value)
+def _shape(value: object) -> tuple[int, ...]:
+    shape = list_of(_count, most=16)(value)
+    if prod(shape) >= _LARGEST:
+        raise Unfit(value, f"the shape of fewer than {_LARGEST} values")
+    return shape
