@@ -13,7 +13,7 @@ from bnn_deploy.models.names import MODEL_NAMES
 from bnn_deploy.progress import status_line
 
 if TYPE_CHECKING:
-    from bnn_deploy.models.checkpoint import CheckpointReport
+    from bnn_deploy.weights.load_checkpoint import CheckpointReport
 
 
 class BatchSize(click.ParamType):

@@ -21,10 +21,9 @@ from torch import nn
 from bnn_deploy.errors import InputError, ModelFileError
 from bnn_deploy.metadata import class_names
 from bnn_deploy.models.calibration import CalibrationReport, calibration_metadata, seeded_model
-from bnn_deploy.models.checkpoint import CheckpointReport, ZeroWeights, load_checkpoint
 from bnn_deploy.models.registry import build_model, find_spec, input_shape
-from bnn_deploy.weights.description import describe_weights
-from bnn_deploy.weights.weights_file import WeightsDescription
+from bnn_deploy.weights.load_checkpoint import CheckpointReport, ZeroWeights, load_checkpoint
+from bnn_deploy.weights.weights_file import WeightsDescription, describe_weights
 
 PREFIX = "bnn_deploy."
 CALIBRATION_SAMPLES = 2

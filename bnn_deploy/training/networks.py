@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from bnn_deploy.metadata.preprocessing import Preprocessing
-from bnn_deploy.models.checkpoint import load_checkpoint
 from bnn_deploy.models.float_resnet import build_teacher
 from bnn_deploy.models.precision import set_gradient, set_precision
 from bnn_deploy.models.registry import build_model
 from bnn_deploy.models.straight_through import SignGradient
 from bnn_deploy.training.recipe import Recipe, Step
 from bnn_deploy.training.seeds import seed_of
+from bnn_deploy.weights.load_checkpoint import load_checkpoint
 
 
 def build_network(recipe: Recipe, step: Step, *, classes: int, preprocessing: Preprocessing, seed: int) -> nn.Module:

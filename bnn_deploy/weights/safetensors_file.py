@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
 from bnn_deploy.errors import BnnDeployError, printable
 from bnn_deploy.files import write_whole
+
+SUFFIX = ".safetensors"
 
 Description = tuple[str, tuple[int, ...]]  # safetensors' name of the kind of number, and the shape
 
@@ -68,14 +71,15 @@ def read_metadata(path: Path) -> dict[str, str]:
         UnfitTensorsError: it is none, or is damaged.
         OSError: it cannot be opened.
     """
-    from safetensors import SafetensorError, safe_open
+    with _opened(path) as file:
+        metadata: dict[str, str] = file.metadata() or {}
+        return metadata
 
-    _check_header(path)
-    try:
-        with safe_open(path, "pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, ValueError) as error:
-        raise UnfitTensorsError(f"it is damaged: {error}") from error
+
+def read_any_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file, on the CPU, whatever they are; raises as ``read_metadata``."""
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
 
 
 def read_tensors(path: Path, expected: Callable[[set[str]], Mapping[str, Description]]) -> dict[str, Tensor]:
@@ -89,19 +93,11 @@ def read_tensors(path: Path, expected: Callable[[set[str]], Mapping[str, Descrip
         UnfitTensorsError: the file is damaged, holds anything else, or a number that is not finite.
         OSError: it cannot be opened.
     """
-    from safetensors import SafetensorError, safe_open
-
-    _check_header(path)
-    try:
-        with safe_open(path, "pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-            found = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
-            _require_same(found, expected(set(found)))
-            tensors = {name: file.get_tensor(name) for name in found}
-    except UnfitTensorsError:
-        raise
-    except (SafetensorError, ValueError) as error:
-        raise UnfitTensorsError(f"it is damaged: {error}") from error
+    with _opened(path) as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        found = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
+        _require_same(found, expected(set(found)))
+        tensors = {name: file.get_tensor(name) for name in found}
     for name, tensor in tensors.items():
         if not is_finite(tensor):
             raise UnfitTensorsError(f"its {printable(name)} holds numbers that are not finite")
@@ -118,6 +114,21 @@ def require_finite(tensors: Mapping[str, Tensor], error: Callable[[str], BnnDepl
     for name, tensor in tensors.items():
         if not is_finite(tensor):
             raise error(name)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """safetensors' reader of the file, which has no types."""
+    from safetensors import SafetensorError, safe_open
+
+    _check_header(path)
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except UnfitTensorsError:
+        raise
+    except (SafetensorError, ValueError) as error:
+        raise UnfitTensorsError(f"it is damaged: {error}") from error
 
 
 def _check_header(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The weights that a step ends with, as safetensors, with what `export` and users must know of them in its metadata."""
+"""The weights that a step of training ends with, as safetensors, with what `export` and users must know in its metadata."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnn_deploy.metadata import class_names as names_entry
-from bnn_deploy.metadata import preprocessing as preprocessing_entry
-from bnn_deploy.metadata.class_names import class_names_json
-from bnn_deploy.metadata.preprocessing import Preprocessing
+from bnn_deploy.errors import ModelFileError
+from bnn_deploy.metadata import entries
+from bnn_deploy.metadata.class_names import class_names_json, class_names_of
+from bnn_deploy.metadata.preprocessing import Preprocessing, preprocessing_of
 from bnn_deploy.models.layers import BinaryConv2d, BinaryLinear
-from bnn_deploy.weights.safetensors_file import write_tensors
+from bnn_deploy.models.registry import LARGEST_CLASS_COUNT, LARGEST_INPUT_SIZE, MODELS
+from bnn_deploy.weights.safetensors_file import SUFFIX, UnfitTensorsError, read_metadata, write_tensors
 
-PREFIX = "bnn_deploy."
 # The negative normal number nearest to 0: PyTorch's sign of it is -1, as the papers define sign(0), and no mean of
 # magnitudes shows it. A subnormal one would be 0 on processors set to flush them.
 ZERO = -torch.finfo(torch.float32).tiny
@@ -45,13 +45,13 @@ class WeightsDescription:
     def to_metadata(self) -> dict[str, str]:
         """Entries with the names that ONNX files of `export` have, too."""
         return {
-            PREFIX + "model": self.model,
-            PREFIX + "variant": self.variant,
-            PREFIX + "num_classes": str(len(self.class_names)),
-            PREFIX + "input_size": str(self.preprocessing.crop[0]),
-            PREFIX + "training": json.dumps(self.training, sort_keys=True),
-            preprocessing_entry.KEY: self.preprocessing.to_json(),
-            names_entry.KEY: class_names_json(self.class_names),
+            entries.MODEL: self.model,
+            entries.VARIANT: self.variant,
+            entries.NUM_CLASSES: str(len(self.class_names)),
+            entries.INPUT_SIZE: str(self.preprocessing.crop[0]),
+            entries.TRAINING: json.dumps(self.training, sort_keys=True),
+            entries.PREPROCESSING: self.preprocessing.to_json(),
+            entries.CLASS_NAMES: class_names_json(self.class_names),
         }
 
 
@@ -79,3 +79,71 @@ def deployed_tensors(model: nn.Module, *, binary_weights: bool) -> dict[str, Ten
 def write_weights(path: Path, tensors: Mapping[str, Tensor], description: WeightsDescription) -> None:
     """Write the file, whole or not at all; raises InputError if it cannot be written."""
     write_tensors(path, tensors, description.to_metadata())
+
+
+def describe_weights(path: Path) -> WeightsDescription | None:
+    """What the file says; None if it is no safetensors file, or says nothing of a model.
+
+    Raises:
+        ModelFileError: the file cannot be read, or its metadata are damaged or contradict themselves.
+    """
+    if path.suffix != SUFFIX:
+        return None
+    try:
+        metadata = read_metadata(path)
+    except OSError as error:
+        raise ModelFileError(f"The weights in {path} cannot be read ({error.strerror}).") from error
+    except UnfitTensorsError as error:
+        raise ModelFileError(f"The safetensors file {path} cannot be read ({error}); write it again.") from error
+    if entries.CHECKPOINT in metadata:
+        raise ModelFileError(
+            f"{path}: is the checkpoint of a training run; give its weights.safetensors, which is there when the run has "
+            "finished."
+        )
+    model = metadata.get(entries.MODEL)
+    if model is None:
+        return None
+    if model not in MODELS:
+        raise ModelFileError(
+            f"{path}: holds weights of {model[:40]!r}, which is none of the models that can be exported; give the "
+            "weights.safetensors of a training run."
+        )
+    spec = MODELS[model]
+    variant = metadata.get(entries.VARIANT, "")
+    if variant not in (spec.variants or ("",)):
+        raise _damaged(path, entries.VARIANT, f"{variant[:40]!r}, which {model} does not have")
+    classes = _integer(metadata, entries.NUM_CLASSES, LARGEST_CLASS_COUNT, path)
+    size = _integer(metadata, entries.INPUT_SIZE, LARGEST_INPUT_SIZE, path)
+    preprocessing = preprocessing_of(metadata, str(path))
+    names = class_names_of(metadata, str(path))
+    if preprocessing is None:
+        raise _damaged(path, entries.PREPROCESSING, "missing")
+    if preprocessing.shape != (spec.channels, size, size):
+        raise _damaged(
+            path, entries.PREPROCESSING, f"for images {preprocessing.shape}, not {(spec.channels, size, size)}"
+        )
+    if names is None or len(names) != classes:
+        found = "missing" if names is None else f"{len(names)} names"
+        raise _damaged(path, entries.CLASS_NAMES, f"{found} for {classes} classes")
+    return WeightsDescription(model, variant, preprocessing, names, _training(metadata, path))
+
+
+def _training(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    try:
+        training = json.loads(metadata.get(entries.TRAINING, "{}"))
+        if not isinstance(training, dict):
+            raise ValueError
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, entries.TRAINING, "no JSON object") from error
+    return training
+
+
+def _integer(metadata: Mapping[str, str], key: str, largest: int, path: Path) -> int:
+    text = metadata.get(key, "")
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(largest)) and 1 <= int(text) <= largest):
+        raise _damaged(path, key, f"{text[:40]!r}, not a number from 1 to {largest}" if text else "missing")
+    return int(text)
+
+
+def _damaged(path: Path, key: str, found: str) -> ModelFileError:
+    return ModelFileError(f"{path}: its metadata entry {key} is {found}; write the file again with `train`.")

@@ -20,8 +20,7 @@ from bnn_deploy.metadata.preprocessing import Preprocessing, digits
 from bnn_deploy.models.calibration import seeded_model
 from bnn_deploy.references import open_reference
 from bnn_deploy.training.checkpoint import Checkpoint, Progress
-from bnn_deploy.weights.description import describe_weights
-from bnn_deploy.weights.weights_file import WeightsDescription, write_weights
+from bnn_deploy.weights.weights_file import WeightsDescription, describe_weights, write_weights
 
 Invoke = Callable[..., Result]
 

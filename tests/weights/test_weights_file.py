@@ -11,9 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from bnn_deploy.metadata.preprocessing import Preprocessing, digits
-from bnn_deploy.models.checkpoint import load_checkpoint
 from bnn_deploy.models.layers import BinaryConv2d
 from bnn_deploy.models.registry import build_model
+from bnn_deploy.weights.load_checkpoint import load_checkpoint
 from bnn_deploy.weights.safetensors_file import (
     UnfitTensorsError,
     describe,

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from bnn_deploy.errors import ModelFileError
-from bnn_deploy.models.checkpoint import load_checkpoint, read_state_dict
-from bnn_deploy.models.numpy_checkpoint import read_npz
-from tests.models.mindspore_files import FLOATS, mindspore_names, same, tiny, written
-from tests.models.numpy_files import npy, npz
+from bnn_deploy.weights.load_checkpoint import load_checkpoint
+from bnn_deploy.weights.numpy_file import read_npz
+from bnn_deploy.weights.read_state_dict import read_state_dict
+from tests.weights.mindspore_files import FLOATS, mindspore_names, same, tiny, written
+from tests.weights.numpy_files import npy, npz
 
 
 @pytest.mark.parametrize("naming", ["mindspore", "pytorch"])

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bnn_deploy.errors import ModelFileError
-from bnn_deploy.models.checkpoint import read_state_dict
-from bnn_deploy.models.numpy_checkpoint import LARGEST_EXPANSION
-from tests.models.mindspore_files import FLOATS, checkpoint, text_value, with_crc, written
-from tests.models.numpy_files import npy, npz
+from bnn_deploy.weights.numpy_file import LARGEST_EXPANSION
+from bnn_deploy.weights.read_state_dict import read_state_dict
+from tests.weights.mindspore_files import FLOATS, checkpoint, text_value, with_crc, written
+from tests.weights.numpy_files import npy, npz
 
 ARRAY = npy(FLOATS.numpy())
 

@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from bnn_deploy.errors import ModelFileError
-from bnn_deploy.models.checkpoint import load_checkpoint, read_state_dict
 from bnn_deploy.models.layers import BinaryConv2d, BinaryLinear, FlatBinaryConv2d
 from bnn_deploy.models.registry import build_model
+from bnn_deploy.weights.load_checkpoint import load_checkpoint
+from bnn_deploy.weights.read_state_dict import read_state_dict
 
 
 def small_model() -> nn.Module:

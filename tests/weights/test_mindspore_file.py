@@ -11,11 +11,12 @@ import torch
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from bnn_deploy.errors import ModelFileError
-from bnn_deploy.models.checkpoint import load_checkpoint, read_state_dict
-from bnn_deploy.models.mindspore_checkpoint import read_mindspore
-from bnn_deploy.models.parameter_names import to_pytorch_names
 from bnn_deploy.models.registry import build_model
-from tests.models.mindspore_files import (
+from bnn_deploy.weights.load_checkpoint import load_checkpoint
+from bnn_deploy.weights.mindspore_file import read_mindspore
+from bnn_deploy.weights.mindspore_names import to_pytorch_names
+from bnn_deploy.weights.read_state_dict import read_state_dict
+from tests.weights.mindspore_files import (
     FLOATS,
     checkpoint,
     field,
