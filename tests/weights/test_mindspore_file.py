@@ -16,6 +16,7 @@ from bnn_deploy.weights.load_checkpoint import load_checkpoint
 from bnn_deploy.weights.mindspore_file import read_mindspore
 from bnn_deploy.weights.mindspore_names import to_pytorch_names
 from bnn_deploy.weights.read_state_dict import read_state_dict
+from tests.models.test_authors_names import read_names
 from tests.weights.mindspore_files import (
     FLOATS,
     checkpoint,
@@ -30,8 +31,6 @@ from tests.weights.mindspore_files import (
     with_crc,
     written,
 )
-
-NAMES = Path(__file__).parent / "authors_names" / "bimlp_s.txt"
 
 
 def protobuf_message() -> type:
@@ -133,8 +132,7 @@ def test_misfits_are_listed_together(tmp_path: Path) -> None:
 
 def test_names_of_the_authors() -> None:
     """Breaks if the released code's names for BiMLP-S, listed by its authors' names, are not those that are translated."""
-    rows = [line.split() for line in NAMES.read_text().splitlines()]
-    shapes = {name: tuple(map(int, shape.split("x"))) if shape != "scalar" else () for name, shape in rows}
+    shapes = read_names("bimlp_s")
     pytorch = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
     theirs = mindspore_names(pytorch)
     assert theirs["network.0.0.attn.fc_h_bn.moving_variance"].shape == (64,) and "patch_embed.norm.gamma" in theirs
