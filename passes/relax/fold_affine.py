@@ -22,6 +22,7 @@ import tvm
 from tvm import relax
 
 from bnn_deploy.passes.relax.expressions import (
+    call_of,
     constant_array,
     is_constant,
     layer_identifier,
@@ -67,28 +68,34 @@ class _FoldAffine(DataflowRewriter):
         return self._emit(step, static_shape(variable))
 
     def _emit(self, step: _Affine, shape: tuple[int, ...]) -> relax.Expr:
-        layer = self.values.get(step.base)
         alone = self.uses.get(step.base, 0) == 1
-        if alone and operator_name(layer) in (*_BINARY_LAYERS, "relax.nn.conv2d"):
+        layer = self.producer(step.base, *_BINARY_LAYERS, "relax.nn.conv2d") if alone else None
+        if layer is not None:
             self._name = layer_identifier(step.base)  # reports speak of the convolution, not of what was folded into it
-        # The outputs of a linear layer are its last axis, which is axis 1 only of a matrix.
-        if (
-            alone
-            and operator_name(layer) in _BINARY_LAYERS
-            and (operator_name(layer) != "bnn.linear" or len(shape) == 2)
-        ):
-            x, weight, scale, shift = layer.args
-            old_scale, old_shift = constant_array(scale).astype(np.float64), constant_array(shift).astype(np.float64)
-            factor = step.scale if old_scale.ndim == 1 else step.scale[:, None]
-            folded = [_constant(old_scale * factor), _constant(old_shift * step.scale + step.shift)]
-            return self.emit(relax.Call(layer.op, [self.lookup(x), weight, *folded], layer.attrs))
-        if alone and operator_name(layer) == "relax.nn.conv2d" and is_constant(layer.args[1]):
-            weight = constant_array(layer.args[1]).astype(np.float64) * step.scale[:, None, None, None]
-            y = self.emit(relax.Call(layer.op, [self.lookup(layer.args[0]), _constant(weight)], layer.attrs))
-            return self._add(y, step.shift, shape)
+            fold = self._into_convolution if operator_name(layer) == "relax.nn.conv2d" else self._into_binary_layer
+            folded = fold(layer, step, shape)
+            if folded is not None:
+                return folded
         y = self.lookup(step.base)
         if np.any(step.scale != 1):
             y = self.emit(relax.op.multiply(y, _constant(_per_channel(step.scale, shape))))
+        return self._add(y, step.shift, shape)
+
+    def _into_binary_layer(self, layer: relax.Call, step: _Affine, shape: tuple[int, ...]) -> relax.Expr | None:
+        # The outputs of a linear layer are its last axis, which is axis 1 only of a matrix.
+        if operator_name(layer) == "bnn.linear" and len(shape) != 2:
+            return None
+        x, weight, scale, shift = layer.args
+        old_scale, old_shift = constant_array(scale).astype(np.float64), constant_array(shift).astype(np.float64)
+        factor = step.scale if old_scale.ndim == 1 else step.scale[:, None]
+        folded = [_constant(old_scale * factor), _constant(old_shift * step.scale + step.shift)]
+        return self.emit(relax.Call(layer.op, [self.lookup(x), weight, *folded], layer.attrs))
+
+    def _into_convolution(self, layer: relax.Call, step: _Affine, shape: tuple[int, ...]) -> relax.Expr | None:
+        if not is_constant(layer.args[1]):
+            return None
+        weight = constant_array(layer.args[1]).astype(np.float64) * step.scale[:, None, None, None]
+        y = self.emit(relax.Call(layer.op, [self.lookup(layer.args[0]), _constant(weight)], layer.attrs))
         return self._add(y, step.shift, shape)
 
     def _add(self, y: relax.Expr, shift: np.ndarray, shape: tuple[int, ...]) -> relax.Expr:
@@ -107,16 +114,17 @@ def _per_channel(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _normalisation(value: relax.Expr | None) -> _Affine | None:
     """The step of one batch norm in inference mode with constant parameters and statistics."""
-    if operator_name(value) != "relax.nn.batch_norm":
+    norm = call_of(value, "relax.nn.batch_norm")
+    if norm is None:
         return None
-    x, *parameters = value.args
+    x, *parameters = norm.args
     if not isinstance(x, relax.Var) or not all(is_constant(p) for p in parameters):
         return None
-    if int(value.attrs.axis) != 1 or bool(value.attrs.training):
+    if int(norm.attrs.axis) != 1 or bool(norm.attrs.training):
         return None
     gamma, beta, mean, variance = (constant_array(p).astype(np.float64) for p in parameters)
-    scale = (gamma if value.attrs.scale else 1.0) / np.sqrt(variance + float(value.attrs.epsilon))
-    return _Affine(x, scale, (beta if value.attrs.center else 0.0) - mean * scale)
+    scale = (gamma if norm.attrs.scale else 1.0) / np.sqrt(variance + float(norm.attrs.epsilon))
+    return _Affine(x, scale, (beta if norm.attrs.center else 0.0) - mean * scale)
 
 
 def _elementwise(value: relax.Call) -> _Affine | None:
@@ -148,7 +156,7 @@ def _channel_vector(constant: np.ndarray, shape: tuple[int, ...]) -> np.ndarray 
     """``constant`` as float64 (C,) when it broadcasts along axis 1 (channels) of ``shape`` only."""
     if len(shape) not in (2, 4) or constant.ndim > len(shape):
         return None
-    aligned = constant.reshape((1,) * (len(shape) - constant.ndim) + constant.shape)
+    aligned: np.ndarray = constant.reshape((1,) * (len(shape) - constant.ndim) + constant.shape)
     if aligned.shape[0] != 1 or any(extent != 1 for extent in aligned.shape[2:]):
         return None
     return np.broadcast_to(aligned.reshape(-1), (shape[1],)).astype(np.float64)

@@ -33,15 +33,15 @@ class _FoldThreshold(DataflowRewriter):
     def rewrite(self, variable: relax.Var, value: relax.Call) -> relax.Expr | None:
         if operator_name(value) != "bnn.sign" or not _is_zero(value.args[1]):
             return None
-        producer = self.values.get(value.args[0])
-        if operator_name(producer) not in ("relax.add", "relax.subtract"):
+        biased = self.producer(value.args[0], "relax.add", "relax.subtract")
+        if biased is None:
             return None
-        x, bias = producer.args
-        if is_constant(x) and operator_name(producer) == "relax.add":
+        x, bias = biased.args
+        if is_constant(x) and operator_name(biased) == "relax.add":
             x, bias = bias, x
         if not _broadcasts_into(bias, x):
             return None
-        threshold = self.lookup(bias) if operator_name(producer) == "relax.subtract" else self._negative(bias)
+        threshold = self.lookup(bias) if operator_name(biased) == "relax.subtract" else self._negative(bias)
         return self.emit(call("bnn.sign", [self.lookup(x), threshold], dict(value.attrs.items())))
 
     def _negative(self, bias: relax.Expr) -> relax.Expr:

@@ -19,7 +19,7 @@ from tvm import ir, relax
 from tvm.relax import PyExprMutator, expr_functor
 
 from bnn_deploy.dialect.values import Value, values_of, with_values
-from bnn_deploy.passes.relax.expressions import layer_identifier, main_bindings, operator_name
+from bnn_deploy.passes.relax.expressions import call_of, layer_name, main_bindings, operator_name
 
 _ALIASES = ["relax.reshape"]
 
@@ -44,14 +44,13 @@ def fuse_float(module: tvm.IRModule) -> tvm.IRModule:
 
 def _tagged(module: tvm.IRModule, layer_names: dict[str, str]) -> tvm.IRModule:
     @expr_functor.mutator
-    class Tag(PyExprMutator):
+    class Tag(PyExprMutator):  # type: ignore[misc]  # tvm has no types
         def visit_var_binding_(self, binding: relax.VarBinding) -> None:
             value = binding.value
             if operator_name(value) == "relax.call_tir" and value.attrs is None:
-                identifier = layer_identifier(binding.var)
-                layer = str(layer_names.get(identifier, identifier))
+                name = layer_name(binding.var, layer_names)
                 attributes = ir.make_node(
-                    "ir.DictAttrs", layer=layer, kind="float", binary_macs=0, variable=binding.var.name
+                    "ir.DictAttrs", layer=name, kind="float", binary_macs=0, variable=binding.var.name
                 )
                 tagged = relax.Call(value.op, value.args, attributes, value.ty_args)
                 binding = relax.VarBinding(binding.var, tagged)
@@ -91,7 +90,7 @@ def _fused_values(module: tvm.IRModule, held: dict[str, Value]) -> dict[str, Val
         for variable, function in module.functions_items()
         if isinstance(function, relax.Function) and variable.name_hint != "main"
     }
-    found = {}
+    found: dict[str, Value] = {}
     for binding in main_bindings(module["main"]):
         if isinstance(binding.value, relax.Var) and binding.value.name in (held | found):
             found[binding.var.name] = (held | found)[binding.value.name]
@@ -103,7 +102,7 @@ def _fused_values(module: tvm.IRModule, held: dict[str, Value]) -> dict[str, Val
         result = function.body.body
         while isinstance(values.get(result), relax.Var):
             result = values[result]
-        last = values.get(result)
-        if operator_name(last) == "relax.call_tir" and str(last.attrs["variable"]) in held:
+        last = call_of(values.get(result), "relax.call_tir")
+        if last is not None and str(last.attrs["variable"]) in held:
             found[binding.var.name] = held[str(last.attrs["variable"])]
     return found

@@ -22,8 +22,7 @@ import tvm
 from tvm import relax
 
 from bnn_deploy.dialect.operators import call
-from bnn_deploy.passes.relax.expressions import operator_name, static_shape
-from bnn_deploy.passes.relax.pack import slice_of
+from bnn_deploy.passes.relax.expressions import operator_name, slice_of, static_shape
 from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 
 _ROWS, _COLUMNS, _WORDS, _RANK = 1, 2, 3, 4

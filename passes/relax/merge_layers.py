@@ -47,8 +47,9 @@ class _MergeLayers(DataflowRewriter):
     def rewrite(self, variable: relax.Var, value: relax.Call | relax.TupleGetItem) -> relax.Expr | None:
         if operator_name(value) != "relax.concat" or int(value.attrs.axis) % 4 != _CHANNELS:
             return None
-        found = [self._branch(field) for field in value.args[0].fields]
-        if len(found) < 2 or None in found:
+        fields = value.args[0].fields
+        found = [branch for branch in map(self._branch, fields) if branch is not None]
+        if len(found) < 2 or len(found) < len(fields):
             return None
         layers, shortcuts = [layer for layer, _ in found], [shortcut for _, shortcut in found]
         calls = [self.values[layer] for layer in layers]
@@ -63,7 +64,7 @@ class _MergeLayers(DataflowRewriter):
         merged = self.emit(relax.Call(calls[0].op, [self.lookup(calls[0].args[0]), *parameters], calls[0].attrs))
         if shortcuts[0] is None:
             return merged
-        self._name = layer_identifier(value.args[0].fields[0])
+        self._name = layer_identifier(fields[0])
         shortcut = self.lookup(shortcuts[0])
         repeated = self.emit(relax.op.concat([shortcut] * len(layers), axis=_CHANNELS))
         return self.emit(relax.op.add(merged, repeated))
@@ -72,13 +73,13 @@ class _MergeLayers(DataflowRewriter):
         """A layer, or the sum of a layer and a shortcut of its shape, that nothing else reads."""
         if self.uses.get(field, 0) != 1:
             return None
-        value = self.values.get(field)
-        if operator_name(value) == "bnn.packed_conv2d":
+        if self.producer(field, "bnn.packed_conv2d") is not None:
             return field, None
-        if operator_name(value) != "relax.add":
+        total = self.producer(field, "relax.add")
+        if total is None:
             return None
-        for layer, shortcut in (value.args, reversed(value.args)):
-            alone = operator_name(self.values.get(layer)) == "bnn.packed_conv2d" and self.uses[layer] == 1
+        for layer, shortcut in (total.args, reversed(total.args)):
+            alone = self.producer(layer, "bnn.packed_conv2d") is not None and self.uses[layer] == 1
             if alone and isinstance(shortcut, relax.Var) and static_shape(shortcut) == static_shape(field):
                 return layer, shortcut
         return None

@@ -23,7 +23,6 @@ from bnn_deploy.dialect.operators import call
 from bnn_deploy.passes.relax.expressions import (
     channel_vector,
     is_constant,
-    layer_identifier,
     operator_name,
     static_shape,
 )
@@ -37,34 +36,39 @@ def merge_packs(module: tvm.IRModule) -> tvm.IRModule:
     return _MergePacks(module).run()
 
 
+# (operator, source, zero): what packs must have in common.
+_Key = tuple[str, relax.Var, int]
+
+
 class _MergePacks(DataflowRewriter):
     def __init__(self, module: tvm.IRModule) -> None:
         super().__init__(module)
-        # (operator, source, zero) -> the packs of that source and the constant of each
-        self.groups: dict[tuple[str, relax.Var, int], list[tuple[relax.Var, np.ndarray]]] = {}
-        self.group_of: dict[relax.Var, tuple[str, relax.Var, int]] = {}
+        self.groups: dict[_Key, list[tuple[relax.Var, np.ndarray]]] = {}  # packs, and the constant of each
+        self.group_of: dict[relax.Var, _Key] = {}
         for variable, value in self.values.items():
-            key, vector = self._group(value)
-            if key is not None:
+            found = self._group(value)
+            if found is not None:
+                key, vector = found
                 self.groups.setdefault(key, []).append((variable, vector))
                 self.group_of[variable] = key
         self.merged: dict[relax.Var, relax.Expr] = {}
 
-    def _group(self, value: relax.Expr) -> tuple[tuple[str, relax.Var, int] | None, np.ndarray | None]:
+    def _group(self, value: relax.Expr) -> tuple[_Key, np.ndarray] | None:
         name = operator_name(value)
         if name == "bnn.sign_pack":
-            source, vector, zero = value.args[0], _channels(value.args[1], value.args[0]), int(value.attrs["zero"])
-        elif name == "bnn.ternary_pack" and operator_name(self.values.get(value.args[0])) == "relax.add":
-            source, bias = self.values[value.args[0]].args
-            source, bias = (bias, source) if is_constant(source) else (source, bias)
-            vector, zero = _channels(bias, source), 0
+            source, constant, zero = *value.args, int(value.attrs["zero"])
+        elif name == "bnn.ternary_pack":
+            biased = self.producer(value.args[0], "relax.add")
+            if biased is None:
+                return None
+            source, constant = reversed(biased.args) if is_constant(biased.args[0]) else biased.args
+            zero = 0
             if static_shape(source) != static_shape(value.args[0]):
-                vector = None
+                return None
         else:
-            return None, None
-        if vector is None or not isinstance(source, relax.Var):
-            return None, None
-        return (name, source, zero), vector
+            return None
+        vector = _channels(constant, source)
+        return None if vector is None or not isinstance(source, relax.Var) else ((name, source, zero), vector)
 
     def rewrite(self, variable: relax.Var, value: relax.Call | relax.TupleGetItem) -> relax.Expr | None:
         if variable in self.merged:
@@ -74,17 +78,15 @@ class _MergePacks(DataflowRewriter):
             return None
         name, source, zero = key
         vectors = np.stack([vector for _, vector in self.groups[key]])
-        attributes: dict[str, int | str] = {"layers": " + ".join(self._layer(member) for member, _ in self.groups[key])}
+        attributes: dict[str, int | str] = {
+            "layers": " + ".join(self.layer_name(member) for member, _ in self.groups[key])
+        }
         if name == "bnn.sign_pack":
             attributes["zero"] = zero
         planes = self.emit(call(f"{name}_many", [self.lookup(source), relax.const(vectors)], attributes))
         for index, (member, _) in enumerate(self.groups[key]):
             self.merged[member] = self.emit(relax.TupleGetItem(planes, index))
         return self.merged[variable]
-
-    def _layer(self, variable: relax.Var) -> str:
-        identifier = layer_identifier(variable)
-        return str(self.module.attrs["layer_names"].get(identifier, identifier))
 
 
 def _channels(constant: relax.Expr, x: relax.Expr) -> np.ndarray | None:

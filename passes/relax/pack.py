@@ -16,6 +16,7 @@ Raises CompileError for a binary layer whose input is not made of signs: its val
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +25,7 @@ from tvm import relax
 
 from bnn_deploy.dialect.operators import ConvolutionAttributes, call, is_three_valued, plane_axis
 from bnn_deploy.errors import CompileError
-from bnn_deploy.passes.relax.expressions import integers, layer_identifier, operator_name, static_shape
+from bnn_deploy.passes.relax.expressions import call_of, layer_identifier, operator_name, slice_of, static_shape
 from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 from bnn_deploy.targets.kernels.specification import WORD_BITS
 
@@ -57,16 +58,12 @@ class _Pack(DataflowRewriter):
         if name not in _LAYERS:
             return None
         x, *parameters = value.args
-        words = self._words(x, self._layer(variable))
+        words = self._words(x, self.layer_name(variable))
         if name == "bnn.linear":
             attributes = dict(value.attrs.items()) | {"ternary": int(words.ternary)}
         else:
-            attributes = replace(ConvolutionAttributes.of(value), ternary=int(words.ternary))
+            attributes = vars(replace(ConvolutionAttributes.of(value), ternary=int(words.ternary)))
         return self.emit(call(name.replace("bnn.", "bnn.packed_"), [words.value, *parameters], attributes))
-
-    def _layer(self, variable: relax.Var) -> str:
-        identifier = layer_identifier(variable)
-        return str(self.module.attrs["layer_names"].get(identifier, identifier))
 
     def _words(self, x: relax.Expr, layer: str) -> _Words:
         """The packed form of a -1/0/+1 tensor of the old function, made once per tensor."""
@@ -81,13 +78,11 @@ class _Pack(DataflowRewriter):
 
     def _pack(self, x: relax.Expr, layer: str) -> _Words:
         value = self.values.get(x)
-        name = operator_name(value)
-        if name == "bnn.sign":
-            source, threshold = (self.lookup(argument) for argument in value.args)
-            words = self.emit(call("bnn.sign_pack", [source, threshold], dict(value.attrs.items())))
-            return _Words(words, ternary=is_three_valued(value))
-        if name == "bnn.ternary":
-            return _Words(self.emit(call("bnn.ternary_pack", [self.lookup(value.args[0])])), ternary=True)
+        sign = call_of(value, "bnn.sign", "bnn.ternary")
+        if sign is not None:
+            arguments = [self.lookup(argument) for argument in sign.args]
+            words = self.emit(call(f"{operator_name(sign)}_pack", arguments, dict((sign.attrs or {}).items())))
+            return _Words(words, ternary=is_three_valued(sign))
         ternary = self._is_ternary(x, layer)
         sources = moved_from(value, self.values) or []
         whole = _keeps_words_whole(value, sources, self.values)
@@ -137,41 +132,17 @@ class _Pack(DataflowRewriter):
         return any([self._is_ternary(source, layer) for source in sources])
 
 
-def moved_from(value: relax.Expr | None, values: dict[relax.Var, relax.Expr]) -> list[relax.Expr] | None:
+def moved_from(value: relax.Expr | None, values: Mapping[relax.Var, relax.Expr]) -> list[relax.Expr] | None:
     """The tensors that ``value`` only moves around, or None when it computes something."""
-    if operator_name(value) == "relax.concat":
-        return list(value.args[0].fields)
-    if operator_name(value) in ("relax.strided_slice", *_FLOAT_MOVEMENT):
-        return [value.args[0]]
+    movement = call_of(value, "relax.concat", "relax.strided_slice", *_FLOAT_MOVEMENT)
+    if movement is not None:
+        return list(movement.args[0].fields) if operator_name(movement) == "relax.concat" else [movement.args[0]]
     if isinstance(value, relax.TupleGetItem) and operator_name(values.get(value.tuple_value)) == "relax.split":
         return [values[value.tuple_value].args[0]]
     return None
 
 
-def slice_of(
-    value: relax.Expr, values: dict[relax.Var, relax.Expr]
-) -> tuple[list[int], list[int], list[int], list[int]]:
-    """(axes, begin, end, strides) of a strided slice, or of one part of a split; where it steps forward, within bounds."""
-    if isinstance(value, relax.Call):
-        axes, begin, end, strides = (integers(argument) for argument in value.args[1:])
-        shape = static_shape(value.args[0])
-        for i, axis in enumerate(axes):
-            if strides[i] > 0:
-                begin[i], end[i], _ = slice(begin[i], end[i]).indices(shape[axis])
-        return axes, begin, end, strides
-    split = values[value.tuple_value]
-    axis = int(split.attrs.axis)
-    extents = [static_shape_of_field(field)[axis] for field in split.ty.fields]
-    begin = sum(extents[: value.index])
-    return [axis], [begin], [begin + extents[value.index]], [1]
-
-
-def static_shape_of_field(field: relax.TensorType) -> tuple[int, ...]:
-    """Shape of one tensor of a tuple type."""
-    return tuple(int(extent) for extent in field.shape.values)
-
-
-def _keeps_words_whole(value: relax.Expr, sources: list[relax.Expr], values: dict[relax.Var, relax.Expr]) -> bool:
+def _keeps_words_whole(value: relax.Expr, sources: list[relax.Expr], values: Mapping[relax.Var, relax.Expr]) -> bool:
     last = len(static_shape(sources[0])) - 1
     name = operator_name(value)
     if name in _FLOAT_MOVEMENT:

@@ -12,7 +12,14 @@ from tvm import relax
 
 from bnn_deploy.dialect.values import Value, values_of, with_values
 from bnn_deploy.errors import CompileError
-from bnn_deploy.passes.relax.expressions import count_uses, layer_identifier, main_bindings
+from bnn_deploy.passes.relax.expressions import (
+    call_of,
+    count_uses,
+    layer_identifier,
+    layer_name,
+    main_bindings,
+    with_variables,
+)
 
 
 class DataflowRewriter:
@@ -73,6 +80,14 @@ class DataflowRewriter:
         """The replacement of ``variable``, or None to copy its value with the arguments replaced."""
         raise CompileError(f"{type(self).__name__} must define rewrite()")
 
+    def producer(self, expression: relax.Expr, *operators: str) -> relax.Call | None:
+        """The old function's call that computes ``expression``, if it is of one of the operators."""
+        return call_of(self.values.get(expression), *operators)
+
+    def layer_name(self, variable: relax.Var) -> str:
+        """What the user calls the layer of a variable of the old function."""
+        return layer_name(variable, self.module.attrs["layer_names"])
+
     def lookup(self, expression: relax.Expr) -> relax.Expr:
         """The new expression for an old one (a variable, tuple or constant)."""
         if isinstance(expression, relax.Var):
@@ -88,8 +103,5 @@ class DataflowRewriter:
 
     def copy(self, value: relax.Expr) -> relax.Expr:
         """The same operation on replaced arguments."""
-        if isinstance(value, relax.Call):
-            return self.emit(relax.Call(value.op, [self.lookup(a) for a in value.args], value.attrs, value.ty_args))
-        if isinstance(value, relax.TupleGetItem):
-            return self.emit(relax.TupleGetItem(self.lookup(value.tuple_value), value.index))
-        return self.lookup(value)
+        copied = with_variables(value, self.lookup)
+        return self.emit(copied) if isinstance(copied, (relax.Call, relax.TupleGetItem)) else copied
