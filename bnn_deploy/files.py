@@ -1,9 +1,11 @@
-"""Files that are written whole or not at all."""
+"""Files: written whole or not at all, and known again by their content."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -49,3 +51,27 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object], durable: bool 
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another output.") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_left_overs(path: Path) -> None:
+    """Delete the unfinished files that ``write_whole`` of processes that were killed left beside ``path``."""
+    for entry in os.scandir(path.parent):
+        number = entry.name.removeprefix(f".{path.name}.").removesuffix(".partial")
+        if entry.name != f".{path.name}.{number}.partial" or not number.isdigit():
+            continue
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            with suppress(OSError):
+                os.unlink(entry.path)
+        except (OSError, OverflowError):
+            pass  # it runs, and is somebody else's
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from bnn_deploy.bundle import manifest as manifest_format
+from bnn_deploy.bundle.manifest import FileEntry, GpuEntry, Manifest, TensorForm, read_manifest
 from bnn_deploy.errors import BundleError
+from bnn_deploy.files import file_sha256
 from bnn_deploy.plan import Step, TensorSpecification
 
 
@@ -23,7 +22,7 @@ class Bundle:
     """
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @staticmethod
     def open(path: str | Path) -> Bundle:
@@ -34,7 +33,7 @@ class Bundle:
         """
         folder = Path(path)
         try:
-            manifest = manifest_format.read_manifest(folder)
+            manifest = read_manifest(folder)
             for name, file in manifest["files"].items():
                 _check_file(folder / name, file)
         except OSError as error:
@@ -60,7 +59,7 @@ class Bundle:
         return sorted(set(self.manifest["processor"]["required_cpu_flags"]).difference(flags))
 
     @property
-    def gpu(self) -> dict[str, Any] | None:
+    def gpu(self) -> GpuEntry | None:
         """What its kernels need of an NVIDIA GPU and its driver, as in docs/bundle.md; None: they run on the processor."""
         return self.manifest.get("gpu")
 
@@ -134,7 +133,7 @@ class Bundle:
         )
 
 
-def _check_file(path: Path, expected: dict[str, Any]) -> None:
+def _check_file(path: Path, expected: FileEntry) -> None:
     if not path.is_file():
         raise BundleError(f"The bundle {path.parent} is incomplete: its file {path.name} is missing; compile it again.")
     size = path.stat().st_size
@@ -150,14 +149,5 @@ def _check_file(path: Path, expected: dict[str, Any]) -> None:
         )
 
 
-def _tensors(entries: list[dict[str, Any]]) -> tuple[TensorSpecification, ...]:
+def _tensors(entries: list[TensorForm]) -> tuple[TensorSpecification, ...]:
     return tuple(TensorSpecification(entry["name"], tuple(entry["shape"]), entry["dtype"]) for entry in entries)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, read in pieces, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -1,6 +1,7 @@
-"""The manifest of a bundle: what it must hold, checked field by field, since bundles come from anywhere.
+"""The manifest of a bundle: what it holds, and that it does, checked field by field, since bundles come from anywhere.
 
-``check`` returns nothing that was not checked: after it, shapes, sizes, hashes and file names can be used as they are.
+``read_manifest`` returns nothing that was not checked: shapes, sizes, hashes and file names can be used as they are.
+docs/bundle.md says what each field is.
 """
 
 from __future__ import annotations
@@ -8,9 +9,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from bnn_deploy.errors import BundleError
+
+if TYPE_CHECKING:
+    from typing_extensions import NotRequired  # for type checkers only: Python 3.10 has none
 
 FORMAT = "bnn_deploy.bundle"
 FORMAT_VERSION = 1
@@ -24,7 +28,100 @@ MAX_SIZE = 1 << 40
 ITEM_BYTES = {"float32": 4, "int32": 4, "int64": 8}
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+class KernelSetEntry(TypedDict):
+    """The kernels for one kind of processor core."""
+
+    name: str
+    mcpu: str
+    mattr: list[str]
+    binary_macs_per_cycle: float | None
+
+
+class ProcessorEntry(TypedDict):
+    """What the processor must be, and how fast it can be."""
+
+    mcpu: str
+    mattr: list[str]
+    required_cpu_flags: list[str]
+    binary_macs_per_cycle: NotRequired[float | None]
+    kernel_sets: NotRequired[list[KernelSetEntry]]
+
+
+class GpuEntry(TypedDict):
+    """What the kernels need of an NVIDIA GPU and its driver."""
+
+    arch: str
+    compute_capability: str
+    needs_cuda: str
+    ptx_isa: str
+    needs_cuda_ptx: str
+    needs_cuda_runtime: bool
+    needs_tvm: bool
+    launches: int
+    cubin_bytes: int
+    ptx_bytes: int
+
+
+class TensorForm(TypedDict):
+    """An input or an output of the network."""
+
+    name: str
+    shape: list[int]
+    dtype: str
+    bytes: int
+
+
+class OtherKernels(TypedDict, total=False):
+    """What calls a step in the kernel sets but the first."""
+
+    kernels: list[str]
+
+
+class StepEntry(OtherKernels):
+    """A kernel call."""
+
+    kernel: str
+    layer: str
+    kind: str
+    binary_macs: int
+    bytes: NotRequired[int]
+    stage: NotRequired[int]
+    blocks: NotRequired[int]
+
+
+class FileEntry(TypedDict):
+    """A file of the bundle."""
+
+    bytes: int
+    sha256: str
+
+
+# A class has no field named ``import``.
+_Imported = TypedDict("_Imported", {"import": "NotRequired[dict[str, Any]]"})
+
+
+class Manifest(_Imported):
+    """``manifest.json``; fields that may be missing are of later versions of bnn-deploy, or for GPUs."""
+
+    format: str
+    format_version: int
+    target: str
+    architecture: str
+    processor: ProcessorEntry
+    gpu: NotRequired[GpuEntry]
+    inputs: list[TensorForm]
+    outputs: list[TensorForm]
+    arena_bytes: int
+    workspace_bytes: NotRequired[int]
+    weights_bytes: int
+    files: dict[str, FileEntry]
+    model: dict[str, str]
+    statistics: dict[str, Any]
+    tools: dict[str, str]
+    steps: list[StepEntry]
+
+
+def read_manifest(folder: Path) -> Manifest:
     """Read and check ``manifest.json`` of a folder.
 
     Raises:
@@ -55,7 +152,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     problem = _problem(manifest)
     if problem is not None:
         raise BundleError(f"{path} is damaged: {problem}; compile the bundle again.")
-    return manifest
+    return cast(Manifest, manifest)  # JSON has no types; every field was checked
 
 
 def _problem(manifest: dict[str, Any]) -> str | None:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from bnn_deploy.bundle import manifest as manifest_format
-from bnn_deploy.bundle import tensor_table
-from bnn_deploy.bundle.bundle import Bundle, file_sha256
-from bnn_deploy.bundle.tensor_places import table_text
+from bnn_deploy.bundle import tensor_file
+from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.bundle.manifest import GpuEntry, Manifest, OtherKernels, StepEntry, TensorForm
+from bnn_deploy.bundle.tensor_places import written_values
 from bnn_deploy.codegen.device_code import DeviceCode
 from bnn_deploy.codegen.linker import link_model
 from bnn_deploy.codegen.object_cache import NO_CACHE, ObjectCache
 from bnn_deploy.errors import BundleError
+from bnn_deploy.files import file_sha256
 from bnn_deploy.plan import ExecutionPlan, TensorSpecification
 from bnn_deploy.targets.base import Target
 from bnn_deploy.version import __version__
@@ -67,10 +69,10 @@ def write_bundle(
                 device_code=device_code,
                 cache=cache,
             )
-            (folder / tensor_table.NAME).write_text(table_text(plan), encoding="utf-8")
+            (folder / tensor_file.NAME).write_text(tensor_file.table_text(written_values(plan)), encoding="utf-8")
             manifest = _manifest(folder, plan, target, model_info)
             if device_code is not None:
-                manifest["gpu"] = device_code.manifest(launches=sum(len(step.launches) for step in plan.steps))
+                manifest["gpu"] = _gpu_entry(device_code, plan)
             text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
             (folder / manifest_format.NAME).write_text(text + "\n", encoding="utf-8")
             Bundle.open(folder)
@@ -130,7 +132,7 @@ def _put_in_place(folder: Path, destination: Path, replaced: Path) -> None:
         raise
 
 
-def _manifest(folder: Path, plan: ExecutionPlan, target: Target, model_info: dict[str, Any]) -> dict[str, Any]:
+def _manifest(folder: Path, plan: ExecutionPlan, target: Target, model_info: dict[str, Any]) -> Manifest:
     return {
         "format": manifest_format.FORMAT,
         "format_version": manifest_format.FORMAT_VERSION,
@@ -151,8 +153,8 @@ def _manifest(folder: Path, plan: ExecutionPlan, target: Target, model_info: dic
                 for kernels in target.kernel_sets
             ],
         },
-        "inputs": [_tensor_entry(tensor) for tensor in plan.inputs],
-        "outputs": [_tensor_entry(tensor) for tensor in plan.outputs],
+        "inputs": [_tensor_form(tensor) for tensor in plan.inputs],
+        "outputs": [_tensor_form(tensor) for tensor in plan.outputs],
         "arena_bytes": plan.arena_bytes,
         "workspace_bytes": plan.workspace_bytes,
         "weights_bytes": len(plan.weights),
@@ -164,26 +166,46 @@ def _manifest(folder: Path, plan: ExecutionPlan, target: Target, model_info: dic
         "statistics": model_info.get("statistics", {}),
         "import": model_info.get("import", {}),
         "tools": {"bnn-deploy": __version__, **model_info.get("tools", {})},
-        "steps": [
+        "steps": _step_entries(plan),
+    }
+
+
+def _step_entries(plan: ExecutionPlan) -> list[StepEntry]:
+    entries: list[StepEntry] = []
+    # Of every step, the index of its stage and how many blocks that has.
+    stages = [(index, stage.blocks) for index, stage in enumerate(plan.schedule) for _ in range(stage.step_count)]
+    for index, (step, (stage, blocks)) in enumerate(zip(plan.steps, stages, strict=True)):
+        others = [other.steps[index].kernel for other in plan.other_sets]
+        kernels: OtherKernels = {"kernels": others} if others else {}
+        entries.append(
             {
                 "kernel": step.kernel,
                 "layer": step.layer,
                 "kind": step.kind,
-                **({"kernels": [other.steps[index].kernel for other in plan.other_sets]} if plan.other_sets else {}),
+                **kernels,
                 "binary_macs": step.binary_macs,
                 "bytes": step.bytes,
                 "stage": stage,
                 "blocks": blocks,
             }
-            for index, (step, (stage, blocks)) in enumerate(zip(plan.steps, _places(plan), strict=True))
-        ],
+        )
+    return entries
+
+
+def _gpu_entry(code: DeviceCode, plan: ExecutionPlan) -> GpuEntry:
+    return {
+        "arch": f"sm_{code.sm}",
+        "compute_capability": f"{code.sm // 10}.{code.sm % 10}",
+        "needs_cuda": code.needs_cuda,
+        "ptx_isa": "{}.{}".format(*code.ptx_isa),
+        "needs_cuda_ptx": code.needs_cuda_ptx,
+        "needs_cuda_runtime": False,
+        "needs_tvm": False,
+        "launches": sum(len(step.launches) for step in plan.steps),
+        "cubin_bytes": len(code.cubin),
+        "ptx_bytes": len(code.ptx.encode()),
     }
 
 
-def _places(plan: ExecutionPlan) -> list[tuple[int, int]]:
-    """Of every step, the index of its stage and how many blocks that has."""
-    return [(index, stage.blocks) for index, stage in enumerate(plan.schedule) for _ in range(stage.step_count)]
-
-
-def _tensor_entry(tensor: TensorSpecification) -> dict[str, Any]:
+def _tensor_form(tensor: TensorSpecification) -> TensorForm:
     return {"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype, "bytes": tensor.bytes}

@@ -78,21 +78,6 @@ class DeviceCode:
             )
         return _text(max(CUDA_OF_PTX[self.ptx_isa], RUNTIME_CUDA))
 
-    def manifest(self, launches: int) -> dict[str, object]:
-        """What a bundle's manifest says of it (docs/bundle.md), with the number of kernels that a run launches."""
-        return {
-            "arch": f"sm_{self.sm}",
-            "compute_capability": f"{self.sm // 10}.{self.sm % 10}",
-            "needs_cuda": self.needs_cuda,
-            "ptx_isa": _text(self.ptx_isa),
-            "needs_cuda_ptx": self.needs_cuda_ptx,
-            "needs_cuda_runtime": False,
-            "needs_tvm": False,
-            "launches": launches,
-            "cubin_bytes": len(self.cubin),
-            "ptx_bytes": len(self.ptx.encode()),
-        }
-
     def to_bytes(self) -> bytes:
         """For the object cache: a line of JSON, the cubin, the PTX."""
         line = json.dumps({"sm": self.sm, "toolkit": self.toolkit, "cubin_bytes": len(self.cubin)})

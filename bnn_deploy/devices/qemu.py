@@ -6,9 +6,9 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.bundle.manifest import ProcessorEntry
 from bnn_deploy.devices.base import TIMEOUT_SECONDS, Device, Session
 from bnn_deploy.devices.probe import probe_program, run_probe
 from bnn_deploy.devices.runner_process import RunnerProcessSession
@@ -75,7 +75,7 @@ def find_qemu() -> str:
     )
 
 
-def emulated_core(qemu: str, processor: dict[str, Any]) -> str:
+def emulated_core(qemu: str, processor: ProcessorEntry) -> str:
     """qemu's name of a core, so that instructions which the target lacks fault here as they would there.
 
     LLVM's ``generic`` is plain ARMv8.0-A, which is what a Cortex-A53 has. Cores that qemu does not know, and cores with

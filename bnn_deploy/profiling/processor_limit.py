@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
 from bnn_deploy.devices.base import DeviceProfile
 
 
-def processor_limit(processor: dict[str, Any], times: DeviceProfile, threads: int) -> float | None:
+def processor_limit(processor: Mapping[str, Any], times: DeviceProfile, threads: int) -> float | None:
     """1e9 binary multiply-accumulates per second: the target's per cycle and core, times clock, times threads.
 
     A GPU has multiprocessors for cores, and uses all of them, at the highest clock that its driver names.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.bundle.tensor_table import TAP_NUMBERS
 from bnn_deploy.errors import InputError
 
-TAP_NUMBERS = 9  # BNN_TAP_NUMBERS of bnn_model.h
 OWN_TAPS = "take them from this bundle's own tensors.json"
 
 

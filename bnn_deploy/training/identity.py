@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import torch
 
-from bnn_deploy.bundle.bundle import file_sha256
 from bnn_deploy.errors import InputError
+from bnn_deploy.files import file_sha256
 from bnn_deploy.models.registry import find_spec
 from bnn_deploy.training.data import TrainingData
 from bnn_deploy.training.options import TrainOptions

@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bnn_deploy.bundle.bundle import file_sha256
 from bnn_deploy.errors import InputError
-from bnn_deploy.files import write_whole
+from bnn_deploy.files import file_sha256, write_whole
 from bnn_deploy.training import checkpoint as checkpoints
 from bnn_deploy.training.checkpoint import Checkpoint, Finished, Progress, read_checkpoint
 from bnn_deploy.training.data import TrainingData

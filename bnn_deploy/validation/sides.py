@@ -117,7 +117,7 @@ def _model_side(
 
 
 def _golden_side(path: Path, onnx_path: Path | None) -> Side:
-    from bnn_deploy.bundle.bundle import file_sha256
+    from bnn_deploy.files import file_sha256
     from bnn_deploy.references.golden import Golden
 
     golden = Golden.open(path)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnn_deploy.bundle.tensor_file import open_table
 from bnn_deploy.bundle.tensor_table import TensorTable
 from bnn_deploy.errors import InputError
 from bnn_deploy.progress import ReportProgress, quiet
@@ -95,7 +96,7 @@ def validate(
     if source is None:
         raise InputError("There is nothing to compare the bundle with; give the ONNX file, or a golden file.")
     progress(f"{source}: preparing the reference")
-    table = TensorTable.open(bundle) if wanted - {3} else None
+    table = open_table(bundle) if wanted - {3} else None
     side = open_side(reference, onnx_path, bundle, weights=weights, golden=golden, data=data, samples=samples)
     check_shapes(side.input_shape, side.classes, bundle, source)
     dataset = side.dataset

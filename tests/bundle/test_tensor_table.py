@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.bundle.tensor_places import table_text
-from bnn_deploy.bundle.tensor_table import NAME, TensorEntry, TensorTable
+from bnn_deploy.bundle.tensor_file import NAME, open_table, table_text
+from bnn_deploy.bundle.tensor_places import written_values
+from bnn_deploy.bundle.tensor_table import TensorEntry
 from bnn_deploy.compiler import compile_model
 from bnn_deploy.errors import BundleError, InputError
 from bnn_deploy.frontend.open_model import open_model
@@ -43,7 +44,7 @@ def test_every_sign_has_a_place(tiny_model: TinyModel, model: str, variant: str 
     }
     packed = pack_network(onnx, 1)
     for target in ("x86-64-v4-vpopcntdq", "arm64", "orin"):
-        rows = json.loads(table_text(lower_packed(packed, get_target(target)).plan))["tensors"]
+        rows = json.loads(table_text(written_values(lower_packed(packed, get_target(target)).plan)))["tensors"]
         assert signs and signs <= {row["tensor"] for row in rows if row["kind"] == "words"}, target
         steps = [row["step"] for row in rows]
         assert steps == sorted(steps), "the first wrong row is not the first wrong layer"
@@ -87,7 +88,7 @@ def test_a_zero_has_no_place_in_two_valued_words() -> None:
 
 def test_bytes_split_into_arrays_and_back(bundle: Bundle) -> None:
     """Breaks: values of one layer are taken for another's."""
-    table = TensorTable.open(bundle)
+    table = open_table(bundle)
     values = np.random.default_rng(0).integers(0, 256, (3, table.total_bytes), np.uint8)
     arrays = table.split(values)
     assert set(arrays) == {entry.key for entry in table.entries}
@@ -135,7 +136,7 @@ def test_damaged_tables_are_one_sentence(bundle: Bundle, damage: Callable[[dict[
     try:
         path.write_text(json.dumps(table))
         with pytest.raises(BundleError) as caught:
-            TensorTable.open(bundle)
+            open_table(bundle)
     finally:
         path.write_text(content)
     assert NAME in str(caught.value) and "\n" not in str(caught.value) and str(caught.value).endswith(".")
@@ -147,5 +148,5 @@ def test_bundles_of_before_say_what_to_do(bundle: Bundle, tmp_path: Path) -> Non
         bundle.path, {**bundle.manifest, "files": {k: v for k, v in bundle.manifest["files"].items() if k != NAME}}
     )
     with pytest.raises(BundleError, match="compile it again"):
-        TensorTable.open(old)
+        open_table(old)
     assert hashlib.sha256((bundle.path / NAME).read_bytes()).hexdigest() == bundle.manifest["files"][NAME]["sha256"]

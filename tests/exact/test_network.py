@@ -10,6 +10,7 @@ import pytest
 
 import bnn_deploy
 from bnn_deploy.bundle.bundle import Bundle
+from bnn_deploy.bundle.tensor_file import open_table
 from bnn_deploy.bundle.tensor_table import TensorTable
 from bnn_deploy.compiler import compile_model
 from bnn_deploy.errors import CompileError, InputError
@@ -21,7 +22,7 @@ IMAGES = calibration_inputs(0, 3, (1, 8, 8))
 
 @pytest.fixture(scope="module")
 def tiny_table(tiny_bundle: Path) -> TensorTable:
-    return TensorTable.open(Bundle.open(tiny_bundle))
+    return open_table(Bundle.open(tiny_bundle))
 
 
 @pytest.fixture(scope="module")

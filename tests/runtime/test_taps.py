@@ -14,7 +14,7 @@ import pytest
 import tvm
 
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.bundle.tensor_table import TensorTable
+from bnn_deploy.bundle.tensor_file import open_table
 from bnn_deploy.bundle.writing import write_bundle
 from bnn_deploy.codegen.object_cache import ObjectCache, cache_folder
 from bnn_deploy.compiler import compile_model
@@ -371,7 +371,7 @@ def test_compiled_networks(request: pytest.FixtureRequest, which: str) -> None:
     something; or forcing another one changes something before it, or nothing after it."""
     found = request.getfixturevalue(which)
     bundle = found if isinstance(found, Bundle) else Bundle.open(found)
-    table, random = TensorTable.open(bundle), np.random.default_rng(0)
+    table, random = open_table(bundle), np.random.default_rng(0)
     keys = [entry.key for entry in table.entries]
     x = random.standard_normal((2 * bundle.batch, *bundle.inputs[0].shape[1:])).astype(np.float32)
     model = Model(bundle, 2)

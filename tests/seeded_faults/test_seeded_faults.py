@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from bnn_deploy.bundle.tensor_table import TensorTable
+from bnn_deploy.bundle.tensor_file import open_table
 from bnn_deploy.devices.qemu import find_qemu
 from bnn_deploy.errors import ToolError
 from tests.seeded_faults.check import Subject, caught, named
@@ -49,7 +49,7 @@ class OfNetwork:
             assert level.first_failure is None
         assert report.passed and [level.level for level in report.levels] == [1, 2] and report.model is not None
         # Every binarisation of the network is compared by both levels.
-        signs = {entry.tensor for entry in TensorTable.open(bundle).entries if entry.kind == "words"}
+        signs = {entry.tensor for entry in open_table(bundle).entries if entry.kind == "words"}
         for level in report.levels:
             assert signs <= {row.tensor for row in level.rows if row.kind == "bits"}
 
