@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from bnn_deploy.checked_fields import Fields, Unfit, text, whole
 from bnn_deploy.data.dataset import Batch, Dataset
 from bnn_deploy.errors import DeviceError
 from bnn_deploy.progress import Pace, ReportProgress, quiet
 from bnn_deploy.validation.exact_sum import ExactSum
 from bnn_deploy.validation.report import ModelResult
-from bnn_deploy.validation.resume import RunState, counts_of, stoppable
+from bnn_deploy.validation.resume import RunState, stoppable
 
 NORMAL_QUANTILE_95 = 1.959964  # two-sided 95% interval
 TOP = 5
@@ -128,10 +129,10 @@ class Comparison:
         counts = {name: getattr(self, name) for name in (*_COUNTS, "classes")}
         return {**counts, "max_error": self.max_error.hex(), "error_units": hex(self.error.units)}
 
-    def load_state(self, entry: dict[str, Any]) -> None:
-        """Take over what ``to_state`` gave; raises ValueError, KeyError or TypeError for anything else."""
-        counts = counts_of(entry, (*_COUNTS, "classes"))
-        max_error, units = float.fromhex(entry["max_error"]), int(entry["error_units"], 16)
+    def load_state(self, fields: Fields) -> None:
+        """Take over what ``to_state`` gave; raises ValueError for anything else."""
+        counts = {name: fields.take(name, whole()) for name in (*_COUNTS, "classes")}
+        max_error, units = fields.take("max_error", _hexadecimal), int(fields.take("error_units", text), 16)
         bounded = all(counts[name] <= counts["samples"] for name in _COUNTS if name != "compared_logits")
         # No difference of two logits is as much as 2**129, and a unit is 2**-149.
         if not bounded or not 0 <= max_error < 2.0**129 or not 0 <= units < counts["compared_logits"] * 2**278 + 1:
@@ -207,6 +208,14 @@ def _among_first(logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
     before = np.arange(logits.shape[1]) < classes[:, None]
     rank: np.ndarray = ((logits > own) | ((logits == own) & before)).sum(axis=1)
     return rank < TOP
+
+
+def _hexadecimal(value: object) -> float:
+    """A rule: the number in a text of ``float.hex``."""
+    try:
+        return float.fromhex(text(value))
+    except OverflowError:
+        raise Unfit(value, "a number that a float holds") from None
 
 
 def _bits(logits: np.ndarray) -> np.ndarray:

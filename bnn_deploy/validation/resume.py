@@ -12,14 +12,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bnn_deploy.checked_fields import Fields, choice, list_of, object_of, read_json, shown, text, whole
 from bnn_deploy.errors import InputError, Interrupted, message_lines
-from bnn_deploy.files import require_writable, write_whole
+from bnn_deploy.files import file_sha256, remove_left_overs, require_writable, write_whole
 from bnn_deploy.version import __version__
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ FORMAT = "bnn-deploy/validation-state/1"
 EVERY_IMAGES = 1024
 EVERY_SECONDS = 10.0
 _LARGEST_FILE = 2**20
-_LARGEST_COUNT = 2**53
 
 # What an entry of the fingerprint says, for the sentence that refuses a state.
 _MEANINGS = {
@@ -54,8 +54,8 @@ class Resumable(Protocol):
     def to_state(self) -> dict[str, Any]:
         """The totals, exactly."""
 
-    def load_state(self, entry: dict[str, Any]) -> None:
-        """Take them over; raises ValueError, KeyError or TypeError for what ``to_state`` did not make."""
+    def load_state(self, fields: Fields) -> None:
+        """Take them over; raises ValueError for what ``to_state`` did not make."""
 
 
 class _Terminated(BaseException):
@@ -81,7 +81,6 @@ def fingerprint(
         batch: images at a time; results of the reference may depend on it.
         others: more of it, such as the hash of a golden file.
     """
-    from bnn_deploy.bundle.bundle import file_sha256
     from bnn_deploy.bundle.manifest import NAME
 
     return {
@@ -136,11 +135,11 @@ class RunState:
         self._parts.update(parts)
         self._samples = samples
         require_writable(self.path)
-        _remove_left_over(self.path)
+        remove_left_overs(self.path)
         if os.path.lexists(self.path):
             try:
                 self._position = self._take_over(_read(self.path), samples, batch)
-            except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            except ValueError as error:
                 raise InputError(
                     f"{self.path}: not a state file that can be used ({message_lines(error)[0]}); remove it to start "
                     "from the first image, or give another name."
@@ -171,28 +170,25 @@ class RunState:
             self._saved_position, self._saved_at = position, time.monotonic()
         return position
 
-    def _take_over(self, content: dict[str, Any], samples: int, batch: int) -> int:
-        found = content["fingerprint"]
-        if not isinstance(found, dict):
-            raise TypeError("it does not say what run it is of")
+    def _take_over(self, fields: Fields, samples: int, batch: int) -> int:
+        found = fields.take("fingerprint", object_of(text))
         names = [name for name in {**self._identity, **found} if self._identity.get(name) != found.get(name)]
         if names:
-            meaning = _MEANINGS.get(names[0], repr(names[0][:40]))
+            meaning = _MEANINGS.get(names[0], shown(names[0]))
             raise InputError(
-                f"{self.path}: keeps the totals of another run, whose {meaning} was "
-                f"{str(found.get(names[0]))[:80]!r} and is now {str(self._identity.get(names[0]))[:80]!r}; remove the file "
-                "to start from the first image, or give another name."
+                f"{self.path}: keeps the totals of another run, whose {meaning} was {shown(found.get(names[0]))} and is now "
+                f"{shown(self._identity.get(names[0]))}; remove the file to start from the first image, or give another name."
             )
-        position = counts_of(content, ("position",))["position"]
-        if position > samples or (position % batch and position != samples):
-            raise ValueError(f"it says that {position} images were done")
-        totals = content["totals"]
-        if set(totals) != set(self._parts) or any(not isinstance(entry, dict) for entry in totals.values()):
-            raise ValueError("its totals are not those of this run")
-        if any(entry.get("samples", position) != position for entry in totals.values()):
-            raise ValueError("its totals are of other images")
+        position = fields.take("position", whole(largest=samples))
+        if position % batch and position != samples:
+            raise fields.refusal("position", f"a multiple of {batch}, or {samples}")
+        totals = fields.inner("totals")
+        totals.only(self._parts)
+        entries = {name: totals.inner(name) for name in self._parts}
+        if any(entry.find("samples", whole()) not in (None, position) for entry in entries.values()):
+            raise fields.refusal("totals", f"those of {position} images")
         for name, part in self._parts.items():
-            part.load_state(totals[name])
+            part.load_state(entries[name])
         return position
 
 
@@ -206,14 +202,10 @@ class KeptCounts:
         """Copies of the lists."""
         return {name: list(counts) for name, counts in self._lists.items()}
 
-    def load_state(self, entry: dict[str, Any]) -> None:
-        """Raises ValueError, KeyError or TypeError unless there are as many counts as now."""
+    def load_state(self, fields: Fields) -> None:
+        """Raises ValueError unless there are as many counts as now."""
         for name, counts in self._lists.items():
-            found = entry[name]
-            if not isinstance(found, list) or len(found) != len(counts):
-                raise ValueError(f"its {name} are not {len(counts)} counts")
-            named = {str(index): count for index, count in enumerate(found)}
-            counts[:] = counts_of(named, list(named)).values()
+            counts[:] = fields.take(name, list_of(whole(), len(counts), len(counts)))
 
 
 @contextmanager
@@ -244,15 +236,6 @@ def stoppable(state: RunState | None) -> Iterator[None]:
             raise
 
 
-def counts_of(entry: Mapping[str, Any], names: Sequence[str]) -> dict[str, int]:
-    """The entries ``names``; raises ValueError or KeyError unless they are whole numbers from 0 up."""
-    counts = {name: entry[name] for name in names}
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= _LARGEST_COUNT:
-            raise ValueError(f"its {name} is {str(count)[:40]}")
-    return counts
-
-
 @contextmanager
 def _terminate_as_exception() -> Iterator[None]:
     # Python delivers signals to the main thread only, and only there may handlers be set.
@@ -270,34 +253,17 @@ def _terminate_as_exception() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Fields:
     if not path.is_file():
         raise ValueError("it is no file")
-    if path.stat().st_size > _LARGEST_FILE:
-        raise ValueError(f"it has {path.stat().st_size} bytes")
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"its format is not {FORMAT}")
-    recorded = content.pop("sha256", None)
-    if recorded != _digest(content):
+    content = read_json(path, _LARGEST_FILE, lambda problem: ValueError(f"it {problem}"))
+    fields = Fields(content, ValueError)
+    fields.take("format", choice(FORMAT))
+    recorded = fields.take("sha256", text)
+    if recorded != _digest({name: entry for name, entry in content.items() if name != "sha256"}):
         raise ValueError("its checksum is wrong")
-    return content
+    return fields
 
 
 def _digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _remove_left_over(path: Path) -> None:
-    """Halves of state files, of runs that were killed while they wrote them."""
-    for entry in os.scandir(path.parent):
-        number = entry.name.removeprefix(f".{path.name}.").removesuffix(".partial")
-        if entry.name != f".{path.name}.{number}.partial" or not number.isdigit():
-            continue
-        try:
-            os.kill(int(number), 0)
-        except ProcessLookupError:
-            with suppress(OSError):
-                os.unlink(entry.path)
-        except (OSError, OverflowError):
-            pass  # it runs, and is somebody else's

@@ -244,7 +244,7 @@ def test_other_totals_are_kept_too(tmp_path: Path) -> None:
         run(RunState(tmp_path / "s", IDENTITY, {"zeros": KeptCounts({"n": counts})}), reference=counting(counts))
     run(RunState(tmp_path / "s", IDENTITY, {"zeros": KeptCounts({"n": again})}), reference=counting(again))
     assert again == [8, sum(range(0, IMAGES, BATCH))]
-    with pytest.raises(InputError, match="not 3 counts"):
+    with pytest.raises(InputError, match="expected a list of 3"):
         run(RunState(tmp_path / "s", IDENTITY, {"zeros": KeptCounts({"n": [0, 0, 0]})}))
 
 
