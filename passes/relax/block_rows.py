@@ -21,7 +21,8 @@ Not handled: operators on anything but images of at least two rows; they run by 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import gcd, prod
 
 import tvm
@@ -29,22 +30,14 @@ from tvm import relax
 
 from bnn_deploy.dialect.operators import call
 from bnn_deploy.dialect.values import values_of, with_values
-from bnn_deploy.passes.relax.expressions import (
-    count_uses,
-    is_constant,
-    layer_identifier,
-    main_bindings,
-    operator_name,
-    read_variables,
-    static_shape,
-)
-from bnn_deploy.passes.relax.row_rules import ROWS_AXIS, Rows, is_elementwise, row_reads
+from bnn_deploy.passes.relax.expressions import layer_identifier, operator_name, static_shape, with_variables
+from bnn_deploy.passes.relax.row_rules import ROWS_AXIS, Rows
+from bnn_deploy.passes.relax.stage_assignment import Group, StageAssignment
 
 # What a block's tensors may take together: with the weights within L2, and mostly within L1. BiMLP-S took 7.1 ms with 96 KiB
 # and 10.8 with 192; BCDNet-A takes the same from 48 KiB to 1 MiB.
 BLOCK_BYTES = 64 * 1024
 _ITEM_BYTES = 4
-_CHEAP = ("relax.add", "relax.subtract", "relax.multiply", "relax.divide")
 
 
 @dataclass(frozen=True)
@@ -81,145 +74,14 @@ class StagedNetwork:
 
 def block_rows(module: tvm.IRModule) -> StagedNetwork:
     """Run the pass; see the module's docstring."""
-    graph = _Graph(module)
-    return _Builder(module, graph).build()
-
-
-@dataclass
-class _Group:
-    """The operators of one stage, in order."""
-
-    level: int
-    variables: list[relax.Var] = field(default_factory=list)
-
-
-class _Graph:
-    """Assigns each binding to a stage or to ``main``, and a level: main's operators of a level run before its stages."""
-
-    def __init__(self, module: tvm.IRModule) -> None:
-        main = module["main"]
-        self.bindings = main_bindings(main)
-        self.values = {binding.var: binding.value for binding in self.bindings}
-        self.uses = count_uses(main)
-        self.output = main.body.body
-        self._assign()
-        self._choose_recomputed()
-
-    def _assign(self) -> None:
-        self.level: dict[relax.Var, int] = {}
-        self.group: dict[relax.Var, _Group] = {}
-        for variable, value in self.values.items():
-            reads = self._joins(variable, value)
-            if reads is None:
-                read = [v for v in read_variables(value) if v in self.level]
-                self.level[variable] = max((self.level[v] + (v in self.group) for v in read), default=0)
-            else:
-                self._place(variable, reads)
-
-    def _joins(self, variable: relax.Var, value: relax.Expr) -> list[tuple[relax.Var, Rows]] | None:
-        reads = row_reads(value)
-        if not reads or static_shape(variable)[ROWS_AXIS] < 2:
-            return None
-        # What follows a float convolution or pooling is computed on its registers.
-        if is_elementwise(value) and len(reads) == 1:
-            source = reads[0][0]
-            computed = source in self.values and source not in self.group
-            if computed and self.uses[source] == 1 and not _only_moves(self.values[source]):
-                return None
-        return reads
-
-    def _place(self, variable: relax.Var, reads: list[tuple[relax.Var, Rows]]) -> None:
-        level = max(
-            (self.level[v] + (v in self.group and how is not Rows.SHARE) for v, how in reads if v in self.level),
-            default=0,
-        )
-        self.level[variable] = level
-        joined = {
-            id(self.group[v]): self.group[v]
-            for v, how in reads
-            if how is Rows.SHARE and v in self.group and self.level[v] == level
-        }
-        group = _Group(level)
-        for other in joined.values():
-            group.variables.extend(other.variables)
-        group.variables.append(variable)
-        for member in group.variables:
-            self.group[member] = group
-
-    def is_stored(self, variable: relax.Var) -> bool:
-        """Whether anything outside its stage needs the variable as a whole."""
-        if variable in self.recomputed:
-            return False
-        return variable.same_as(self.output) or any(
-            group is not self.group[variable] for group in self.reading_groups(variable)
-        )
-
-    def reading_groups(self, variable: relax.Var) -> list[_Group | None]:
-        """The stages (None: main) that read the variable, directly or by computing again what is made of it."""
-        groups = []
-        for reader in self.readers(variable):
-            groups.append(self.group.get(reader))
-            if reader in self.recomputed:
-                groups.extend(self.reading_groups(reader))
-        return groups
-
-    def _choose_recomputed(self) -> None:
-        self.recomputed: set[relax.Var] = set()
-        # Consumers first: what they compute again decides what must be stored before them.
-        for variable in reversed(self.group):
-            if self.is_stored(variable) and self._is_worth_recomputing(variable):
-                self.recomputed.add(variable)
-
-    def _is_worth_recomputing(self, variable: relax.Var) -> bool:
-        value = self.values[variable]
-        shares = [v for v, how in row_reads(value) if how is Rows.SHARE]
-        if operator_name(value) not in _CHEAP or len(shares) != 1 or variable.same_as(self.output):
-            return False
-        elsewhere = [r for r in self.readers(variable) if self.group.get(r) is not self.group[variable]]
-        if not all(r in self.group and (variable, Rows.SHARE) in row_reads(self.values[r]) for r in elsewhere):
-            return False
-        source = shares[0]
-        at_hand = source not in self.group or self.group[source] is not self.group[variable] or self.is_stored(source)
-        return at_hand or len(elsewhere) == len(self.readers(variable))
-
-    def members(self, group: _Group) -> list[relax.Var]:
-        """What one stage computes, in order: its own variables that something needs, and what it computes again."""
-        order = {variable: index for index, variable in enumerate(self.values)}
-        needed: set[relax.Var] = set()
-
-        def need(variable: relax.Var) -> None:
-            if variable in needed:
-                return
-            needed.add(variable)
-            for read, how in row_reads(self.values[variable]):
-                own = self.group.get(read) is group
-                if how is Rows.SHARE and read in self.group and (own or read in self.recomputed):
-                    need(read)
-
-        for variable in group.variables:
-            if self.is_stored(variable):
-                need(variable)
-        return sorted(needed, key=lambda v: order[v])
-
-    def readers(self, variable: relax.Var) -> list[relax.Var]:
-        """The variables whose values read ``variable``."""
-        if not hasattr(self, "_readers"):
-            self._readers: dict[relax.Var, list[relax.Var]] = {}
-            for reader, value in self.values.items():
-                for read in read_variables(value):
-                    self._readers.setdefault(read, []).append(reader)
-        return self._readers.get(variable, [])
-
-    def groups(self) -> list[_Group]:
-        """Every stage once."""
-        return list({id(group): group for group in self.group.values()}.values())
+    return _Builder(module).build()
 
 
 class _Builder:
     """Writes main and the stages' functions."""
 
-    def __init__(self, module: tvm.IRModule, graph: _Graph) -> None:
-        self.module, self.graph = module, graph
+    def __init__(self, module: tvm.IRModule) -> None:
+        self.module, self.graph = module, StageAssignment(module)
         self.attributes = dict(module.attrs.items())
         self.onnx_values = values_of(module)
         self.replacements: dict[relax.Var, relax.Expr] = {}
@@ -233,7 +95,7 @@ class _Builder:
         with builder.function("main", list(main.params), attrs=dict(main.attrs or {})):
             with builder.dataflow():
                 for items in self._in_order():
-                    if isinstance(items, _Group):
+                    if isinstance(items, Group):
                         self._call_stage(builder, items)
                     else:
                         value = self.graph.values[items]
@@ -251,10 +113,10 @@ class _Builder:
         }
         return with_values(module.with_attrs(self.attributes), held)
 
-    def _in_order(self) -> list[relax.Var | _Group]:
+    def _in_order(self) -> list[relax.Var | Group]:
         graph = self.graph
         order = {variable: index for index, variable in enumerate(graph.values)}
-        items: list[tuple[tuple[int, int, int], relax.Var | _Group]] = []
+        items: list[tuple[tuple[int, int, int], relax.Var | Group]] = []
         for variable, index in order.items():
             if variable not in graph.group:
                 items.append(((graph.level[variable], 0, index), variable))
@@ -263,10 +125,10 @@ class _Builder:
             items.append(((group.level, 1, order[group.variables[0]]), group))
         return [item for _, item in sorted(items, key=lambda pair: pair[0])]
 
-    def _call_stage(self, builder: relax.BlockBuilder, group: _Group) -> None:
+    def _call_stage(self, builder: relax.BlockBuilder, group: Group) -> None:
         members = self.graph.members(group)
         # The same tensor may be read whole by a convolution and by its rows beside it.
-        inputs = {pair: None for v in members for pair in row_reads(self.graph.values[v]) if pair[0] not in members}
+        inputs = {pair: None for v in members for pair in self.graph.reads[v] if pair[0] not in members}
         reads = list(inputs)
         outputs = [
             v for v in members if v in self.graph.group and self.graph.group[v] is group and self.graph.is_stored(v)
@@ -304,7 +166,7 @@ class _Builder:
     def _stage_module(
         self, members: list[relax.Var], reads: list[tuple[relax.Var, Rows]], outputs: list[relax.Var], blocks: int
     ) -> tvm.IRModule:
-        parameters = []
+        parameters: list[relax.Var] = []
         for variable, how in reads:
             shape = _block_shape(static_shape(variable), how, blocks)
             parameters.append(relax.Var(f"{layer_identifier(variable)}_{len(parameters)}", _tensor(variable, shape)))
@@ -315,7 +177,7 @@ class _Builder:
             with builder.dataflow():
                 for variable in members:
                     value = self.graph.values[variable]
-                    own_reads = row_reads(value)
+                    own_reads = self.graph.reads[variable]
                     local = {read: given.get((read, how), inner.get(read)) for read, how in own_reads}
                     value = _replaced(value, local)
                     if own_reads[0][1] is Rows.WHOLE:
@@ -350,23 +212,5 @@ def _emit(builder: relax.BlockBuilder, variable: relax.Var, value: relax.Expr) -
     return builder.emit(value, name_hint=f"{name}:" if name else "")
 
 
-def _replaced(value: relax.Expr, replacements: dict[relax.Var, relax.Expr]) -> relax.Expr:
-    """The same operation on other arguments; its type is inferred anew."""
-
-    def lookup(expression: relax.Expr) -> relax.Expr:
-        if isinstance(expression, relax.Var):
-            return replacements.get(expression, expression)
-        if isinstance(expression, relax.Tuple):
-            return relax.Tuple([lookup(item) for item in expression.fields])
-        return expression
-
-    if isinstance(value, relax.Call):
-        return relax.Call(value.op, [lookup(argument) for argument in value.args], value.attrs, value.ty_args)
-    if isinstance(value, relax.TupleGetItem):
-        return relax.TupleGetItem(lookup(value.tuple_value), value.index)
-    return lookup(value)
-
-
-def _only_moves(value: relax.Expr) -> bool:
-    names = ("relax.permute_dims", "relax.reshape", "relax.strided_slice", "relax.concat", "relax.expand_dims")
-    return operator_name(value) in names or is_constant(value) or not isinstance(value, relax.Call)
+def _replaced(value: relax.Expr, replacements: Mapping[relax.Var, relax.Expr]) -> relax.Expr:
+    return with_variables(value, lambda variable: replacements.get(variable, variable))

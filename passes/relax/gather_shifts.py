@@ -17,6 +17,7 @@ Not handled: words of several tensors in one layer, and images that are not roll
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import tvm
 from tvm import relax
@@ -74,8 +75,8 @@ class _GatherShifts(DataflowRewriter):
             return None
         if segments not in self.gathered:
             plain = [(s.first, s.count, s.rows, s.columns) for s in segments]
-            source = self.lookup(segments[0].source)
-            self.gathered[segments] = self.emit(call("bnn.shift_words", [source], {"segments": plain, "block_rows": 0}))
+            attributes: dict[str, Any] = {"segments": plain, "block_rows": 0}
+            self.gathered[segments] = self.emit(call("bnn.shift_words", [self.lookup(segments[0].source)], attributes))
         return self.emit(relax.Call(value.op, [self.gathered[segments], *parameters], value.attrs))
 
     def _follow(self, variable: relax.Var, value: relax.Expr) -> None:

@@ -56,7 +56,8 @@ class _MergePacks(DataflowRewriter):
     def _group(self, value: relax.Expr) -> tuple[_Key, np.ndarray] | None:
         name = operator_name(value)
         if name == "bnn.sign_pack":
-            source, constant, zero = *value.args, int(value.attrs["zero"])
+            source, constant = value.args
+            zero = int(value.attrs["zero"])
         elif name == "bnn.ternary_pack":
             biased = self.producer(value.args[0], "relax.add")
             if biased is None:
