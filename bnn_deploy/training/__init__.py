@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bnn_deploy.training.data import TrainingData, open_training_data
     from bnn_deploy.training.options import Report, TrainOptions
-    from bnn_deploy.training.recipe import Recipe, Step, load_recipe, recipe_names
+    from bnn_deploy.training.recipe import Recipe, load_recipe, recipe_names
     from bnn_deploy.training.result import StepResult, TrainingResult
     from bnn_deploy.training.runs import train
+    from bnn_deploy.training.step import Step
 
 # What needs PyTorch is imported when it is first asked for, so that reading a recipe does not.
 _HOMES = {
     "Recipe": "recipe",
     "Report": "options",
-    "Step": "recipe",
+    "Step": "step",
     "StepResult": "result",
     "TrainOptions": "options",
     "TrainingData": "data",

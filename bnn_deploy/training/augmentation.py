@@ -20,7 +20,7 @@ from bnn_deploy.training.data import Images
 from bnn_deploy.training.seeds import dice, seed_of
 
 if TYPE_CHECKING:
-    from bnn_deploy.training.recipe import Step
+    from bnn_deploy.training.step import Step
 
 Recolour = Callable[[Image.Image], Image.Image]
 

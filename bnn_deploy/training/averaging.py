@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
-from bnn_deploy.errors import InputError
 
 
 class Average:
@@ -40,15 +39,7 @@ class Average:
         return dict(self._averaged.state_dict())
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a ``state()``; raises InputError if it is that of another model."""
-        own = self._averaged.state_dict()
-        for name in [*own, *(name for name in state if name not in own)]:
-            found, expected = (None if name not in these else these[name].shape for these in (state, own))
-            if found != expected:
-                raise InputError(
-                    f"The average's {name} is {_shape(found)} in the checkpoint and {_shape(expected)} in the model; "
-                    "resume with the model and recipe that wrote it."
-                )
+        """Go on from a ``state()`` of an average of the same model."""
         self._averaged.load_state_dict(dict(state))
 
     @torch.no_grad()
@@ -56,12 +47,10 @@ class Average:
         """What AveragedModel calls for all tensors of one dtype, from the second update on."""
         if averaged[0].is_floating_point():
             count = int(updates)
-            get_ema_multi_avg_fn(min(self._decay, (1 + count) / (10 + count)))(list(averaged), list(current), count)
+            share = min(self._decay, (1 + count) / (10 + count))
+            mix: Any = get_ema_multi_avg_fn(share)  # type: ignore[no-untyped-call]  # of torch
+            mix(list(averaged), list(current), count)
         else:
             # BN's counts of batches.
             for mine, other in zip(averaged, current, strict=True):
                 mine.copy_(other)
-
-
-def _shape(shape: torch.Size | None) -> str:
-    return "missing" if shape is None else f"of shape {tuple(shape)}"

@@ -8,14 +8,14 @@ from a stranger: everything is checked for type and range. There is no state of 
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
+from bnn_deploy.checked_fields import Fields, choice, number, parse_json, text, whole
 from bnn_deploy.errors import InputError
 from bnn_deploy.weights.safetensors_file import UnfitTensorsError, read_metadata, write_tensors
 
@@ -23,7 +23,6 @@ NAME = "checkpoint.safetensors"
 FORMAT = "bnn-deploy/training-checkpoint/1"
 _KEY = "bnn_deploy.checkpoint"
 _MOST_CHARACTERS = 2**20
-_LARGEST_COUNT = 2**53
 
 # What an entry of the identity is, for the sentence that refuses a checkpoint; the long ones are hashes.
 _MEANINGS = {
@@ -158,25 +157,26 @@ def read_checkpoint(path: Path, environment: Mapping[str, str]) -> Checkpoint:
         InputError: it is no checkpoint, or damaged.
     """
     try:
-        text = read_metadata(path).get(_KEY, "")
-        if not text:
-            raise ValueError("it has no state of a training run")
-        if len(text) > _MOST_CHARACTERS:
-            raise ValueError(f"its state has {len(text)} characters")
-        content = json.loads(text)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise ValueError(f"its format is not {FORMAT}")
-        return Checkpoint(
-            _texts(content["identity"], _MEANINGS),
-            _texts(content["environment"], environment),
-            _progress(content["progress"]),
-        )
+        content = read_metadata(path).get(_KEY, "")
     except OSError as error:
         raise unusable(path, str(error.strerror)) from error
-    except KeyError as error:
-        raise unusable(path, f"it says nothing of {str(error.args[0])[:_SHOWN]!a}") from error
-    except (UnfitTensorsError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise unusable(path, str(error).split("\n")[0]) from error
+    except UnfitTensorsError as error:
+        raise unusable(path, str(error)) from error
+    if not content:
+        raise unusable(path, "it has no state of a training run")
+    if len(content) > _MOST_CHARACTERS:
+        raise unusable(path, f"its state has {len(content)} characters")
+    try:
+        fields = Fields(parse_json(content), lambda problem: unusable(path, problem))
+    except ValueError as error:
+        raise unusable(path, "its state is not JSON") from error
+    fields.take("format", choice(FORMAT))
+    told, around = fields.inner("identity"), fields.inner("environment")
+    return Checkpoint(
+        {name: told.take(name, text) for name in _MEANINGS},
+        {name: around.take(name, text) for name in environment},
+        _progress(fields.inner("progress")),
+    )
 
 
 def unusable(path: Path, reason: str) -> InputError:
@@ -186,46 +186,28 @@ def unusable(path: Path, reason: str) -> InputError:
     )
 
 
-def _progress(entry: Any) -> Progress:
-    finished = entry["finished"]
-    if not isinstance(finished, list):
-        raise ValueError("its finished steps are no list")
-    numbers = {field.name: entry[field.name] for field in fields(Progress) if field.name not in ("finished", "sums")}
-    sums = {field.name: entry["sums"][field.name] for field in fields(Sums)}
-    for name in ("epoch", "batch", "scale_growth"):
-        numbers[name] = _count(name, numbers[name])
-    for name in ("correct", "images"):
-        sums[name] = _count(name, sums[name])
-    for name in ("seconds", "loss_scale"):
-        numbers[name] = _number(name, numbers[name])
-    for name in ("loss", "cross_entropy", "divergence", "seconds"):
-        sums[name] = _number(name, sums[name])
-    return Progress(finished=tuple(_finished(step) for step in finished), sums=Sums(**sums), **numbers)
+def _progress(fields: Fields) -> Progress:
+    sums = fields.inner("sums")
+    return Progress(
+        finished=tuple(
+            Finished(step.take("name", text), step.take("sha256", text), step.take("accuracy", number(0, 1)))
+            for step in fields.objects("finished")
+        ),
+        epoch=fields.take("epoch", _count),
+        batch=fields.take("batch", _count),
+        sums=Sums(
+            loss=sums.take("loss", _finite),
+            cross_entropy=sums.take("cross_entropy", _finite),
+            divergence=sums.take("divergence", _finite),
+            correct=sums.take("correct", _count),
+            images=sums.take("images", _count),
+            seconds=sums.take("seconds", _finite),
+        ),
+        seconds=fields.take("seconds", _finite),
+        loss_scale=fields.take("loss_scale", _finite),
+        scale_growth=fields.take("scale_growth", _count),
+    )
 
 
-def _finished(entry: Any) -> Finished:
-    texts = _texts(entry, ("name", "sha256"))
-    accuracy = _number("accuracy", entry["accuracy"])
-    if not 0 <= accuracy <= 1:
-        raise ValueError(f"its accuracy is {accuracy}")
-    return Finished(texts["name"], texts["sha256"], accuracy)
-
-
-def _texts(entry: Any, names: Mapping[str, str] | tuple[str, ...]) -> dict[str, str]:
-    texts = {name: entry[name] for name in names}
-    for name, text in texts.items():
-        if not isinstance(text, str):
-            raise ValueError(f"its {name} is {str(text)[:_SHOWN]!a}")
-    return texts
-
-
-def _count(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST_COUNT:
-        raise ValueError(f"its {name} is {str(value)[:_SHOWN]!a}")
-    return value
-
-
-def _number(name: str, value: object) -> float:
-    if not isinstance(value, float) or not math.isfinite(value):
-        raise ValueError(f"its {name} is {str(value)[:_SHOWN]!a}")
-    return value
+_count = whole(largest=2**53)
+_finite = number(-sys.float_info.max, sys.float_info.max)

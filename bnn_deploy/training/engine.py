@@ -30,7 +30,7 @@ from bnn_deploy.training.step_state import StepState
 
 if TYPE_CHECKING:
     from bnn_deploy.training.data import TrainingData
-    from bnn_deploy.training.recipe import Step
+    from bnn_deploy.training.step import Step
 
 _MIXED = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -21,7 +21,7 @@ from bnn_deploy.training.seeds import dice, generator
 
 if TYPE_CHECKING:
     from bnn_deploy.training.processes import Processes
-    from bnn_deploy.training.recipe import Step
+    from bnn_deploy.training.step import Step
 
 # What a worker prepares at a time: little, so that few images wait in memory however large a batch is.
 _CHUNK = 32

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from bnn_deploy.training.recipe import Step
+    from bnn_deploy.training.step import Step
 
 
 def mixed(

@@ -13,8 +13,9 @@ from bnn_deploy.models.float_resnet import build_teacher
 from bnn_deploy.models.precision import set_gradient, set_precision
 from bnn_deploy.models.registry import build_model
 from bnn_deploy.models.straight_through import SignGradient
-from bnn_deploy.training.recipe import Recipe, Step
+from bnn_deploy.training.recipe import Recipe
 from bnn_deploy.training.seeds import seed_of
+from bnn_deploy.training.step import Step
 from bnn_deploy.weights.load_checkpoint import load_checkpoint
 
 

@@ -11,7 +11,7 @@ from torch.optim import Adam, AdamW, Optimizer
 from bnn_deploy.models.layers import BinaryConv2d, BinaryLinear
 
 if TYPE_CHECKING:
-    from bnn_deploy.training.recipe import Step
+    from bnn_deploy.training.step import Step
 
 # Layers whose weights are multiplied with activations. Everything else shifts or scales one channel.
 _MULTIPLYING = (nn.Conv2d, nn.Linear, BinaryConv2d, BinaryLinear)

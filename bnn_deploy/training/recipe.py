@@ -7,153 +7,18 @@ look again. ``recipes/`` holds one for every model; where their numbers come fro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from bnn_deploy.checked_fields import Rule, Unfit, choice, printable_text, shown, whole
 from bnn_deploy.errors import InputError
 from bnn_deploy.models.names import MODEL_NAMES
-from bnn_deploy.training import recipe_rules as rules
+from bnn_deploy.training.step import Step
 from bnn_deploy.training.toml_file import read_toml, toml_text
 
-# Those of models.float_resnet, which would import torch; a test compares them.
-TEACHER_NAMES = ("resnet18", "resnet34", "resnet50", "resnet_tiny")
 _FOLDER = Path(__file__).parent / "recipes"
 _MOST_STEPS = 16
-
-Precision = Literal["binary", "real"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One network, trained once.
-
-    Attributes:
-        name: of the step, and of the file with its weights.
-        model: a teacher ("resnet18", "resnet34", "resnet50", "resnet_tiny"); empty: the recipe's model.
-        activations: what the model's binarisations of activations do; "real" leaves the values as they are.
-        weights: the same for its binary weights. Teachers are "real" in both.
-        start: the earlier step of the same model whose weights it starts from; empty: fresh random weights.
-        teacher: the earlier step whose logits it learns from; empty: none.
-        distillation: a of the loss a KL + (1 - a) CE (BiMLP Eq. 13); without a teacher the loss is CE.
-        label_smoothing: share of every label that is spread over all classes, in CE.
-        gradient: of the sign, "clip" (BiMLP Eq. 3) or "polynomial" (BCDNet Eq. 2); empty: the model's own.
-        epochs: passes over the training images; 0: the step's weights come from a file (``TrainOptions.teachers``).
-        batch_size: images of one optimizer step, over all processes and accumulations.
-        learning_rate: the largest of the schedule.
-        optimizer: "adamw" (decoupled weight decay) or "adam" (decay added to the gradient).
-        weight_decay: of the weights of convolutions and linear layers.
-        decay_all: also of biases, normalisations, PReLU slopes and thresholds.
-        schedule: how the rate falls to ``final_learning_rate`` after the warm-up: "cosine", "linear", or "constant".
-        warmup_epochs: in which the rate rises linearly.
-        warmup_start: the rate at their beginning, as a share of ``learning_rate``.
-        final_learning_rate: at the end of the last epoch.
-        gradient_clip: largest norm of all gradients together; 0: any.
-        average: decay of an exponential moving average of the weights per optimizer step; 0: no average.
-        crop_scale: smallest area of a random crop, as a share of the image; 1: resized and cropped at the centre.
-        flip: probability of a mirror image.
-        shift: most pixels of a random translation.
-        colour_jitter: brightness, contrast, saturation, hue (torchvision's ColorJitter); all 0: none.
-        random_augment: operations of RandAugment per image; 0: none.
-        random_augment_magnitude: of these, 0 to 30.
-        mixup: alpha of Mixup; 0: none.
-        cutmix: alpha of CutMix; 0: none. With both, each batch takes one of them.
-    """
-
-    name: str
-    _: KW_ONLY
-    model: str = ""
-    activations: Precision = "binary"
-    weights: Precision = "binary"
-    start: str = ""
-    teacher: str = ""
-    distillation: float = 0.9
-    label_smoothing: float = 0.0
-    gradient: str = ""
-    epochs: int
-    batch_size: int = 0
-    learning_rate: float = 0.0
-    optimizer: Literal["adamw", "adam"] = "adamw"
-    weight_decay: float = 0.0
-    decay_all: bool = False
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup_epochs: float = 0.0
-    warmup_start: float = 0.0
-    final_learning_rate: float = 0.0
-    gradient_clip: float = 0.0
-    average: float = 0.0
-    crop_scale: float = 1.0
-    flip: float = 0.0
-    shift: int = 0
-    colour_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    random_augment: int = 0
-    random_augment_magnitude: int = 9
-    mixup: float = 0.0
-    cutmix: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Raise InputError for the first entry that cannot be."""
-        for name, rule in _STEP_RULES.items():
-            value = getattr(self, name)
-            try:
-                object.__setattr__(self, name, rule(value))
-            except rules.Unfit as error:
-                raise self.error(f"{name} is {rules.shown(value)}, expected {error}; change it") from None
-        if self.epochs and not self.batch_size:
-            raise self.error("batch_size is missing; give the number of images of one optimizer step")
-        if self.epochs and not self.learning_rate:
-            raise self.error("learning_rate is missing or 0; give one above 0")
-        if self.model and (self.activations, self.weights) != ("real", "real"):
-            raise self.error(f'a {self.model} is not binary; write activations = "real" and weights = "real"')
-        if self.warmup_epochs > self.epochs:
-            raise self.error(f"warmup_epochs is {self.warmup_epochs:g} of {self.epochs} epochs; give fewer")
-        if self.final_learning_rate > self.learning_rate:
-            raise self.error(
-                f"final_learning_rate is {self.final_learning_rate:g}, above the learning_rate of "
-                f"{self.learning_rate:g}; give a smaller one"
-            )
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether both activations and weights are, so that the result can be deployed."""
-        return (self.activations, self.weights) == ("binary", "binary")
-
-    def error(self, sentence: str) -> InputError:
-        """An error that names the step; ``sentence`` without its full stop."""
-        return InputError(f"step {rules.shown(self.name)}: {sentence}.")
-
-
-_STEP_RULES: dict[str, rules.Rule] = {
-    "name": rules.step_name,
-    "model": rules.choice("", *TEACHER_NAMES),
-    "activations": rules.choice("binary", "real"),
-    "weights": rules.choice("binary", "real"),
-    "start": rules.optional_name,
-    "teacher": rules.optional_name,
-    "distillation": rules.number(0, 1),
-    "label_smoothing": rules.number(0, 1, below=True),
-    "gradient": rules.choice("", "clip", "polynomial"),
-    "epochs": rules.whole(0, 100_000),
-    "batch_size": rules.whole(0, 2**20),
-    "learning_rate": rules.number(0, 1000),
-    "optimizer": rules.choice("adamw", "adam"),
-    "weight_decay": rules.number(0, 10),
-    "decay_all": rules.flag,
-    "schedule": rules.choice("cosine", "linear", "constant"),
-    "warmup_epochs": rules.number(0, 100_000),
-    "warmup_start": rules.number(0, 1),
-    "final_learning_rate": rules.number(0, 1000),
-    "gradient_clip": rules.number(0, 1e6),
-    "average": rules.number(0, 1, below=True),
-    "crop_scale": rules.number(0, 1, above=True),
-    "flip": rules.number(0, 1),
-    "shift": rules.whole(0, 256),
-    "colour_jitter": rules.jitter,
-    "random_augment": rules.whole(0, 14),
-    "random_augment_magnitude": rules.whole(0, 30),
-    "mixup": rules.number(0, 100),
-    "cutmix": rules.number(0, 100),
-}
 
 
 @dataclass(frozen=True)
@@ -182,8 +47,8 @@ class Recipe:
                 continue
             try:
                 rule(value)
-            except rules.Unfit as error:
-                raise InputError(f"{name} is {rules.shown(value)}, expected {error}; change it.") from None
+            except Unfit as error:
+                raise InputError(f"{name}{error}; change it.") from None
         object.__setattr__(self, "steps", tuple(self.steps))
         if not 1 <= len(self.steps) <= _MOST_STEPS:
             raise InputError(f"it has {len(self.steps)} steps, expected 1 to {_MOST_STEPS}; write each as [[steps]].")
@@ -226,11 +91,11 @@ class Recipe:
         )
 
 
-_RECIPE_RULES: dict[str, rules.Rule] = {
-    "model": rules.choice(*MODEL_NAMES),
-    "variant": rules.choice("paper", "released"),
-    "description": rules.text,
-    "input_size": rules.whole(1, 4096),
+_RECIPE_RULES: dict[str, Rule[Any]] = {
+    "model": choice(*MODEL_NAMES),
+    "variant": choice("paper", "released"),
+    "description": printable_text(1000),
+    "input_size": whole(1, 4096),
 }
 
 
@@ -254,7 +119,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         path = _FOLDER / f"{name_or_path}.toml"
     elif path.suffix != ".toml":
         raise InputError(
-            f"There is no recipe {rules.shown(str(name_or_path))}; choose one of {', '.join(recipe_names())}, or give a "
+            f"There is no recipe {shown(str(name_or_path))}; choose one of {', '.join(recipe_names())}, or give a "
             ".toml file."
         )
     content = read_toml(path)
@@ -268,10 +133,10 @@ def _recipe_of(content: Mapping[str, Any]) -> Recipe:
     _check_keys(content, Recipe, "", optional=("variant", "description"))
     entries = content["steps"]
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise InputError(f"steps is {rules.shown(entries)}, expected tables; write each as [[steps]].")
+        raise InputError(f"steps is {shown(entries)}, expected tables; write each as [[steps]].")
     steps = []
-    for number, entry in enumerate(entries, 1):
-        _check_keys(entry, Step, f"step {rules.shown(entry.get('name', number))}: ")
+    for index, entry in enumerate(entries, 1):
+        _check_keys(entry, Step, f"step {shown(entry.get('name', index))}: ")
         steps.append(Step(**entry))
     return Recipe(
         model=content["model"],
@@ -286,7 +151,7 @@ def _check_keys(found: Mapping[str, Any], kind: type, where: str, optional: tupl
     known = {entry.name: entry.default is MISSING and entry.name not in optional for entry in fields(kind)}
     for key in found:
         if key not in known:
-            raise InputError(f"{where}there is no entry {rules.shown(key)}; the entries are {', '.join(known)}.")
+            raise InputError(f"{where}there is no entry {shown(key)}; the entries are {', '.join(known)}.")
     for key, required in known.items():
         if required and key not in found:
             raise InputError(f"{where}{key} is missing; add it.")

@@ -23,9 +23,10 @@ from bnn_deploy.training.logs import RunLog
 from bnn_deploy.training.networks import build_network, load_weights
 from bnn_deploy.training.options import TrainOptions, check_options
 from bnn_deploy.training.processes import Processes
-from bnn_deploy.training.recipe import Recipe, Step
+from bnn_deploy.training.recipe import Recipe
 from bnn_deploy.training.result import StepResult, TrainingResult
 from bnn_deploy.training.run_folder import RECIPE, RESULT, WEIGHTS, has_run, only_writer
+from bnn_deploy.training.step import Step
 from bnn_deploy.training.step_state import StepState
 from bnn_deploy.weights.safetensors_file import require_finite
 from bnn_deploy.weights.weights_file import WeightsDescription, deployed_tensors, write_weights

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from bnn_deploy.errors import InputError
 from bnn_deploy.models.layers import BinaryActivation, BinaryConv2d, BinaryLinear, TernaryActivation
 
 if TYPE_CHECKING:
@@ -52,18 +51,7 @@ class SignFlips:
         return {path: torch.from_numpy(signs.copy()) for path, signs in self._signs.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Remember the signs of a ``state()``; raises InputError if it is that of other layers."""
-        if state.keys() != self._signs.keys():
-            odd = min(state.keys() ^ self._signs.keys())
-            place = "only in the checkpoint" if odd in state else "not in the checkpoint"
-            raise InputError(f"The signs of the layer {odd} are {place}; resume with the model that wrote it.")
-        for path, signs in state.items():
-            expected = self._signs[path].shape
-            if signs.dtype != torch.uint8 or tuple(signs.shape) != expected:
-                raise InputError(
-                    f"The signs of the layer {path} are {signs.dtype} of shape {tuple(signs.shape)} in the checkpoint, "
-                    f"not torch.uint8 of {expected}; resume with the model that wrote it."
-                )
+        """Remember the signs of a ``state()`` of the same layers."""
         self._signs = {path: signs.cpu().numpy().copy() for path, signs in state.items()}
 
 
@@ -118,7 +106,7 @@ class DeadChannels:
             for seen, count in zip(self._seen.values(), channels, strict=True)
         ]
         values = (processes.total(torch.cat(tables)) > 0).sum(dim=1).cpu()
-        dead = [int((part == 1).sum()) for part in values.split(channels)]
+        dead = [int((part == 1).sum()) for part in torch.split(values, channels)]
         return {
             path: (dead_channels, count)
             for path, dead_channels, count in zip(self._seen, dead, channels, strict=True)

@@ -13,8 +13,8 @@ from bnn_deploy.errors import InputError
 from bnn_deploy.training.averaging import Average
 from bnn_deploy.training.checkpoint import unusable
 from bnn_deploy.training.optimisation import make_optimizer
-from bnn_deploy.training.recipe import Step
 from bnn_deploy.training.statistics import SignFlips
+from bnn_deploy.training.step import Step
 from bnn_deploy.weights.safetensors_file import Description, UnfitTensorsError, describe, read_tensors
 
 # torch's Adam and AdamW; "step" is a float32 scalar, the others are shaped as their parameter.

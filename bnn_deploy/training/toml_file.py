@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bnn_deploy.checked_fields import read_limited
 from bnn_deploy.errors import InputError, message_lines
 
 if sys.version_info >= (3, 11):
@@ -26,17 +27,14 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise InputError(f"{path}: is not a file; give a recipe in TOML.")
+    content = read_limited(
+        path, LARGEST_FILE, lambda problem: InputError(f"{path}: {problem}, so it is no recipe; give another file.")
+    )
     try:
-        with open(path, "rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions.") from error
-    if len(content) > LARGEST_FILE:
-        raise InputError(f"{path}: has more than {LARGEST_FILE} bytes, so it is no recipe; give another file.")
-    try:
-        return tomllib.loads(content.decode())
+        found: dict[str, Any] = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is no TOML ({message_lines(error)[0][:200]}); correct it.") from error
+    return found
 
 
 def toml_text(head: Mapping[str, Any], tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

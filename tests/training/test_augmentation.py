@@ -21,7 +21,7 @@ from bnn_deploy.training.augmentation import Augmented, random_box, recolours, s
 from bnn_deploy.training.data import TrainingData, open_training_data
 from bnn_deploy.training.loader import TrainingBatch, require_batches, training_batches
 from bnn_deploy.training.processes import Processes
-from bnn_deploy.training.recipe import Step
+from bnn_deploy.training.step import Step
 
 ROOT = Path(__file__).parents[2]
 STEP = Step("binary", epochs=1, batch_size=40, learning_rate=1.0)
@@ -188,7 +188,7 @@ from bnn_deploy.training.augmentation import Augmented, random_box, recoloured, 
 from bnn_deploy.training.data import Images, open_training_data
 from bnn_deploy.training.loader import training_batches
 from bnn_deploy.training.processes import Processes
-from bnn_deploy.training.recipe import Step
+from bnn_deploy.training.step import Step
 from bnn_deploy.training.seeds import seed_of
 
 jitter = Step("binary", epochs=1, batch_size=5, learning_rate=1.0, colour_jitter=(0.2, 0.2, 0.2, 0.1))

@@ -145,21 +145,21 @@ def test_numbers_that_cannot_be(folder: Path) -> None:
     state = json.loads(metadata[KEY])
     assert state["progress"]["batch"] == 2
     progress: list[tuple[str, object, str]] = [
-        ("epoch", -1, "its epoch is '-1'"),
-        ("epoch", 10**30, "its epoch is '1000"),
-        ("epoch", True, "its epoch is 'True'"),
+        ("epoch", -1, "progress.epoch is -1, expected a whole number"),
+        ("epoch", 10**30, "progress.epoch is a number beyond 64 bits"),
+        ("epoch", True, "progress.epoch is true"),
         ("epoch", 3, "it is after epoch 3"),
         ("batch", 4, "it is after epoch 0, batch 4 of 2 x 3"),
         ("batch", 1, "it has seen 10 images"),
-        ("seconds", float("nan"), "its seconds is 'nan'"),
-        ("loss_scale", "1", "its loss_scale is '1'"),
-        ("sums", {**state["progress"]["sums"], "loss": float("inf")}, "its loss is 'inf'"),
+        ("seconds", float("nan"), "progress.seconds is nan"),
+        ("loss_scale", "1", "progress.loss_scale is '1', expected a number"),
+        ("sums", {**state["progress"]["sums"], "loss": float("inf")}, "progress.sums.loss is inf"),
         ("sums", {**state["progress"]["sums"], "correct": 11}, "it has seen 10 images"),
-        ("sums", [], "not a checkpoint that can be used"),
-        ("finished", {}, "no list"),
+        ("sums", [], "progress.sums is a list of 0, expected an object"),
+        ("finished", {}, "progress.finished is an object of 0, expected a list"),
         ("finished", [], "not a checkpoint that can be used"),
         ("finished", [{**state["progress"]["finished"][0], "name": "../../x"}], "not the recipe's"),
-        ("finished", [{**state["progress"]["finished"][0], "accuracy": 1.5}], "its accuracy is 1.5"),
+        ("finished", [{**state["progress"]["finished"][0], "accuracy": 1.5}], "progress.finished[0].accuracy is 1.5"),
     ]
     for name, value, expected in progress:
         forged = {**state, "progress": {**state["progress"], name: value}}

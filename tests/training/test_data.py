@@ -21,14 +21,14 @@ from PIL import Image
 from bnn_deploy.data.digits import load_digits_split
 from bnn_deploy.data.open_dataset import open_dataset
 from bnn_deploy.errors import InputError, ToolError
-from bnn_deploy.metadata.class_names import KEY as CLASSES_KEY
-from bnn_deploy.metadata.preprocessing import KEY, digits
+from bnn_deploy.metadata.entries import CLASS_NAMES, PREPROCESSING
+from bnn_deploy.metadata.preprocessing import digits
 from bnn_deploy.models.registry import MODELS
 from bnn_deploy.training.data import TrainingData, open_training_data
 from bnn_deploy.training.loader import TrainingBatch, batches_per_epoch, require_batches, test_batches, training_batches
 from bnn_deploy.training.processes import Processes
-from bnn_deploy.training.recipe import Step
 from bnn_deploy.training.seeds import seed_of
+from bnn_deploy.training.step import Step
 
 ONE = Processes.single()
 STEP = Step("binary", epochs=1, batch_size=4, learning_rate=1.0)
@@ -73,7 +73,7 @@ def evaluated(data: TrainingData, **options: object) -> tuple[np.ndarray, np.nda
 
 def validated(data: TrainingData, source: Path) -> tuple[np.ndarray, np.ndarray]:
     """The images that `validate` gives to a model exported with the preprocessing and class names of ``data``."""
-    metadata = {KEY: data.preprocessing.to_json(), CLASSES_KEY: json.dumps(data.class_names)}
+    metadata = {PREPROCESSING: data.preprocessing.to_json(), CLASS_NAMES: json.dumps(data.class_names)}
     batches = list(open_dataset(source, data.preprocessing.shape, len(data.class_names), metadata).batches(50))
     return np.concatenate([images for images, _ in batches]), np.concatenate([labels for _, labels in batches])
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnn_deploy.training.mixing import cutmix, mixed, mixup
-from bnn_deploy.training.recipe import Step
+from bnn_deploy.training.step import Step
 
 STEP = Step("binary", epochs=1, batch_size=4, learning_rate=1.0)
 SHARES = st.floats(0, 1) | st.sampled_from([0.0, 1.0])

@@ -14,7 +14,8 @@ import pytest
 from bnn_deploy.errors import InputError
 from bnn_deploy.models.names import MODEL_NAMES
 from bnn_deploy.training.options import TrainOptions, check_options
-from bnn_deploy.training.recipe import TEACHER_NAMES, Recipe, Step, load_recipe, recipe_names
+from bnn_deploy.training.recipe import Recipe, load_recipe, recipe_names
+from bnn_deploy.training.step import TEACHER_NAMES, Step
 from bnn_deploy.training.stopping import stop_signals
 from bnn_deploy.training.toml_file import LARGEST_FILE
 
@@ -201,7 +202,7 @@ def test_steps_that_cannot_be(changes: dict[str, Any], words: str) -> None:
         (
             'model = "bimlp_tiny"',
             'model = "bimlp_tiny"\ndescription = "a\\nb"',
-            "description is 'a\\nb', expected one line",
+            "description is 'a\\nb', expected printable text of at most 1000 characters",
         ),
         ('name = "binary"', 'name = "float"', "there are two steps of this name"),
         ('start = "float"', 'start = "binary"', "start is 'binary', which is no step before it (float)"),
