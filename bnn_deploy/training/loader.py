@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from bnn_deploy.errors import BnnDeployError, InputError, ToolError, message_lines
-from bnn_deploy.training.augmentation import Augmented, recolours
+from bnn_deploy.training.augmentation import Augmented
 from bnn_deploy.training.data import Images, TrainingData
 from bnn_deploy.training.mixing import mixed
 from bnn_deploy.training.seeds import dice, generator
@@ -60,22 +60,6 @@ def batches_per_epoch(data: TrainingData, step: Step) -> int:
     return count
 
 
-def require_batches(data: TrainingData, step: Step, processes: Processes) -> None:
-    """Raise what ``training_batches`` would at its beginning: to be called for all steps with epochs before the first one.
-
-    Raises:
-        InputError: fewer images than one batch takes, or batches that cannot be shared equally.
-        ToolError: the step needs torchvision and there is none that works.
-    """
-    batches_per_epoch(data, step)
-    recolours(step)
-    if step.batch_size % processes.count:
-        raise InputError(
-            f"Step {step.name!r} takes batches of {step.batch_size} images, which {processes.count} processes cannot share "
-            f"equally; give a --batch-size that is a multiple of {processes.count}."
-        )
-
-
 def training_batches(
     data: TrainingData,
     step: Step,
@@ -88,12 +72,13 @@ def training_batches(
 ) -> Iterator[TrainingBatch]:
     """The batches of this process from number ``first`` of the epoch on.
 
-    Batch k is the same set of ``step.batch_size`` images for any number of processes, each of which takes its share.
+    Batch k is the same set of ``step.batch_size`` images for any number of processes, each of which takes its share; all shares
+    are equal, see ``options.check_options``.
 
     Raises:
-        InputError, ToolError: as ``require_batches``; or a picture that cannot be read.
+        InputError: fewer images than one batch takes, or a picture that cannot be read.
+        ToolError: the step needs torchvision and there is none that works.
     """
-    require_batches(data, step, processes)
     count = batches_per_epoch(data, step)
     order = torch.randperm(len(data.train), generator=generator(seed, step.name, epoch, "order")).numpy()
     rows = [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bnn_deploy.errors import InputError
 from bnn_deploy.training.recipe import Recipe
+from bnn_deploy.training.step import Step
 
 if TYPE_CHECKING:
     from bnn_deploy.training.records import EpochRecord
@@ -69,6 +70,10 @@ class TrainOptions:
     report: Report = field(default_factory=Report)
     stop: Callable[[], int] = never_stop
 
+    def trained_epochs(self, step: Step) -> int:
+        """How many epochs the step is trained for: 0 where its weights are given."""
+        return 0 if step.name in self.teachers else step.epochs
+
 
 def check_options(recipe: Recipe, options: TrainOptions, processes: int) -> None:
     """Raise InputError if the recipe cannot be followed with these options by that many processes."""
@@ -92,4 +97,9 @@ def check_options(recipe: Recipe, options: TrainOptions, processes: int) -> None
             raise InputError(
                 f"The batch of {step.batch_size} images of the step {step.name!r} cannot be divided into {parts} equal parts "
                 f"({processes} processes, {options.accumulate} accumulated passes); change --batch-size or --accumulate."
+            )
+        if step.batch_size < 2 * options.accumulate:
+            raise InputError(
+                f"The step {step.name!r} has {step.batch_size} images for {options.accumulate} passes, but a normalisation over a "
+                "single image cannot be learned; give a smaller --accumulate or a larger --batch-size."
             )

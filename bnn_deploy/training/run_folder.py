@@ -19,6 +19,11 @@ RESULT = "result.json"
 _PARTIAL = re.compile(r"\.[\w.-]+\.\d+\.partial")
 
 
+def weights_file(step: str) -> str:
+    """The name of the file with the weights of a step."""
+    return f"{step}.safetensors"
+
+
 def has_run(folder: Path, resume: bool) -> bool:
     """Whether ``folder`` holds a run to go on with. Nothing is made or changed.
 

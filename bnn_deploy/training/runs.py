@@ -10,22 +10,23 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bnn_deploy.errors import InputError
 from bnn_deploy.files import file_sha256, write_whole
 from bnn_deploy.training import checkpoint as checkpoints
-from bnn_deploy.training.checkpoint import Checkpoint, Finished, Progress, read_checkpoint
+from bnn_deploy.training.augmentation import recolours
+from bnn_deploy.training.checkpoint import Checkpoint, Finished, Progress
 from bnn_deploy.training.data import TrainingData
+from bnn_deploy.training.earlier_run import earlier_run
 from bnn_deploy.training.engine import Diverged, StepTraining, diverged
 from bnn_deploy.training.evaluation import evaluate
 from bnn_deploy.training.identity import run_environment, run_identity, variant_of
-from bnn_deploy.training.loader import batches_per_epoch, require_batches
+from bnn_deploy.training.loader import batches_per_epoch
 from bnn_deploy.training.logs import RunLog
 from bnn_deploy.training.networks import build_network, load_weights
 from bnn_deploy.training.options import TrainOptions, check_options
 from bnn_deploy.training.processes import Processes
 from bnn_deploy.training.recipe import Recipe
 from bnn_deploy.training.result import StepResult, TrainingResult
-from bnn_deploy.training.run_folder import RECIPE, RESULT, WEIGHTS, has_run, only_writer
+from bnn_deploy.training.run_folder import RECIPE, RESULT, WEIGHTS, has_run, only_writer, weights_file
 from bnn_deploy.training.step import Step
 from bnn_deploy.training.step_state import StepState
 from bnn_deploy.weights.safetensors_file import require_finite
@@ -72,12 +73,8 @@ class _Run:
         for step in recipe.steps:
             if step.name not in options.teachers:
                 # Before anything is trained: a later step may have larger batches, or need torchvision.
-                require_batches(data, step, processes)
-                if step.batch_size < 2 * options.accumulate:
-                    raise InputError(
-                        f"The step {step.name!r} has {step.batch_size} images for {options.accumulate} passes, but a normalisation "
-                        "over a single image cannot be learned; give a smaller --accumulate or a larger --batch-size."
-                    )
+                batches_per_epoch(data, step)
+                recolours(step)
 
     def run(self) -> TrainingResult:
         progress, state = Progress(), None
@@ -106,64 +103,35 @@ class _Run:
         write_whole(self._folder / RECIPE, lambda file: file.write(recipe))
         if progress.step == len(self._recipe.steps):
             return None
-        trained = sum(self._trained_epochs(step) for step in self._recipe.steps[: progress.step]) + progress.epoch
+        trained = (
+            sum(self._options.trained_epochs(step) for step in self._recipe.steps[: progress.step]) + progress.epoch
+        )
         return stack.enter_context(RunLog(self._folder, self._options.tensorboard, trained))
 
     def _take_up(self) -> Progress:
         """Where the run in the folder is."""
-        checkpoint = read_checkpoint(self._path, self._environment)
-        checkpoint.require_identity(self._identity, self._path)
+        checkpoint = earlier_run(
+            self._folder, self._recipe, self._data, self._options, self._identity, self._environment
+        )
         progress = checkpoint.progress
-        self._check_progress(progress)
-        files = [(_file(finished.name), finished) for finished in progress.finished]
-        if progress.step == len(self._recipe.steps):
-            files.append((WEIGHTS, progress.finished[-1]))
-        for name, finished in files:
-            path = self._folder / name
-            if not path.is_file() or file_sha256(path) != finished.sha256:
-                raise InputError(
-                    f"{path}: is missing or not what the step {finished.name!r} wrote; restore it, or start again in another "
-                    "output folder."
-                )
         if progress.step == len(self._recipe.steps):
             self._note(f"The run in {self._folder} is finished; there is nothing left to train.")
             return progress
         step = self._recipe.steps[progress.step]
         self._note(
-            f"Goes on in step {step.name!r} after {progress.epoch} of {self._trained_epochs(step)} epochs and {progress.batch} "
-            "optimizer steps."
+            f"Goes on in step {step.name!r} after {progress.epoch} of {self._options.trained_epochs(step)} epochs and "
+            f"{progress.batch} optimizer steps."
         )
         for note in checkpoint.environment_notes(self._environment):
             self._note(note)
             self._notes.append(note)
         return progress
 
-    def _check_progress(self, progress: Progress) -> None:
-        steps = self._recipe.steps
-        names = [step.name for step in progress.finished]
-        if names != [step.name for step in steps[: len(names)]]:
-            raise checkpoints.unusable(self._path, "its finished steps are not the recipe's")
-        begun = (progress.epoch, progress.batch) != (0, 0)
-        step = steps[progress.step] if progress.step < len(steps) else None
-        trained = 0 if step is None else self._trained_epochs(step)
-        if not trained:
-            if begun:
-                raise checkpoints.unusable(self._path, "it is within a step that is not trained")
-            return
-        assert step is not None
-        last = batches_per_epoch(self._data, step)
-        if progress.epoch > trained or progress.batch > (last if progress.epoch < trained else 0):
-            raise checkpoints.unusable(
-                self._path, f"it is after epoch {progress.epoch}, batch {progress.batch} of {trained} x {last}"
-            )
-        if progress.sums.images != progress.batch * step.batch_size or progress.sums.correct > progress.sums.images:
-            raise checkpoints.unusable(self._path, f"it has seen {progress.sums.images} images of its epoch")
-
     def _start(self, step: Step) -> StepState:
         """The beginning of a step that trains."""
         network = self._build(step)
         if step.start:
-            load_weights(network, self._folder / _file(step.start))
+            load_weights(network, self._folder / weights_file(step.start))
         return StepState(self._processes.prepare(self._precise(network)), step)
 
     def _run_step(self, step: Step, progress: Progress, log: RunLog | None, resumed: StepState | None) -> Progress:
@@ -194,9 +162,9 @@ class _Run:
         deployed.load_state_dict(tensors)
         deployed.to(self._processes.device)
         tested = evaluate(deployed, self._data.test, processes=self._processes, workers=self._options.workers)
-        if not self._trained_epochs(step):
+        if not self._options.trained_epochs(step):
             self._note(f"Step {step.name!r} has given weights: {100 * tested.accuracy:.2f} % of the test images.")
-        path = self._folder / _file(step.name)
+        path = self._folder / weights_file(step.name)
         last = step == self._recipe.steps[-1]
         if self._processes.is_first:
             description = self._description(step, tested.accuracy)
@@ -238,14 +206,11 @@ class _Run:
 
     def _teacher(self, step: Step) -> nn.Module:
         network = self._build(step)
-        load_weights(network, self._folder / _file(step.name))
+        load_weights(network, self._folder / weights_file(step.name))
         return self._precise(network).to(self._processes.device).requires_grad_(False).eval()
 
     def _precise(self, network: nn.Module) -> nn.Module:
         return network.double() if self._options.precision == "float64" else network
-
-    def _trained_epochs(self, step: Step) -> int:
-        return 0 if step.name in self._options.teachers else step.epochs
 
     def _description(self, step: Step, accuracy: float) -> WeightsDescription:
         return WeightsDescription(
@@ -272,9 +237,9 @@ class _Run:
                 model=step.model or self._recipe.model,
                 activations=step.activations,
                 weights=step.weights,
-                epochs=self._trained_epochs(step),
+                epochs=self._options.trained_epochs(step),
                 accuracy=finished.accuracy,
-                file=_file(step.name),
+                file=weights_file(step.name),
             )
             for step, finished in zip(self._recipe.steps, progress.finished, strict=True)
         )
@@ -295,10 +260,6 @@ class _Run:
     def _note(self, sentence: str) -> None:
         if self._processes.is_first:
             self._options.report.note(sentence)
-
-
-def _file(step: str) -> str:
-    return f"{step}.safetensors"
 
 
 @contextmanager

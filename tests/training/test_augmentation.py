@@ -19,7 +19,7 @@ from PIL import Image
 from bnn_deploy.errors import ToolError
 from bnn_deploy.training.augmentation import Augmented, random_box, recolours, shifted
 from bnn_deploy.training.data import TrainingData, open_training_data
-from bnn_deploy.training.loader import TrainingBatch, require_batches, training_batches
+from bnn_deploy.training.loader import TrainingBatch, training_batches
 from bnn_deploy.training.processes import Processes
 from bnn_deploy.training.step import Step
 
@@ -159,7 +159,7 @@ def test_no_torchvision(data: TrainingData, monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setitem(sys.modules, "torchvision", None)
     for step in (wanting, replace(STEP, colour_jitter=(0.1, 0.0, 0.0, 0.0))):
         with pytest.raises(ToolError, match="step 'binary' comes with torchvision, which is not installed; install"):
-            require_batches(data, step, Processes.single())
+            recolours(step)
     monkeypatch.delitem(sys.modules, "torchvision")
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision" / "__init__.py").write_text(

@@ -25,7 +25,7 @@ from bnn_deploy.metadata.entries import CLASS_NAMES, PREPROCESSING
 from bnn_deploy.metadata.preprocessing import digits
 from bnn_deploy.models.registry import MODELS
 from bnn_deploy.training.data import TrainingData, open_training_data
-from bnn_deploy.training.loader import TrainingBatch, batches_per_epoch, require_batches, test_batches, training_batches
+from bnn_deploy.training.loader import TrainingBatch, batches_per_epoch, test_batches, training_batches
 from bnn_deploy.training.processes import Processes
 from bnn_deploy.training.seeds import seed_of
 from bnn_deploy.training.step import Step
@@ -227,8 +227,6 @@ def test_bad_numbers(parts: Path) -> None:
     data = opened(parts)
     with pytest.raises(InputError, match=r"has 15 training images, but step 'binary' takes batches of 16; .* 8\."):
         batches_per_epoch(data, replace(STEP, batch_size=16))
-    with pytest.raises(InputError, match="batches of 4 images, which 3 processes cannot share equally"):
-        require_batches(data, STEP, Processes(0, 3, torch.device("cpu")))
     for share in (0.0, 1.0, float("nan")):
         with pytest.raises(InputError, match="The share held out"):
             opened(parts, held_out=share)

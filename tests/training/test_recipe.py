@@ -251,6 +251,8 @@ def test_options_that_do_not_fit(tmp_path: Path) -> None:
         InputError, match=r"256 images of the step 'binary_activations' cannot .* 3 equal parts \(3 processes"
     ):
         check_options(recipe, TrainOptions(teachers=given), processes=3)
+    with pytest.raises(InputError, match="has 256 images for 256 passes, but a normalisation over a single image"):
+        check_options(recipe, TrainOptions(teachers=given, accumulate=256), processes=1)
     with pytest.raises(InputError, match="has no step 'resnet'; its steps are cnn, binary_activations, binary"):
         check_options(recipe, TrainOptions(teachers={"resnet": tmp_path}), processes=1)
     with pytest.raises(InputError, match="'binary' is what is to be trained"):
