@@ -24,7 +24,7 @@ from model_files import onnx_file
 from program import run
 
 from bnn_deploy.compiler import compile_model
-from bnn_deploy.export.provenance import calibration_of
+from bnn_deploy.metadata.calibration import calibration_of
 from bnn_deploy.onnx_files.reading import load_onnx
 from bnn_deploy.references import calibration_dataset
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification, SignPackSpecification

@@ -32,9 +32,9 @@ from torch import nn
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.compiler import compile_model
-from bnn_deploy.export.model import export_model
+from bnn_deploy.export.export_model import export_model
 from bnn_deploy.export.provenance import BuiltModel, build
-from bnn_deploy.models.calibration import calibration_inputs
+from bnn_deploy.metadata.calibration import calibration_inputs
 from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport
 
 # The project's bound for whole models on inputs with a margin (tests/test_zoo.py derives it).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from bnn_deploy.export.model import export_model
+from bnn_deploy.export.export_model import export_model
 from bnn_deploy.export.provenance import build
 from bnn_deploy.models.registry import MODELS
 

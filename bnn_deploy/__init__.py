@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bnn_deploy.bundle.bundle import Bundle
     from bnn_deploy.compiler import compile_model
     from bnn_deploy.devices.registry import get_device
-    from bnn_deploy.export.model import export_model
+    from bnn_deploy.export.export_model import export_model
     from bnn_deploy.profiling.measuring import profile_bundle
     from bnn_deploy.runtime.loader import Model, load
     from bnn_deploy.training.data import open_training_data
@@ -51,7 +51,7 @@ __getattr__ = lazy_names(
         "Bundle": "bnn_deploy.bundle.bundle",
         "Model": "bnn_deploy.runtime.loader",
         "compile_model": "bnn_deploy.compiler",
-        "export_model": "bnn_deploy.export.model",
+        "export_model": "bnn_deploy.export.export_model",
         "get_device": "bnn_deploy.devices.registry",
         "load": "bnn_deploy.runtime.loader",
         "load_recipe": "bnn_deploy.training.recipe",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from bnn_deploy.models.blocks import FirstConv, MobileBlock, ResidualBlock, ShiftBlock, global_average
-from bnn_deploy.models.images import ImageRule
+from bnn_deploy.models.images import ImageModel, ImageRule
 from bnn_deploy.models.resnet import ResNet18
 
 
@@ -45,14 +45,11 @@ class MLPBlock(nn.Module):
         return self.mlp_layer(x)
 
 
-class BCDNet(nn.Module):
+class BCDNet(ImageModel):
     """BCDNet-A, or B if ``data_dependent``: (N, 3, H, W) float32 to logits (N, num_classes), the mean of two heads.
 
     H and W must be multiples of the whole reduction, 32 for BCDNet-A.
     """
-
-    # Heads that inference merges into another one, so that operation counts leave them out.
-    merged_heads = ("fc_dist",)
 
     def __init__(self, config: BCDNetConfig = BCDNET_A, num_classes: int = 1000, data_dependent: bool = False) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from bnn_deploy.errors import InputError
 from bnn_deploy.models.bimlp_layers import Downsample, PatchEmbedding, Variant, WaveBlock
-from bnn_deploy.models.images import ImageRule
+from bnn_deploy.models.images import ImageModel, ImageRule
 
 MLP_RATIO = 4
 
@@ -46,10 +46,9 @@ BIMLP_TINY = BiMLPConfig(
 )
 
 
-class BiMLP(nn.Module):
+class BiMLP(ImageModel):
     """BiMLP: (N, in_channels, H, W) float32 to logits (N, num_classes); any H and W that the stem's kernel fits."""
 
-    # BiMLP's operation counts include the additions of biases.
     counts_biases = True
 
     def __init__(self, config: BiMLPConfig = BIMLP_S, num_classes: int = 1000, variant: str = "paper") -> None:

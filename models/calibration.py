@@ -8,8 +8,6 @@ implementation can flip a bit, because the gaps are far wider than rounding.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bnn_deploy.errors import InputError
+from bnn_deploy.metadata.calibration import calibration_inputs
 from bnn_deploy.models.gaps import gap_shift
 from bnn_deploy.models.layers import BinaryActivation, TernaryActivation
 from bnn_deploy.models.random_weights import randomise
@@ -30,8 +29,6 @@ Activation = BinaryActivation | TernaryActivation
 # near a threshold by at most 1/50 of the distance this leaves (float32 against float64, BiMLP-M at 224x224, the worst of
 # all models; the others stay below 1/90, BCDNet and ReActNet below 1/390).
 WANTED_MARGIN = 1.5e-3
-_LARGEST_INPUT = 2**28
-_COARSE = 4
 
 
 @dataclass(frozen=True)
@@ -61,37 +58,6 @@ class CalibrationReport:
     def smallest(self) -> LayerMargin:
         """The layer with the smallest relative margin."""
         return min(self.layers, key=lambda layer: layer.relative)
-
-
-def calibration_inputs(seed: int, samples: int, shape: Sequence[int]) -> NDArray[np.float32]:
-    """Images that calibration used: float32 (samples, channels, height, width), the same on every machine.
-
-    Normal noise on a coarse pattern that differs from image to image. Values are multiples of 1/64, so that a last-bit
-    difference between two mathematics libraries cannot show.
-
-    Raises:
-        InputError: no samples, not three dimensions, more than 2**28 values, or a seed outside 0..2**32 - 1.
-    """
-    if samples < 1 or len(shape) != 3 or min(shape) < 1 or samples * int(np.prod(shape, dtype=object)) > _LARGEST_INPUT:
-        raise InputError(
-            f"Calibration needs at least 1 sample of (channels, height, width) and at most {_LARGEST_INPUT} values, "
-            f"but got {samples} of {tuple(shape)}."
-        )
-    if not 0 <= seed < 2**32:
-        raise InputError(f"The seed {seed} is not usable; give a number from 0 to {2**32 - 1}.")
-    channels, height, width = shape
-    # RandomState's streams are frozen by numpy's compatibility policy; Generator's are not.
-    random = np.random.RandomState(seed)
-    coarse = random.standard_normal((samples, channels, _COARSE, _COARSE))
-    rows, columns = (np.arange(side) * _COARSE // side for side in (height, width))
-    images = 0.8 * coarse[:, :, rows[:, None], columns[None, :]]
-    images += 0.6 * random.standard_normal(images.shape)
-    return (np.round(images * 64) / 64).astype(np.float32)
-
-
-def calibration_metadata(seed: int, samples: int, shape: Sequence[int]) -> str:
-    """The JSON text that a model file carries so that ``calibration_inputs`` can be called again."""
-    return json.dumps({"seed": seed, "samples": samples, "shape": list(shape), "kind": "normal"})
 
 
 def seeded_model(

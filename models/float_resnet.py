@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bnn_deploy.errors import InputError
 from bnn_deploy.models.blocks import global_average
-from bnn_deploy.models.images import ImageRule
+from bnn_deploy.models.images import ImageModel, ImageRule
 
 # Blocks in each stage, and whether they are bottlenecks.
 _RESNETS = {
@@ -62,7 +62,7 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(y)) + (x if self.downsample is None else self.downsample(x)))
 
 
-class FloatResNet(nn.Module):
+class FloatResNet(ImageModel):
     """ResNet-18, -34 or -50 by ``name``: (N, channels, H, W) of any H and W to logits (N, num_classes)."""
 
     def __init__(self, name: str = "resnet18", channels: int = 3, num_classes: int = 1000) -> None:
@@ -88,7 +88,7 @@ class FloatResNet(nn.Module):
         return self.fc(global_average(x))
 
 
-class TinyResNet(nn.Module):
+class TinyResNet(ImageModel):
     """A small teacher for small images: (N, channels, H, W) of any H and W to logits (N, num_classes).
 
     A 3x3 stem of stride 1, then one BasicBlock each of 16, 32 and 64 channels, the last two of stride 2.
@@ -112,7 +112,7 @@ class TinyResNet(nn.Module):
         return self.fc(global_average(self.layer3(self.layer2(self.layer1(x)))))
 
 
-def build_teacher(name: str, channels: int, num_classes: int) -> nn.Module:
+def build_teacher(name: str, channels: int, num_classes: int) -> ImageModel:
     """Build a teacher with fresh random weights, in evaluation mode.
 
     Args:
@@ -133,7 +133,8 @@ def build_teacher(name: str, channels: int, num_classes: int) -> nn.Module:
             f"The teacher {name} cannot have {channels} channels and {num_classes} classes; both must be at least 1."
         )
     model = TinyResNet(channels, num_classes) if name == _TINY else FloatResNet(name, channels, num_classes)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _stage(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from bnn_deploy.errors import InputError
 
@@ -35,3 +35,13 @@ class ImageRule:
                 "reshape or convert the images."
             )
         self.check_size(int(x.shape[2]), int(x.shape[3]))
+
+
+class ImageModel(nn.Module):
+    """A network from images (N, channels, H, W) float32, which follow ``images``, to logits (N, num_classes).
+
+    ``counts_biases``: its paper counts the additions of biases as operations.
+    """
+
+    images: ImageRule
+    counts_biases = False

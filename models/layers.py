@@ -11,7 +11,7 @@ parameters nor the state dict, so weights trained in one precision load in every
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,12 @@ from torch.nn import functional as F
 
 from bnn_deploy.errors import InputError
 from bnn_deploy.models.straight_through import (
-    ScaledSignFunction,
-    SignFunction,
     SignGradient,
-    TernaryFunction,
     sign,
     ternary,
+    trainable_scaled_sign,
+    trainable_sign,
+    trainable_ternary,
 )
 
 Scaling = Literal["channel", "tap", "none"]
@@ -47,7 +47,7 @@ class BinaryActivation(nn.Module):
         if not self.binary:
             return x
         if self.training:
-            return cast(Tensor, SignFunction.apply(x, self.gradient))
+            return trainable_sign(x, self.gradient)
         return sign(x)
 
     def extra_repr(self) -> str:
@@ -67,7 +67,7 @@ class TernaryActivation(nn.Module):
         if not self.binary:
             return x
         if self.training:
-            return cast(Tensor, TernaryFunction.apply(x))
+            return trainable_ternary(x)
         return ternary(x)
 
 
@@ -143,7 +143,7 @@ class BinaryConv2d(nn.Module):
         if not self.binary:
             return self._convolve(x, self.real_weight())
         if self.training:
-            weight = cast(Tensor, ScaledSignFunction.apply(self.real_weight(), self._broadcast_scale().detach()))
+            weight = trainable_scaled_sign(self.real_weight(), self._broadcast_scale().detach())
             return self._convolve(x, weight)
         if self.scaling == "tap":
             return self._convolve(x, self.binary_weight() * self._broadcast_scale())
@@ -195,7 +195,7 @@ class BinaryLinear(nn.Module):
         if not self.binary:
             return F.linear(x, self.weight)
         if self.training:
-            weight = cast(Tensor, ScaledSignFunction.apply(self.weight, self.weight_scale().detach().reshape(-1, 1)))
+            weight = trainable_scaled_sign(self.weight, self.weight_scale().detach().reshape(-1, 1))
             return F.linear(x, weight)
         return F.linear(x, self.binary_weight()) * self.weight_scale()
 

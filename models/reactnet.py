@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from bnn_deploy.models.blocks import FirstConv, MobileBlock, global_average
-from bnn_deploy.models.images import ImageRule
+from bnn_deploy.models.images import ImageModel, ImageRule
 from bnn_deploy.models.layers import FlatBinaryConv2d
 from bnn_deploy.models.resnet import ResNet18
 
@@ -13,7 +13,7 @@ from bnn_deploy.models.resnet import ResNet18
 REACTNET_A_BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 
 
-class ReActNetA(nn.Module):
+class ReActNetA(ImageModel):
     """ReActNet-A: (N, 3, H, W) float32 with H and W multiples of 32, to logits (N, num_classes)."""
 
     images = ImageRule(channels=3, multiple=32, minimum=32)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
-
-from torch import nn
 
 from bnn_deploy.errors import InputError
 from bnn_deploy.metadata.preprocessing import Preprocessing, digits, imagenet
 from bnn_deploy.models.bcdnet import BCDNET_TINY, BCDNet, BCDNetR18
 from bnn_deploy.models.bimlp import BIMLP_M, BIMLP_S, BIMLP_TINY, BiMLP
-from bnn_deploy.models.images import ImageRule
+from bnn_deploy.models.images import ImageModel
 from bnn_deploy.models.reactnet import ReActNetA, ReActNetR18
 
 VARIANTS = ("paper", "released")
@@ -35,7 +32,7 @@ class ModelSpec:
         preprocessing: how its authors make its inputs of pictures, for a height and width in pixels.
     """
 
-    constructor: Callable[..., nn.Module]
+    constructor: Callable[..., ImageModel]
     description: str
     variants: tuple[str, ...] = ()
     input_size: int = 224
@@ -85,27 +82,62 @@ def input_shape(name: str, input_size: int | None = None) -> tuple[int, int, int
     return (spec.channels, size, size)
 
 
-def build_model(
+@dataclass(frozen=True)
+class Architecture:
+    """A model of ``MODELS`` with every choice made.
+
+    Attributes:
+        name: a key of ``MODELS``.
+        variant: "" where the model has none.
+        num_classes: outputs of the classifier.
+        input_size: height and width in pixels that the model will be given. No parameter depends on it.
+    """
+
+    name: str
+    variant: str
+    num_classes: int
+    input_size: int
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What all choices have in common."""
+        return MODELS[self.name]
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one image."""
+        return (self.spec.channels, self.input_size, self.input_size)
+
+    def build(self) -> ImageModel:
+        """The model with fresh random weights, in evaluation mode: (N, *input_shape) float32 to logits (N, num_classes).
+
+        Raises:
+            InputError: images of this size do not fit the model.
+        """
+        options = {"variant": self.variant} if self.variant else {}
+        model = self.spec.constructor(num_classes=self.num_classes, **options)
+        model.images.check_size(self.input_size, self.input_size)
+        model.eval()
+        return model
+
+
+def architecture(
     name: str,
     *,
     variant: str | None = None,
     num_classes: int | None = None,
     input_size: int | None = None,
-) -> nn.Module:
-    """Build a model with fresh random weights, in evaluation mode.
+) -> Architecture:
+    """The model of that name with the choices given, and its own defaults for those that are None.
 
     Args:
         name: a key of ``MODELS``.
         variant: "paper" (the default) or "released", for BiMLP only.
-        num_classes: outputs of the classifier; the default is the model's own.
-        input_size: height and width in pixels that the model will be given; the default is the model's own. It is only
-            checked, since no parameter depends on it.
-
-    Returns:
-        A module from (N, channels, H, W) float32 to logits (N, num_classes).
+        num_classes: outputs of the classifier.
+        input_size: height and width in pixels.
 
     Raises:
-        InputError: unknown name or variant, or a class count or size that the model cannot have.
+        InputError: unknown name or variant, or a class count or size that no model can have.
     """
     spec = find_spec(name)
     if variant is not None and variant not in spec.variants:
@@ -117,7 +149,15 @@ def build_model(
     size = spec.input_size if input_size is None else input_size
     if not 1 <= size <= LARGEST_INPUT_SIZE:
         raise InputError(f"Images cannot be {size} pixels wide; give a size from 1 to {LARGEST_INPUT_SIZE}.")
-    options = {"variant": variant or spec.variants[0]} if spec.variants else {}
-    model = spec.constructor(num_classes=classes, **options)
-    cast(ImageRule, model.images).check_size(size, size)
-    return model.eval()
+    return Architecture(name, variant or (spec.variants[0] if spec.variants else ""), classes, size)
+
+
+def build_model(
+    name: str,
+    *,
+    variant: str | None = None,
+    num_classes: int | None = None,
+    input_size: int | None = None,
+) -> ImageModel:
+    """``architecture(…).build()``; raises as both."""
+    return architecture(name, variant=variant, num_classes=num_classes, input_size=input_size).build()

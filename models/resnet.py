@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from bnn_deploy.models.blocks import ResidualBlock, ShiftBlock, global_average
-from bnn_deploy.models.images import ImageRule
+from bnn_deploy.models.images import ImageModel, ImageRule
 
 
-class ResNet18(nn.Module):
+class ResNet18(ImageModel):
     """(N, 3, H, W) float32 with H and W multiples of 32, to logits (N, num_classes).
 
     A real-valued 7x7 stem and max-pool, then four stages of four binary 3x3 convolutions, each with its own shortcut.

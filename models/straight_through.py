@@ -37,9 +37,25 @@ def polynomial_gradient(x: Tensor) -> Tensor:
 _GRADIENTS = {"clip": clip_gradient, "polynomial": polynomial_gradient}
 
 
-class SignFunction(torch.autograd.Function):
+def trainable_sign(x: Tensor, gradient: SignGradient) -> Tensor:
     """``sign`` with the named surrogate gradient."""
+    result: Tensor = _Sign.apply(x, gradient)  # type: ignore[no-untyped-call] # torch gives `apply` no types
+    return result
 
+
+def trainable_ternary(x: Tensor) -> Tensor:
+    """``ternary`` with the gradient of clip."""
+    result: Tensor = _Ternary.apply(x)  # type: ignore[no-untyped-call]
+    return result
+
+
+def trainable_scaled_sign(weight: Tensor, scale: Tensor) -> Tensor:
+    """``scale * sign(weight)``; the gradient reaches only the weight, unscaled, where ``abs(weight) <= 1``."""
+    result: Tensor = _ScaledSign.apply(weight, scale)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Sign(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gradient: SignGradient) -> Tensor:
         ctx.save_for_backward(x)
@@ -52,9 +68,7 @@ class SignFunction(torch.autograd.Function):
         return grad_outputs[0] * _GRADIENTS[ctx.gradient](x), None
 
 
-class TernaryFunction(torch.autograd.Function):
-    """``ternary`` with the gradient of clip."""
-
+class _Ternary(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
@@ -66,9 +80,7 @@ class TernaryFunction(torch.autograd.Function):
         return grad_outputs[0] * clip_gradient(x)
 
 
-class ScaledSignFunction(torch.autograd.Function):
-    """``scale * sign(weight)``; the gradient reaches only the weight, unscaled, where ``abs(weight) <= 1``."""
-
+class _ScaledSign(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, scale: Tensor) -> Tensor:
         ctx.save_for_backward(weight)

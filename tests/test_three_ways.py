@@ -14,7 +14,7 @@ from bnn_deploy.compiler import compile_model
 from bnn_deploy.devices.qemu import find_qemu
 from bnn_deploy.errors import ToolError
 from bnn_deploy.export.provenance import build
-from bnn_deploy.models.calibration import calibration_inputs
+from bnn_deploy.metadata.calibration import calibration_inputs
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "c" / "main.c"
 
@@ -22,7 +22,7 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "c" / "main.c"
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """bcdnet_tiny as ONNX: convolutions, rolls, pooling, PReLU, heads, and no function of the C library's mathematics."""
-    from bnn_deploy.export.model import export_model
+    from bnn_deploy.export.export_model import export_model
 
     path = tmp_path_factory.mktemp("network") / "bcdnet_tiny.onnx"
     export_model(build("bcdnet_tiny").module, path, input_shape=(3, 32, 32))

@@ -24,10 +24,11 @@ from bnn_deploy.devices import qemu
 from bnn_deploy.devices.qemu import find_qemu
 from bnn_deploy.devices.registry import get_device
 from bnn_deploy.errors import ToolError
-from bnn_deploy.export.model import export_model
+from bnn_deploy.export.export_model import export_model
 from bnn_deploy.frontend.open_model import open_model
+from bnn_deploy.metadata.calibration import calibration_inputs
 from bnn_deploy.models.bimlp import BIMLP_M, BIMLP_S
-from bnn_deploy.models.calibration import CalibrationReport, calibration_inputs, seeded_model
+from bnn_deploy.models.calibration import CalibrationReport, seeded_model
 from bnn_deploy.models.layers import BinaryConv2d, BinaryLinear
 from bnn_deploy.models.registry import MODELS, build_model, input_shape
 from bnn_deploy.onnx_files.statistics import model_statistics

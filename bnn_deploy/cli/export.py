@@ -81,7 +81,7 @@ def export_command(
 
         require_writable(output)
         progress("loading PyTorch")
-        from bnn_deploy.export.model import export_model
+        from bnn_deploy.export.export_model import export_model
         from bnn_deploy.export.provenance import build
 
         progress(f"building {model}")

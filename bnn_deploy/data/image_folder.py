@@ -20,7 +20,7 @@ from bnn_deploy.data.arrays import listing_digest
 from bnn_deploy.data.dataset import Batch, Dataset, Identity
 from bnn_deploy.data.image_file import SUFFIXES, read_image
 from bnn_deploy.errors import InputError
-from bnn_deploy.metadata.class_names import KEY as CLASSES_KEY
+from bnn_deploy.metadata import entries
 from bnn_deploy.metadata.class_names import class_names_of
 from bnn_deploy.metadata.preprocessing import Preprocessing, required_preprocessing
 
@@ -201,7 +201,7 @@ def _doubts(folders: list[str], classes: int) -> tuple[str, ...]:
     if len(folders) < classes:
         return (
             f"There are {len(folders)} sub-folders for {classes} classes; they count as classes 0 to {len(folders) - 1} "
-            f"in the order of their names, unless the model's metadata name its classes ({CLASSES_KEY}).",
+            f"in the order of their names, unless the model's metadata name its classes ({entries.CLASS_NAMES}).",
         )
     return ()
 

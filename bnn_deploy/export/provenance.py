@@ -1,15 +1,8 @@
-"""How an exported model was made, kept in its ONNX metadata, so that the same PyTorch model can be built again.
-
-Keys: ``bnn_deploy.model``, ``.variant`` (empty where the model has none), ``.num_classes``, ``.input_size``,
-``.weights`` (a few words), ``.weights_sha256`` (of the model's parameters), ``.preprocessing`` (JSON, see
-``preprocessing``), for seeded weights ``.calibration`` (JSON, see ``models.calibration``), and for weights that `train`
-wrote ``.class_names`` (JSON, see ``class_names``).
-"""
+"""How an exported model is made, kept in its ONNX metadata, so that the same PyTorch model can be made again."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,15 +12,15 @@ import torch
 from torch import nn
 
 from bnn_deploy.errors import InputError, ModelFileError
-from bnn_deploy.metadata import class_names
-from bnn_deploy.models.calibration import CalibrationReport, calibration_metadata, seeded_model
-from bnn_deploy.models.registry import build_model, find_spec, input_shape
+from bnn_deploy.metadata import entries
+from bnn_deploy.metadata.calibration import Calibration, calibration_of
+from bnn_deploy.metadata.class_names import class_names_json
+from bnn_deploy.models.calibration import CalibrationReport, seeded_model
+from bnn_deploy.models.registry import Architecture, architecture, find_spec
 from bnn_deploy.weights.load_checkpoint import CheckpointReport, ZeroWeights, load_checkpoint
 from bnn_deploy.weights.weights_file import WeightsDescription, describe_weights
 
-PREFIX = "bnn_deploy."
 CALIBRATION_SAMPLES = 2
-LARGEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -37,7 +30,7 @@ class BuiltModel:
     Attributes:
         module: float32 (N, *input_shape) to logits (N, classes).
         input_shape: (channels, height, width).
-        metadata: for the ONNX file.
+        metadata: for the ONNX file, see ``metadata.entries``.
         calibration: margins of seeded weights; None for weights from a file.
         checkpoint: what was found in the file of weights; None for seeded ones.
     """
@@ -71,13 +64,15 @@ def build(
     """
     described = None if weights is None else describe_weights(weights)
     if weights is None or described is None:
-        return _build(name, variant, num_classes, input_size, seed, weights, zero_weights)
+        chosen = architecture(name, variant=variant, num_classes=num_classes, input_size=input_size)
+        return (
+            _with_seeded_weights(chosen, seed) if weights is None else _with_weights_of(chosen, weights, zero_weights)
+        )
     find_spec(name)  # which names the models there are, before a wrong name is compared
     _require_same(described, weights, name, variant, num_classes, input_size)
-    size, classes = described.preprocessing.crop[0], len(described.class_names)
-    built = _build(name, described.variant or None, classes, size, seed, weights, zero_weights)
-    built.metadata[PREFIX + "preprocessing"] = described.preprocessing.to_json()
-    built.metadata[class_names.KEY] = class_names.class_names_json(described.class_names)
+    built = _with_weights_of(described.architecture, weights, zero_weights)
+    built.metadata[entries.PREPROCESSING] = described.preprocessing.to_json()
+    built.metadata[entries.CLASS_NAMES] = class_names_json(described.class_names)
     return built
 
 
@@ -113,38 +108,37 @@ def _require_same(
             )
 
 
-def _build(
-    name: str,
-    variant: str | None,
-    num_classes: int | None,
-    input_size: int | None,
-    seed: int,
-    weights: Path | None,
-    zero_weights: ZeroWeights,
-) -> BuiltModel:
-    spec = find_spec(name)
-    shape = input_shape(name, input_size)
-    calibration, checkpoint = None, None
-    if weights is None:
-        with _one_thread():
-            module, calibration = seeded_model(
-                name, seed, CALIBRATION_SAMPLES, variant=variant, num_classes=num_classes, input_size=input_size
-            )
-    else:
-        module = build_model(name, variant=variant, num_classes=num_classes, input_size=input_size)
-        checkpoint = load_checkpoint(module, weights, zero_weights)
-    metadata = {
-        "model": name,
-        "variant": variant or (spec.variants[0] if spec.variants else ""),
-        "num_classes": str(spec.num_classes if num_classes is None else num_classes),
-        "input_size": str(shape[-1]),
-        "weights": f"seeded random weights, seed {seed}, calibrated" if weights is None else weights.name,
-        "weights_sha256": parameters_sha256(module),
+def _with_seeded_weights(chosen: Architecture, seed: int) -> BuiltModel:
+    with _one_thread():
+        module, report = seeded_model(
+            chosen.name,
+            seed,
+            CALIBRATION_SAMPLES,
+            variant=chosen.variant or None,
+            num_classes=chosen.num_classes,
+            input_size=chosen.input_size,
+        )
+    metadata = _metadata(chosen, module, f"seeded random weights, seed {seed}, calibrated")
+    metadata[entries.CALIBRATION] = Calibration(seed, CALIBRATION_SAMPLES, chosen.input_shape).to_json()
+    return BuiltModel(module, chosen.input_shape, metadata, report, None)
+
+
+def _with_weights_of(chosen: Architecture, weights: Path, zero_weights: ZeroWeights) -> BuiltModel:
+    module = chosen.build()
+    report = load_checkpoint(module, weights, zero_weights)
+    return BuiltModel(module, chosen.input_shape, _metadata(chosen, module, weights.name), None, report)
+
+
+def _metadata(chosen: Architecture, module: nn.Module, weights: str) -> dict[str, str]:
+    return {
+        entries.MODEL: chosen.name,
+        entries.VARIANT: chosen.variant,
+        entries.NUM_CLASSES: str(chosen.num_classes),
+        entries.INPUT_SIZE: str(chosen.input_size),
+        entries.PREPROCESSING: chosen.spec.preprocessing(chosen.input_size).to_json(),
+        entries.WEIGHTS: weights,
+        entries.WEIGHTS_SHA256: parameters_sha256(module),
     }
-    metadata["preprocessing"] = spec.preprocessing(shape[-1]).to_json()
-    if weights is None:
-        metadata["calibration"] = calibration_metadata(seed, CALIBRATION_SAMPLES, shape)
-    return BuiltModel(module, shape, {PREFIX + key: value for key, value in metadata.items()}, calibration, checkpoint)
 
 
 def rebuild(
@@ -164,33 +158,29 @@ def rebuild(
         ModelFileError: the metadata lack something or do not fit the graph; a checkpoint is needed, not wanted, or
             holds other weights; seeded weights come out differently here.
     """
-    name = _required(metadata, "model", source)
-    input_size, num_classes = _integer(metadata, "input_size", source), _integer(metadata, "num_classes", source)
+    chosen = _described_architecture(metadata, source)
     # Before anything of these sizes is built: the metadata are as little trusted as the rest of the file.
-    if input_shape(name, input_size) != shape or num_classes != classes:
+    if chosen.input_shape != shape or chosen.num_classes != classes:
         raise ModelFileError(
-            f"{source}: takes images {shape} to {classes} logits, but its metadata describe {name} from "
-            f"{input_shape(name, input_size)} to {num_classes}; export it again."
+            f"{source}: takes images {shape} to {classes} logits, but its metadata describe {chosen.name} from "
+            f"{chosen.input_shape} to {chosen.num_classes}; export it again."
         )
     calibration = calibration_of(metadata, source)
-    if calibration is None and weights is None:
-        raise ModelFileError(
-            f"{source}: exported with the weights {metadata.get(PREFIX + 'weights', 'of a file')!r}; "
-            "to compare with PyTorch give the same file with --weights."
-        )
-    if calibration is not None and weights is not None:
-        raise ModelFileError(f"{source}: exported with seeded random weights, not from a file; leave --weights out.")
-    built = _build(
-        name,
-        metadata.get(PREFIX + "variant") or None,
-        num_classes,
-        input_size,
-        0 if calibration is None else calibration.seed,
-        weights,
+    if weights is None:
+        if calibration is None:
+            raise ModelFileError(
+                f"{source}: exported with the weights {metadata.get(entries.WEIGHTS, 'of a file')!r}; "
+                "to compare with PyTorch give the same file with --weights."
+            )
+        built = _with_seeded_weights(chosen, calibration.seed)
+    else:
+        if calibration is not None:
+            raise ModelFileError(
+                f"{source}: exported with seeded random weights, not from a file; leave --weights out."
+            )
         # The choice was made at export; the hash says whether these are the same weights.
-        zero_weights="-1",
-    )
-    if built.metadata[PREFIX + "weights_sha256"] == _required(metadata, "weights_sha256", source):
+        built = _with_weights_of(chosen, weights, zero_weights="-1")
+    if built.metadata[entries.WEIGHTS_SHA256] == _required(metadata, entries.WEIGHTS_SHA256, source):
         return built
     if weights is not None:
         raise ModelFileError(
@@ -204,34 +194,13 @@ def rebuild(
     )
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Arguments of ``models.calibration.calibration_inputs``."""
-
-    seed: int
-    samples: int
-    shape: tuple[int, ...]
-
-
-def calibration_of(metadata: Mapping[str, str], source: Path) -> Calibration | None:
-    """The calibration inputs that the metadata of the ONNX file ``source`` describe, or None.
-
-    Raises:
-        ModelFileError: an entry that cannot be understood.
-    """
-    text = metadata.get(PREFIX + "calibration")
-    if not text:
-        return None
-    try:
-        entry = json.loads(text)
-        seed, samples, shape = int(entry["seed"]), int(entry["samples"]), tuple(int(side) for side in entry["shape"])
-        if entry["kind"] != "normal" or not 0 <= seed <= LARGEST_SEED:
-            raise ValueError("unknown kind or seed")
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise ModelFileError(
-            f"{source}: its metadata entry {PREFIX}calibration cannot be understood ({error}); export the model again."
-        ) from error
-    return Calibration(seed, samples, shape)
+def _described_architecture(metadata: Mapping[str, str], source: Path) -> Architecture:
+    return architecture(
+        _required(metadata, entries.MODEL, source),
+        variant=metadata.get(entries.VARIANT) or None,
+        num_classes=_integer(metadata, entries.NUM_CLASSES, source),
+        input_size=_integer(metadata, entries.INPUT_SIZE, source),
+    )
 
 
 def parameters_sha256(module: nn.Module) -> str:
@@ -256,10 +225,10 @@ def _one_thread() -> Iterator[None]:
 
 
 def _required(metadata: Mapping[str, str], key: str, source: Path) -> str:
-    value = metadata.get(PREFIX + key)
+    value = metadata.get(key)
     if not value:
         raise ModelFileError(
-            f"{source}: its metadata do not say how to build it in PyTorch ({PREFIX}{key} is missing); "
+            f"{source}: its metadata do not say how to build it in PyTorch ({key} is missing); "
             "use --reference onnxruntime, or export the model with this bnn-deploy."
         )
     return value
@@ -269,6 +238,6 @@ def _integer(metadata: Mapping[str, str], key: str, source: Path) -> int:
     value = _required(metadata, key, source)
     if not value.isascii() or not value.isdigit() or len(value) > 9:
         raise ModelFileError(
-            f"{source}: its metadata entry {PREFIX}{key} is {value[:40]!r}, not a number; export the model again."
+            f"{source}: its metadata entry {key} is {value[:40]!r}, not a number; export the model again."
         )
     return int(value)

@@ -17,6 +17,7 @@ from onnx import ModelProto, NodeProto
 from onnx_ir.passes import common
 
 from bnn_deploy.errors import ModelFileError, message_lines
+from bnn_deploy.metadata import entries
 from bnn_deploy.onnx_files.binary_layers import require_binary
 from bnn_deploy.onnx_files.reading import load_onnx
 from bnn_deploy.onnx_files.standard_operators import LAYERS, STANDARD_DOMAINS, standard_opset
@@ -25,11 +26,6 @@ from bnn_deploy.ops.registry import DOMAIN, is_binary_layer
 from bnn_deploy.passes.onnx.canonicalise import canonicalise
 from bnn_deploy.passes.onnx.import_report import ActivationReport, ImportOptions, ImportReport, LayerReport
 from bnn_deploy.passes.onnx.qonnx.expand_qonnx import expand_qonnx
-
-# Metadata of an imported file: where it came from, and at which nodes its source says sign(0) = 0 but it says ±1.
-SOURCE_KEY = "bnn_deploy.imported_from"
-SOURCE_SHA256_KEY = "bnn_deploy.imported_sha256"
-ZERO_KEY = "bnn_deploy.sign_zero_changed"
 
 
 class NothingBinaryError(ModelFileError):
@@ -93,11 +89,11 @@ def open_model(
     if not report.binary_layers:
         raise NothingBinaryError(_nothing_binary(path, report), report)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    metadata[SOURCE_KEY] = path.name
-    metadata[SOURCE_SHA256_KEY] = hashlib.sha256(path.read_bytes()).hexdigest()
+    metadata[entries.IMPORTED_FROM] = path.name
+    metadata[entries.IMPORTED_SHA256] = hashlib.sha256(path.read_bytes()).hexdigest()
     changed = [row.name for row in report.activations if row.graph_zero == 0 and row.compiled_zero != 0]
     if changed:
-        metadata[ZERO_KEY] = json.dumps(changed)
+        metadata[entries.SIGN_ZERO_CHANGED] = json.dumps(changed)
     finish(canonical, metadata, standard_opset(canonical))
     try:
         onnx.checker.check_model(canonical)
@@ -179,13 +175,15 @@ def _report_of(model: ModelProto) -> ImportReport:
 
 
 def _changed_zeros(model: ModelProto) -> set[str]:
-    text = next((entry.value for entry in model.metadata_props if entry.key == ZERO_KEY), "[]")
+    text = next((entry.value for entry in model.metadata_props if entry.key == entries.SIGN_ZERO_CHANGED), "[]")
     try:
         names = json.loads(text)
     except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ModelFileError(f"The metadata entry {ZERO_KEY} of the model is damaged; import the model again.")
+        raise ModelFileError(
+            f"The metadata entry {entries.SIGN_ZERO_CHANGED} of the model is damaged; import the model again."
+        )
     return set(names)
 
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bnn_deploy.errors import ModelFileError
+from bnn_deploy.metadata import entries
 
-KEY = "bnn_deploy.class_names"
 # Names are those of folders, which have at most 255 bytes; the sum is enough for a million short ones.
 LONGEST_NAME = 255
 _MOST_CHARACTERS = 16_000_000
@@ -32,7 +32,7 @@ def class_names_of(metadata: Mapping[str, Any], source: str) -> tuple[str, ...] 
     Raises:
         ModelFileError: an entry that is not a list of different names.
     """
-    text = metadata.get(KEY)
+    text = metadata.get(entries.CLASS_NAMES)
     if text is None:
         return None
     try:
@@ -47,7 +47,7 @@ def class_names_of(metadata: Mapping[str, Any], source: str) -> tuple[str, ...] 
             raise ValueError
     except (ValueError, TypeError, RecursionError) as error:
         raise ModelFileError(
-            f"{source}: its metadata entry {KEY} is not a JSON list of different names of 1 to {LONGEST_NAME} characters; "
-            "correct it."
+            f"{source}: its metadata entry {entries.CLASS_NAMES} is not a JSON list of different names of 1 to {LONGEST_NAME} "
+            "characters; correct it."
         ) from error
     return tuple(names)

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bnn_deploy.errors import InputError, ModelFileError, message_lines
+from bnn_deploy.metadata import entries
 
-KEY = "bnn_deploy.preprocessing"
 VERSION = 1
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 CHANNELS = {"RGB": 3, "grey": 1}
@@ -132,7 +132,7 @@ def preprocessing_of(metadata: Mapping[str, Any], source: str) -> Preprocessing 
     Raises:
         ModelFileError: an entry that cannot be understood.
     """
-    text = metadata.get(KEY)
+    text = metadata.get(entries.PREPROCESSING)
     if text is None:
         return None
     try:
@@ -141,7 +141,7 @@ def preprocessing_of(metadata: Mapping[str, Any], source: str) -> Preprocessing 
         return Preprocessing.from_json(text)
     except ValueError as error:
         raise ModelFileError(
-            f"{source}: its metadata entry {KEY} cannot be used ({message_lines(error)[0]}); "
+            f"{source}: its metadata entry {entries.PREPROCESSING} cannot be used ({message_lines(error)[0]}); "
             "correct it as docs/data.md says, or export the model again."
         ) from error
 
@@ -155,13 +155,14 @@ def required_preprocessing(metadata: Mapping[str, Any], source: str, shape: tupl
     found = preprocessing_of(metadata, source)
     if found is None:
         raise InputError(
-            f"{source}: does not say how its inputs are made of pictures, so neither pictures nor digits can be used; add the "
-            f"metadata entry {KEY} to the ONNX file and compile it again (docs/data.md shows how), or give the inputs as .npz."
+            f"{source}: does not say how its inputs are made of pictures, so neither pictures nor digits can be used; add "
+            f"the metadata entry {entries.PREPROCESSING} to the ONNX file and compile it again (docs/data.md shows how), or "
+            "give the inputs as .npz."
         )
     if found.shape != shape:
         raise InputError(
-            f"{source}: its metadata entry {KEY} makes images of shape {found.shape}, but the model takes {shape}; "
-            "correct the entry."
+            f"{source}: its metadata entry {entries.PREPROCESSING} makes images of shape {found.shape}, but the model "
+            f"takes {shape}; correct the entry."
         )
     return found
 

@@ -22,12 +22,11 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, shape_inference
 
 from bnn_deploy.errors import ModelFileError, message_lines
+from bnn_deploy.metadata import entries
 from bnn_deploy.onnx_files.standard_operators import STANDARD_DOMAINS
 from bnn_deploy.ops.operator import Attributes, Operator, describe
 from bnn_deploy.ops.registry import DOMAIN, is_binary_layer, operator_of
 
-# Written by export/model.py.
-COUNTS_BIASES = "bnn_deploy.counts_biases"
 _FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 
 Shape = tuple[int, ...]
@@ -81,7 +80,7 @@ def model_statistics(model: ModelProto, file_bytes: int) -> ModelStatistics:
     graph = model.graph
     shapes = _infer_shapes(model)
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    counts_biases = any(item.key == COUNTS_BIASES and item.value == "true" for item in model.metadata_props)
+    counts_biases = any(item.key == entries.COUNTS_BIASES and item.value == "true" for item in model.metadata_props)
     merged = _merged_heads(model, constants)
     layers = []
     for node in graph.node:

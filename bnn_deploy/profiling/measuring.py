@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnn_deploy.devices.base import DeviceProfile
+from bnn_deploy.metadata import entries
 from bnn_deploy.plan import Step
 from bnn_deploy.profiling.model import KINDS, BoardReport, KernelTime, LostBoard, ProfileReport
 from bnn_deploy.profiling.processor_limit import processor_limit
@@ -82,7 +83,7 @@ def summarise(
     return ProfileReport(
         created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         version=__version__,
-        model=model.get("bnn_deploy.model", ""),
+        model=model.get(entries.MODEL, ""),
         model_sha256=model.get("onnx_sha256", ""),
         input_shape=bundle.inputs[0].shape,
         target=bundle.target,

@@ -15,9 +15,10 @@ from onnx import ModelProto, ValueInfoProto
 
 from bnn_deploy.data.dataset import Batch, Dataset, random_inputs
 from bnn_deploy.errors import InputError, ToolError, message_lines
-from bnn_deploy.export.provenance import Calibration, calibration_of, rebuild
+from bnn_deploy.export.provenance import rebuild
 from bnn_deploy.frontend import open_model as foreign_model
 from bnn_deploy.frontend.zero_count import ZeroCounter, probes_of
+from bnn_deploy.metadata.calibration import Calibration, calibration_inputs, calibration_of
 from bnn_deploy.passes.onnx.import_report import ActivationReport
 from bnn_deploy.references.batches import fill_batch
 
@@ -94,8 +95,6 @@ def open_reference(
 
 def calibration_dataset(calibration: Calibration, samples: int) -> Dataset:
     """The first ``samples`` calibration inputs, continued by random inputs when that is more than there are."""
-    from bnn_deploy.models.calibration import calibration_inputs
-
     images = calibration_inputs(calibration.seed, calibration.samples, calibration.shape)
     beyond = samples - calibration.samples
     source = f"{min(samples, calibration.samples)} calibration inputs, seed {calibration.seed}"

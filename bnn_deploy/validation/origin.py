@@ -66,11 +66,12 @@ def recorded_activations(onnx_path: Path, bundle: Bundle) -> list[ActivationRepo
     Raises:
         BundleError: its manifest says nothing sensible of them.
     """
-    from bnn_deploy.frontend.open_model import ZERO_KEY, open_model
+    from bnn_deploy.frontend.open_model import open_model
+    from bnn_deploy.metadata import entries
 
     recorded = bundle.manifest.get("import")
     if not recorded:
-        changed = ZERO_KEY in bundle.manifest.get("model", {})
+        changed = entries.SIGN_ZERO_CHANGED in bundle.manifest.get("model", {})
         return open_model(onnx_path).report.activations if changed else []
     try:
         activations = [ActivationReport(**row) for row in recorded["activations"]]

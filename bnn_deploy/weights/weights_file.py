@@ -16,7 +16,7 @@ from bnn_deploy.metadata import entries
 from bnn_deploy.metadata.class_names import class_names_json, class_names_of
 from bnn_deploy.metadata.preprocessing import Preprocessing, preprocessing_of
 from bnn_deploy.models.layers import BinaryConv2d, BinaryLinear
-from bnn_deploy.models.registry import LARGEST_CLASS_COUNT, LARGEST_INPUT_SIZE, MODELS
+from bnn_deploy.models.registry import LARGEST_CLASS_COUNT, LARGEST_INPUT_SIZE, MODELS, Architecture
 from bnn_deploy.weights.safetensors_file import SUFFIX, UnfitTensorsError, read_metadata, write_tensors
 
 # The negative normal number nearest to 0: PyTorch's sign of it is -1, as the papers define sign(0), and no mean of
@@ -41,6 +41,11 @@ class WeightsDescription:
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     training: Mapping[str, Any]
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of a model of the registry."""
+        return Architecture(self.model, self.variant, len(self.class_names), self.preprocessing.crop[0])
 
     def to_metadata(self) -> dict[str, str]:
         """Entries with the names that ONNX files of `export` have, too."""

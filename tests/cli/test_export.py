@@ -122,7 +122,7 @@ def test_mindspore_weights_give_the_same_file(trained: Trained, tmp_path: Path, 
 def test_zero_weights_are_reported(tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if weights of exactly 0 get a sign that the user did not choose, or the choice cannot be validated later."""
     monkeypatch.setattr(
-        "bnn_deploy.export.model.export_model", lambda module, path, **rest: Path(path).write_text("onnx")
+        "bnn_deploy.export.export_model.export_model", lambda module, path, **rest: Path(path).write_text("onnx")
     )
     model, _ = seeded_model("bimlp_tiny", seed=5, variant="released")
     model.state_dict()["network.0.0.attn.fc_h.weight"][0, :2] = 0.0
@@ -144,7 +144,7 @@ def test_mindspore_names_suggest_the_released_code(
 ) -> None:
     """Breaks if the published weights are taken for the paper's model, whose names are the same, without a word."""
     monkeypatch.setattr(
-        "bnn_deploy.export.model.export_model", lambda module, path, **rest: Path(path).write_text("onnx")
+        "bnn_deploy.export.export_model.export_model", lambda module, path, **rest: Path(path).write_text("onnx")
     )
     model, _ = seeded_model("bimlp_tiny", seed=5, variant="paper")
     path = weights_in_every_form(tmp_path, dict(model.state_dict()))["npz"]
@@ -157,7 +157,7 @@ def test_random_weights_are_announced(tmp_path: Path, invoke: Invoke, monkeypatc
     """Breaks if a user could take random weights for trained ones, or is not told their margin."""
     # The file itself is the subject of other tests, and takes seconds.
     monkeypatch.setattr(
-        "bnn_deploy.export.model.export_model", lambda module, path, **rest: Path(path).write_text("onnx")
+        "bnn_deploy.export.export_model.export_model", lambda module, path, **rest: Path(path).write_text("onnx")
     )
     result = invoke("export", "bimlp_tiny", "-o", tmp_path / "x.onnx", "--seed", 3, "--format", "json")
     assert result.exit_code == 0, result.stderr

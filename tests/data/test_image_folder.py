@@ -16,11 +16,11 @@ from bnn_deploy.data.digits import load_digits_split
 from bnn_deploy.data.image_folder import list_folder
 from bnn_deploy.data.open_dataset import open_dataset
 from bnn_deploy.errors import InputError, ModelFileError
-from bnn_deploy.metadata.class_names import KEY as CLASSES_KEY
-from bnn_deploy.metadata.preprocessing import KEY, digits
+from bnn_deploy.metadata.entries import CLASS_NAMES, PREPROCESSING
+from bnn_deploy.metadata.preprocessing import digits
 
 SHAPE = (1, 8, 8)
-METADATA = {KEY: digits(8).to_json()}
+METADATA = {PREPROCESSING: digits(8).to_json()}
 
 
 def put(path: Path, value: int = 0) -> None:
@@ -72,7 +72,7 @@ def test_class_names_of_the_model(tmp_path: Path) -> None:
     """Breaks if a model that names its classes gets labels by the order of the sub-folders instead."""
     for name in ("cat", "dog"):
         put(tmp_path / name / "x.png")
-    named = {CLASSES_KEY: json.dumps(["dog", "bird", "cat"])}
+    named = {CLASS_NAMES: json.dumps(["dog", "bird", "cat"])}
     dataset = opened(tmp_path, 3, **named)
     assert labels(dataset) == [2, 0] and dataset.note == ""
     put(tmp_path / "mouse" / "x.png")
@@ -80,7 +80,7 @@ def test_class_names_of_the_model(tmp_path: Path) -> None:
         opened(tmp_path, 3, **named)
     for bad in ("{}", "[]", "[1]", '["a", "a"]', '[""]', json.dumps(["a" * 256]), "[" * 4000):
         with pytest.raises(ModelFileError, match="not a JSON list"):
-            opened(tmp_path, 3, **{CLASSES_KEY: bad})
+            opened(tmp_path, 3, **{CLASS_NAMES: bad})
 
 
 def test_numbers_as_names(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_memory_is_flat(tmp_path: Path) -> None:
     for index in range(1, 40):
         os.unlink(tmp_path / f"{index:02d}.png")
         os.link(tmp_path / "00.png", tmp_path / f"{index:02d}.png")
-    metadata = {KEY: digits(400).to_json()}
+    metadata = {PREPROCESSING: digits(400).to_json()}
     dataset = open_dataset(tmp_path, (1, 400, 400), 10, metadata)
     tracemalloc.start()
     count = sum(len(images) for images, _ in dataset.batches(2))
@@ -240,7 +240,7 @@ def test_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(np.concatenate([batch for batch, _ in batches]), images)
     assert labels(dataset) == expected.tolist() and dataset.samples == 360 and dataset.note == ""
     other = digits(8).to_json().replace("0.5", "0.25")
-    scaled = next(open_dataset(Path("digits"), SHAPE, 10, {KEY: other}).batches(360))[0]
+    scaled = next(open_dataset(Path("digits"), SHAPE, 10, {PREPROCESSING: other}).batches(360))[0]
     # (pixel / 16 - 1/4) / (1/4), exact for whole pixels up to 16.
     np.testing.assert_array_equal(scaled, (images + 1) * 2 - 1)
     assert "scaled to -1..1" in open_dataset(Path("digits"), SHAPE, 10).note

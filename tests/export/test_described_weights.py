@@ -120,7 +120,7 @@ def test_the_same_options_may_be_given(
 ) -> None:
     """Breaks if a script that says what the file says is refused."""
     monkeypatch.setattr(
-        "bnn_deploy.export.model.export_model", lambda module, path, **rest: Path(path).write_text("onnx")
+        "bnn_deploy.export.export_model.export_model", lambda module, path, **rest: Path(path).write_text("onnx")
     )
     weights = described(tmp_path / "weights.safetensors", model)
     options = ("--variant", "released", "--num-classes", 3, "--input-size", 12)

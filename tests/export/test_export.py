@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from bnn_deploy.errors import InputError, ModelFileError
-from bnn_deploy.export.model import export_model
+from bnn_deploy.export.export_model import export_model
 from bnn_deploy.models.layers import BinaryActivation, BinaryConv2d, BinaryLinear, TernaryActivation
 from bnn_deploy.models.precision import Precision, set_precision
 from bnn_deploy.onnx_files.binary_layers import require_binary

@@ -9,10 +9,10 @@ import onnx
 import pytest
 import torch
 
-from bnn_deploy.export.model import export_model
+from bnn_deploy.export.export_model import export_model
+from bnn_deploy.metadata.calibration import calibration_inputs
 from bnn_deploy.models.bimlp import BiMLP, BiMLPConfig
-from bnn_deploy.models.calibration import calibration_inputs, seeded_model
-from bnn_deploy.models.counting import count_operations
+from bnn_deploy.models.calibration import seeded_model
 from bnn_deploy.models.layers import BinaryActivation, BinaryConv2d, BinaryLinear, TernaryActivation
 from bnn_deploy.models.registry import build_model, input_shape
 from bnn_deploy.onnx_files.binary_layers import require_binary
@@ -20,6 +20,7 @@ from bnn_deploy.onnx_files.reading import load_onnx
 from bnn_deploy.onnx_files.statistics import ModelStatistics, model_statistics
 from bnn_deploy.ops.registry import DOMAIN
 from tests.export.references import run_numpy, run_onnxruntime
+from tests.models.counting import count_operations
 
 
 def export_and_count(module: torch.nn.Module, shape: tuple[int, int, int], path: Path, batch: int) -> ModelStatistics:

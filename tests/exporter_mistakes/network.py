@@ -13,7 +13,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from bnn_deploy.export.model import export_model
+from bnn_deploy.export.export_model import export_model
 from bnn_deploy.models.layers import BinaryActivation, BinaryConv2d, LearnableBias, RPReLU, TernaryActivation
 from bnn_deploy.onnx_files.reading import load_onnx
 from bnn_deploy.passes.pipeline import lower

@@ -10,8 +10,9 @@ import torch
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.compiler import compile_model
-from bnn_deploy.export.model import export_model
-from bnn_deploy.models.calibration import calibration_inputs, seeded_model
+from bnn_deploy.export.export_model import export_model
+from bnn_deploy.metadata.calibration import calibration_inputs
+from bnn_deploy.models.calibration import seeded_model
 from bnn_deploy.models.registry import input_shape
 from bnn_deploy.runtime.loader import Model
 from tests.test_zoo import ROUNDING, SAMPLES

@@ -10,8 +10,8 @@ import pytest
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.errors import InputError, ModelFileError
+from bnn_deploy.metadata.entries import PREPROCESSING
 from bnn_deploy.metadata.preprocessing import (
-    KEY,
     Preprocessing,
     digits,
     imagenet,
@@ -42,7 +42,7 @@ def test_export_and_compile_keep_it(tiny_onnx: Path, tiny_bundle: Path) -> None:
     """Breaks if a bundle on a device no longer says how its inputs are made."""
     metadata = {item.key: item.value for item in onnx.load(tiny_onnx).metadata_props}
     assert preprocessing_of(metadata, "x") == digits(8)
-    assert Bundle.open(tiny_bundle).manifest["model"][KEY] == metadata[KEY]
+    assert Bundle.open(tiny_bundle).manifest["model"][PREPROCESSING] == metadata[PREPROCESSING]
 
 
 GOOD = json.loads(imagenet(224).to_json())
@@ -78,15 +78,15 @@ def test_bad_entry(name: str) -> None:
     entry, message = BAD[name]
     text = entry if isinstance(entry, str) else json.dumps(GOOD | entry)
     with pytest.raises(ModelFileError, match=message) as caught:
-        preprocessing_of({KEY: text}, "some.onnx")
+        preprocessing_of({PREPROCESSING: text}, "some.onnx")
     assert str(caught.value).startswith("some.onnx: ") and len(str(caught.value)) < 400
 
 
 def test_entry_that_is_missing_or_of_other_images() -> None:
     """Breaks if pictures are prepared by guesswork, or for another size than the model's."""
-    with pytest.raises(InputError, match=f"add the metadata entry {KEY}"):
+    with pytest.raises(InputError, match=f"add the metadata entry {PREPROCESSING}"):
         required_preprocessing({}, "some.onnx", (3, 224, 224))
     with pytest.raises(InputError, match=r"\(3, 224, 224\), but the model takes \(3, 32, 32\)"):
-        required_preprocessing({KEY: imagenet(224).to_json()}, "some.onnx", (3, 32, 32))
+        required_preprocessing({PREPROCESSING: imagenet(224).to_json()}, "some.onnx", (3, 32, 32))
     with pytest.raises(ModelFileError, match="not a text"):
-        preprocessing_of({KEY: 7}, "some.onnx")
+        preprocessing_of({PREPROCESSING: 7}, "some.onnx")

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from bnn_deploy.errors import InputError
+from bnn_deploy.metadata.calibration import calibration_inputs
 from bnn_deploy.models.bcdnet import BCDNET_TINY, BCDNet
 from bnn_deploy.models.blocks import DataDependentThreshold, MobileBlock, roll_quarters
-from bnn_deploy.models.calibration import calibrate, calibration_inputs
+from bnn_deploy.models.calibration import calibrate
 from bnn_deploy.models.random_weights import randomise
 from bnn_deploy.models.registry import build_model
 

@@ -15,7 +15,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from bnn_deploy.export.model import export_model
+from bnn_deploy.export.export_model import export_model
 from bnn_deploy.models.layers import (
     BinaryActivation,
     BinaryConv2d,

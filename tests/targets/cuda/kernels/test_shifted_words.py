@@ -14,9 +14,10 @@ import torch
 from bnn_deploy.codegen.cuda_compiler import compile_cuda
 from bnn_deploy.compiler import open_model
 from bnn_deploy.errors import CompileError
-from bnn_deploy.export.model import export_model
+from bnn_deploy.export.export_model import export_model
+from bnn_deploy.metadata.calibration import calibration_inputs
 from bnn_deploy.models.bcdnet import BCDNet, BCDNetConfig
-from bnn_deploy.models.calibration import calibrate, calibration_inputs
+from bnn_deploy.models.calibration import calibrate
 from bnn_deploy.passes.pipeline import lower_packed, pack_network
 from bnn_deploy.passes.tir.cuda_source import cuda_source, device_kernels
 from bnn_deploy.passes.tir.raw_pointers import raw_pointers

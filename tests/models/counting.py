@@ -1,4 +1,4 @@
-"""Operation and parameter counts in the papers' convention.
+"""Operation and parameter counts in the papers' convention, from PyTorch's side: a check of ``onnx_files.statistics``.
 
 The convention (BiMLP, BCDNet, ReActNet, after Bi-Real Net): one multiply-accumulate of a convolution or fully connected
 layer is one operation, padded positions included. BOPs are those of the binary layers, FLOPs those of the real-valued
@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bnn_deploy.models.layers import BinaryConv2d, BinaryLinear
+
+# BCDNet's second head, which inference merges into the first.
+MERGED_HEAD = "fc_dist"
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,12 @@ def count_operations(model: nn.Module, shape: tuple[int, int, int]) -> Operation
     """
     rows: list[LayerCount] = []
     counts_biases: bool = getattr(model, "counts_biases", False)
-    merged: tuple[str, ...] = getattr(model, "merged_heads", ())
     handles = []
     for name, module in model.named_modules():
         if isinstance(module, BinaryConv2d | BinaryLinear | nn.Conv2d | nn.Linear):
 
             def count(layer: nn.Module, _: Any, output: Tensor, name: str = name) -> None:
-                rows.append(_count_layer(name, layer, output, counts_biases, merged))
+                rows.append(_count_layer(name, layer, output, counts_biases))
 
             handles.append(module.register_forward_hook(count))
     was_training = model.training
@@ -89,13 +91,11 @@ def count_operations(model: nn.Module, shape: tuple[int, int, int]) -> Operation
     )
 
 
-def _count_layer(
-    name: str, layer: nn.Module, output: Tensor, counts_biases: bool, merged: tuple[str, ...]
-) -> LayerCount:
+def _count_layer(name: str, layer: nn.Module, output: Tensor, counts_biases: bool) -> LayerCount:
     binary = isinstance(layer, BinaryConv2d | BinaryLinear)
     weight: Tensor = layer.real_weight() if isinstance(layer, BinaryConv2d) else layer.weight  # type: ignore[assignment]
     # Each weight of an output channel is used once for each of that channel's outputs.
-    operations = 0 if name in merged else weight.numel() * (output.numel() // weight.shape[0])
+    operations = 0 if name == MERGED_HEAD else weight.numel() * (output.numel() // weight.shape[0])
     counted_biases = output.numel() if counts_biases and getattr(layer, "bias", None) is not None else 0
     return LayerCount(
         name=name,

@@ -22,12 +22,12 @@ from torch import nn
 from bnn_deploy.errors import InputError, ModelFileError, message_lines
 from bnn_deploy.export.cleaning import clean
 from bnn_deploy.export.layers import swap_binary_layers
+from bnn_deploy.metadata import entries
 from bnn_deploy.onnx_files.node_naming import name_nodes, name_values
 from bnn_deploy.onnx_files.writing import finish, write_onnx
 from bnn_deploy.ops.registry import STANDARD_OPSET
 
 BATCH = "batch"
-COUNTS_BIASES = "bnn_deploy.counts_biases"
 
 
 def export_model(
@@ -60,7 +60,7 @@ def export_model(
     name_nodes(model.graph, {name: not any(part.children()) for name, part in frozen.named_modules()})
     name_values(model.graph)
     proto = ir.to_proto(model)
-    counts_biases = {COUNTS_BIASES: "true"} if getattr(module, "counts_biases", False) else {}
+    counts_biases = {entries.COUNTS_BIASES: "true"} if getattr(module, "counts_biases", False) else {}
     finish(proto, {**(metadata or {}), **counts_biases})
     onnx.checker.check_model(proto, full_check=True)
     write_onnx(proto, Path(path))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bnn_deploy.models.counting import count_operations
 from bnn_deploy.models.registry import MODELS, build_model
+from tests.models.counting import count_operations
 
 # Exact BOPs, FLOPs, binary and real parameters, then what the papers print of BOPs, FLOPs and OPs (None: not printed).
 # BiMLP's paper prints 2.25e9 and 4.32e9 BOPs: with the biases of its float ancestor, which no binary layer has.
