@@ -20,7 +20,7 @@ from bnn_deploy.compiler import compile_model
 from bnn_deploy.errors import DeviceError
 from bnn_deploy.export.provenance import rebuild
 from bnn_deploy.onnx_files.reading import load_onnx
-from bnn_deploy.references import Reference, open_reference
+from bnn_deploy.references.whole_model import Reference, open_reference
 
 # Seconds that the calls of one turn take together.
 TURN = 20e-3

@@ -21,7 +21,8 @@ from program import run
 from training_runs import SUBSET, Row, accuracy_table, train_once
 from training_variants import BINARY, BINARY_ACTIVATIONS, VARIANTS
 
-from bnn_deploy.training import TrainingResult, load_recipe
+from bnn_deploy.training.recipe import load_recipe
+from bnn_deploy.training.result import TrainingResult
 
 
 def train_variants(

@@ -23,7 +23,8 @@ from training_runs import SUBSET, Row, accuracy_table, train_once
 from training_variants import CNN, one_step
 
 from bnn_deploy.models.registry import build_model
-from bnn_deploy.training import TrainingResult, load_recipe
+from bnn_deploy.training.recipe import load_recipe
+from bnn_deploy.training.result import TrainingResult
 
 MODEL = "bimlp_tiny"
 

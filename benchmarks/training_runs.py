@@ -9,8 +9,12 @@ from statistics import mean
 
 import click
 
-from bnn_deploy.training import Recipe, Report, TrainingResult, TrainOptions, open_training_data, train
+from bnn_deploy.training.data import open_training_data
+from bnn_deploy.training.options import Report, TrainOptions
+from bnn_deploy.training.recipe import Recipe
 from bnn_deploy.training.records import EpochRecord
+from bnn_deploy.training.result import TrainingResult
+from bnn_deploy.training.runs import train
 
 DIGITS = Path("digits")
 SUBSET = 128

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from bnn_deploy.training import Recipe
+from bnn_deploy.training.recipe import Recipe
 
 BINARY_ACTIVATIONS, BINARY, CNN = "binary_activations", "binary", "cnn"
 

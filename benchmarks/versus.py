@@ -31,7 +31,7 @@ from bnn_deploy.compiler import compile_model
 from bnn_deploy.errors import ModelFileError
 from bnn_deploy.export.provenance import rebuild
 from bnn_deploy.onnx_files.reading import load_onnx
-from bnn_deploy.references import Reference, open_reference
+from bnn_deploy.references.whole_model import Reference, open_reference
 
 # float32 sums of at most a few thousand terms, in different orders through some forty layers: about 40 * sqrt(4096) * 2**-24
 # of the largest logit, were every error to add up. One flipped sign moves logits by much more.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from bnn_deploy.validation import ValidationReport
+    from bnn_deploy.validation.report import ValidationReport
 
 SUFFIXES = (".html", ".json", ".md")
 
@@ -82,7 +82,7 @@ class Parity:
         from bnn_deploy.compiler import compile_model
         from bnn_deploy.devices.registry import get_device
         from bnn_deploy.report.markdown import markdown
-        from bnn_deploy.validation import validate
+        from bnn_deploy.validation.validate import validate
 
         self._count += 1
         if bundle is None:

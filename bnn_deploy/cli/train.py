@@ -178,8 +178,8 @@ def _train(
     # What needs no images is refused before a large folder is listed.
     check_options(recipe, options, processes=1)
     progress("loading PyTorch")
-    from bnn_deploy.training import train
     from bnn_deploy.training.data import open_training_data
+    from bnn_deploy.training.runs import train
     from bnn_deploy.training.stopping import stop_signals
 
     progress(f"listing the images of {data}")

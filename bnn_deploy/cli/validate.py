@@ -146,7 +146,7 @@ def validate_command(
         from bnn_deploy.devices.registry import get_device
         from bnn_deploy.report import validation_files
         from bnn_deploy.report.files import check_outputs, write_files
-        from bnn_deploy.validation import validate
+        from bnn_deploy.validation.validate import validate
 
         for path in report:
             validation_files.check(path)

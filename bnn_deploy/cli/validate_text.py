@@ -8,7 +8,7 @@ from bnn_deploy.cli.options import table
 
 if TYPE_CHECKING:
     from bnn_deploy.devices.base import BoardUse
-    from bnn_deploy.validation import ModelResult, TensorResult, ValidationReport
+    from bnn_deploy.validation.report import ModelResult, TensorResult, ValidationReport
 
 # Names in one line of text; the JSON has all.
 MOST_LAYERS = 5

@@ -92,7 +92,8 @@ def open_side(
 def _model_side(
     reference: str, onnx_path: Path, bundle: Bundle, weights: Path | None, data: Path | None, samples: int | None
 ) -> Side:
-    from bnn_deploy.references import open_layers, open_reference
+    from bnn_deploy.references.choose_layers import open_layers
+    from bnn_deploy.references.whole_model import open_reference
 
     strangers = check_origin(onnx_path, bundle)
     watched = [] if strangers or reference != "onnxruntime" else recorded_activations(onnx_path, bundle)

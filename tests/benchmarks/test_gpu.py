@@ -21,7 +21,7 @@ from bnn_deploy.passes.pipeline import Lowered
 from bnn_deploy.passes.tir.cuda_source import device_kernels
 from bnn_deploy.passes.tir.raw_pointers import raw_pointers
 from bnn_deploy.passes.tir.serial_threads import serial_threads
-from bnn_deploy.references import open_reference
+from bnn_deploy.references.whole_model import open_reference
 from bnn_deploy.targets.base import Gpu
 from bnn_deploy.targets.cuda.architectures import architecture
 from bnn_deploy.targets.cuda.table import select_kernel

@@ -15,7 +15,7 @@ from training_variants import VARIANTS
 
 from bnn_deploy.models.layers import RPReLU
 from bnn_deploy.models.registry import build_model
-from bnn_deploy.training import load_recipe
+from bnn_deploy.training.recipe import load_recipe
 
 LOOK = ["--seed", "0", "--epochs", "1", "--subset", "small"]
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from bnn_deploy.export.provenance import build, rebuild
 from bnn_deploy.models.calibration import seeded_model
-from bnn_deploy.references import open_reference
+from bnn_deploy.references.whole_model import open_reference
 from tests.weights.mindspore_files import checkpoint, mindspore_names, with_crc
 
 Invoke = Callable[..., Result]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from bnn_deploy.references import open_reference
+from bnn_deploy.references.whole_model import open_reference
 
 Invoke = Callable[..., Result]
 

@@ -6,13 +6,14 @@ import json
 import os
 import re
 import signal
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from bnn_deploy import training
 from bnn_deploy.cli import command_line
 from bnn_deploy.cli.train import TerminalReport
 from bnn_deploy.errors import Interrupted
@@ -37,10 +38,10 @@ def refusal(*arguments: str | Path) -> str:
 
 
 class FakeTraining:
-    """Stands for ``training.train``; remembers what it was called with, and reports one epoch."""
+    """Stands for ``training.runs.train``; remembers what it was called with, and reports one epoch."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(training.__dict__, "train", self)
+        monkeypatch.setitem(sys.modules, "bnn_deploy.training.runs", SimpleNamespace(train=self))
 
     def __call__(self, recipe: Recipe, data: Any, output: Path, options: TrainOptions) -> TrainingResult:
         self.recipe, self.data, self.options = recipe, data, options
@@ -131,7 +132,7 @@ def test_sigterm_is_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         os.kill(os.getpid(), signal.SIGTERM)
         raise Interrupted("Interrupted; there is a checkpoint.", 128 + options.stop())
 
-    monkeypatch.setitem(training.__dict__, "train", interrupted)
+    monkeypatch.setitem(sys.modules, "bnn_deploy.training.runs", SimpleNamespace(train=interrupted))
     result = train("bimlp_tiny", "--data", "digits", "-o", tmp_path / "run")
     assert (result.exit_code, result.stdout) == (143, "")
     assert result.stderr == "error: Interrupted; there is a checkpoint.\n"

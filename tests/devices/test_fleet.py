@@ -15,7 +15,7 @@ from click.testing import Result
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.registry import get_device
 from bnn_deploy.errors import BundleError, DeviceError
-from bnn_deploy.validation import validate
+from bnn_deploy.validation.validate import validate
 from tests.devices.rpc_servers import Fleet, free_port, needs_rpc, own_children
 from tests.devices.tapped import assert_taps_work
 from tests.runtime.toy_network import reference, toy_input

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bnn_deploy.training import load_recipe
+from bnn_deploy.training.recipe import load_recipe
 from tests.docs.documents import documented_commands, newcomers_environment, run_documented
 from tests.docs.test_guides import missing_lines
 

@@ -18,7 +18,7 @@ from torch import nn
 from bnn_deploy.data.open_dataset import open_dataset
 from bnn_deploy.metadata.preprocessing import Preprocessing, digits
 from bnn_deploy.models.calibration import seeded_model
-from bnn_deploy.references import open_reference
+from bnn_deploy.references.whole_model import open_reference
 from bnn_deploy.training.checkpoint import Checkpoint, Progress
 from bnn_deploy.weights.weights_file import WeightsDescription, describe_weights, write_weights
 

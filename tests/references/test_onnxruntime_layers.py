@@ -16,8 +16,8 @@ from bnn_deploy.bits import pack_bits
 from bnn_deploy.errors import InputError, ModelFileError
 from bnn_deploy.frontend.open_model import open_model
 from bnn_deploy.passes.onnx.import_report import ImportOptions
-from bnn_deploy.references import HISTOGRAM_EDGES, onnxruntime_layers
-from bnn_deploy.references.layer_values import LayerValues
+from bnn_deploy.references import onnxruntime_layers
+from bnn_deploy.references.layer_values import HISTOGRAM_EDGES, LayerValues
 from bnn_deploy.references.margin import RELATIVE_MARGIN, near_limit
 from bnn_deploy.references.onnxruntime_layers import OnnxruntimeLayers
 from tests.frontend import plain_networks as networks

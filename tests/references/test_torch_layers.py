@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bnn_deploy.errors import InputError, ModelFileError
-from bnn_deploy.references import open_layers
+from bnn_deploy.references.choose_layers import open_layers
 from bnn_deploy.references.layer_values import LayerValues
 from bnn_deploy.references.margin import LARGEST_MARGIN, RELATIVE_MARGIN, SAFETY, margin_of
 from bnn_deploy.references.torch_layers import TorchLayers

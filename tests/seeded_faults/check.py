@@ -12,8 +12,8 @@ import pytest
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.compiler import compile_model
 from bnn_deploy.devices.registry import get_device
-from bnn_deploy.validation import validate
 from bnn_deploy.validation.report import TensorResult, ValidationReport
+from bnn_deploy.validation.validate import validate
 from tests.seeded_faults.faults import Fault
 from tests.seeded_faults.networks import BATCH, NETWORKS, images
 

@@ -18,8 +18,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bnn_deploy.errors import InputError, Interrupted
-from bnn_deploy.training import Recipe, TrainingData, TrainOptions, train
 from bnn_deploy.training.checkpoint import NAME, Checkpoint, Finished, Progress, Sums, read_checkpoint
+from bnn_deploy.training.data import TrainingData
+from bnn_deploy.training.options import TrainOptions
+from bnn_deploy.training.recipe import Recipe
+from bnn_deploy.training.runs import train
 from bnn_deploy.weights.safetensors_file import read_metadata, write_tensors
 from tests.training.tiny_run import BINARY, CNN, RECIPE, At, options, tiny_data
 

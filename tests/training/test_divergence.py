@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bnn_deploy.training import engine, runs, train
+from bnn_deploy.training import engine, runs
 from bnn_deploy.training.checkpoint import NAME
 from bnn_deploy.training.engine import Diverged
 from bnn_deploy.training.loader import TrainingBatch, training_batches
 from bnn_deploy.training.networks import build_network
 from bnn_deploy.training.recipe import Recipe
+from bnn_deploy.training.runs import train
 from tests.training.tiny_run import BATCHES, BINARY, RECIPE, At, options, tiny_data
 
 ALONE = replace(RECIPE, steps=(replace(BINARY, teacher=""),))

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from bnn_deploy.errors import InputError, Interrupted
-from bnn_deploy.training import Report, train
 from bnn_deploy.training.checkpoint import NAME, Checkpoint
+from bnn_deploy.training.options import Report
+from bnn_deploy.training.runs import train
 from tests.training.tiny_run import BATCHES, RECIPE, At, kill, killed, options, outcome, tiny_data
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 _KILLED_IN_THE_MIDDLE = """
 import sys
 from pathlib import Path
-from bnn_deploy.training import train
+from bnn_deploy.training.runs import train
 from tests.training.tiny_run import RECIPE, At, kill, options, tiny_data
 
 train(RECIPE, tiny_data(), Path(sys.argv[1]), options(At("binary", 2, 3, kill)))

@@ -14,7 +14,11 @@ from safetensors.numpy import load_file
 
 from bnn_deploy.models.layers import BinaryConv2d
 from bnn_deploy.models.registry import build_model
-from bnn_deploy.training import Recipe, Step, TrainOptions, open_training_data, train
+from bnn_deploy.training.data import open_training_data
+from bnn_deploy.training.options import TrainOptions
+from bnn_deploy.training.recipe import Recipe
+from bnn_deploy.training.runs import train
+from bnn_deploy.training.step import Step
 
 # 24 digits, 3 optimizer steps an epoch. No Mixup: each process mixes its own images, so that the batches would differ.
 SUBSET, BATCH = 24, 8

@@ -16,11 +16,14 @@ from torch import Tensor, nn
 from bnn_deploy.errors import InputError, ModelFileError
 from bnn_deploy.models.layers import BinaryActivation, BinaryLinear, LearnableBias
 from bnn_deploy.models.registry import build_model
-from bnn_deploy.training import Report, TrainOptions, load_recipe, runs, train
+from bnn_deploy.training import runs
 from bnn_deploy.training.loader import test_batches as batches_to_test
 from bnn_deploy.training.networks import build_network
+from bnn_deploy.training.options import Report, TrainOptions
 from bnn_deploy.training.processes import Processes
+from bnn_deploy.training.recipe import load_recipe
 from bnn_deploy.training.records import EpochRecord
+from bnn_deploy.training.runs import train
 from bnn_deploy.weights.load_checkpoint import load_checkpoint
 from bnn_deploy.weights.safetensors_file import read_metadata
 from tests.training.tiny_run import BINARY, CNN, MODEL, RECIPE, At, options, tiny_data

@@ -8,8 +8,11 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from bnn_deploy.training import Recipe, Report, Step, TrainingData, TrainOptions, open_training_data
+from bnn_deploy.training.data import TrainingData, open_training_data
 from bnn_deploy.training.logs import LOG_COLUMNS
+from bnn_deploy.training.options import Report, TrainOptions
+from bnn_deploy.training.recipe import Recipe
+from bnn_deploy.training.step import Step
 
 MODEL = "bcdnet_tiny"
 SIZE = 8

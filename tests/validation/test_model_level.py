@@ -16,9 +16,9 @@ from hypothesis.extra import numpy as arrays
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.checked_fields import Fields
 from bnn_deploy.data.open_dataset import open_dataset
-from bnn_deploy.validation import validate
 from bnn_deploy.validation.exact_sum import ExactSum
 from bnn_deploy.validation.model_level import TOP, Comparison, wilson_interval
+from bnn_deploy.validation.validate import validate
 
 SUBNORMAL = float(np.float32(2) ** -149)
 # Few different values, so that logits are often equal; and all kinds of them.

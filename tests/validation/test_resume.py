@@ -20,9 +20,10 @@ from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.data.dataset import Batch, Dataset
 from bnn_deploy.errors import DeviceError, InputError, Interrupted
 from bnn_deploy.progress import Pace
-from bnn_deploy.validation import resume, validate
+from bnn_deploy.validation import resume
 from bnn_deploy.validation.model_level import Comparison, compare
 from bnn_deploy.validation.resume import KeptCounts, RunState, _digest
+from bnn_deploy.validation.validate import validate
 
 ROOT = Path(__file__).parent.parent.parent
 IMAGES, CLASSES, BATCH = 23, 7, 3
@@ -263,7 +264,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.validation import resume, validate
+from bnn_deploy.validation import resume
+from bnn_deploy.validation.validate import validate
 model, bundle, data, state = sys.argv[1:]
 resume.EVERY_IMAGES = 50
 reached = resume.RunState.reached

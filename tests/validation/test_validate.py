@@ -20,9 +20,12 @@ from bnn_deploy.data.open_dataset import open_dataset
 from bnn_deploy.errors import InputError, ModelFileError
 from bnn_deploy.export.provenance import build, parameters_sha256, rebuild
 from bnn_deploy.metadata.calibration import calibration_inputs
-from bnn_deploy.references import fill_batch, open_reference
+from bnn_deploy.references.batches import fill_batch
+from bnn_deploy.references.whole_model import open_reference
 from bnn_deploy.runtime.arrays import batch_size
-from bnn_deploy.validation import Comparison, ModelResult, ValidationReport, compare, validate, wilson_interval
+from bnn_deploy.validation.model_level import Comparison, compare, wilson_interval
+from bnn_deploy.validation.report import ModelResult, ValidationReport
+from bnn_deploy.validation.validate import validate
 
 Invoke = Callable[..., Result]
 
