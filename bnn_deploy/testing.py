@@ -81,7 +81,7 @@ class Parity:
         from bnn_deploy.bundle.bundle import Bundle
         from bnn_deploy.compiler import compile_model
         from bnn_deploy.devices.registry import get_device
-        from bnn_deploy.report.markdown import markdown
+        from bnn_deploy.report.validation_markdown import validation_markdown
         from bnn_deploy.validation.validate import validate
 
         self._count += 1
@@ -92,20 +92,20 @@ class Parity:
         chosen = get_device(device or self.device)
         report = validate(Path(onnx), opened, device=chosen, data=None if data is None else Path(data), **options)
         if self.reports is not None:
-            self._write(report)
+            self._write(report, self.reports)
         if not report.passed:
             # The error is the report: no traceback through bnn-deploy adds to it.
-            pytest.fail(markdown(report), pytrace=False)
+            pytest.fail(validation_markdown(report), pytrace=False)
         return report
 
-    def _write(self, report: ValidationReport) -> None:
+    def _write(self, report: ValidationReport, folder: Path) -> None:
         from bnn_deploy.report.files import write_files
         from bnn_deploy.report.validation_files import contents
 
-        self.reports.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"\W+", "_", self.name) + (f"_{self._count}" if self._count > 1 else "")
-        paths = [self.reports / f"{name}{suffix}" for suffix in SUFFIXES]
-        write_files({path: contents(report, path).encode() for path in paths})
+        paths = [folder / f"{name}{suffix}" for suffix in SUFFIXES]
+        write_files({path: contents(report, path) for path in paths})
 
 
 @pytest.fixture

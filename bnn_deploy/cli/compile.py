@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from bnn_deploy.cli.explanation import explain_text, import_notes
-from bnn_deploy.cli.options import FILE, format_option, import_options, note, print_result, size_text
+from bnn_deploy.cli.options import FILE, format_option, import_options, note, print_result
 from bnn_deploy.progress import status_line
+from bnn_deploy.report.text import size_text
 
 
 @click.command("compile", short_help="Compile an ONNX file to a bundle for one target.")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bnn_deploy.cli.options import FILE, format_option, print_result, table
+from bnn_deploy.cli import EXIT_ERROR
+from bnn_deploy.cli.options import FILE, format_option, print_result
 from bnn_deploy.progress import ReportProgress, status_line
 
 if TYPE_CHECKING:
-    from bnn_deploy.doctor import BoardReport
+    from bnn_deploy.doctor import DoctorReport
 
 # A board that is slow to answer takes seconds: the probe is small, and does not wait for anything.
 TIMEOUT_SECONDS = 120.0
@@ -37,50 +37,25 @@ def doctor_command(context: click.Context, device: str | None, bundle: Path | No
 
     Exits with 2 when bnn-deploy (or the bundle) cannot work there, and with 0 otherwise, warnings included.
     """
-    from bnn_deploy.doctor import Status
-
     if bundle is not None and device is None:
         raise click.UsageError("--bundle says what is to run on a board, so it needs --device as well.")
     with status_line() as progress:
-        reports = _reports(device, bundle, progress)
-    works = all(check.status is not Status.ERROR for report in reports for check in report.checks)
-    result = {
-        "works": works,
-        "checks": [{"board": report.board, **check.to_dict()} for report in reports for check in report.checks],
-    }
-    subject = "here" if device is None else f"on {device}"
-    verdict = (
-        f"bnn-deploy can work {subject}."
-        if works
-        else f"bnn-deploy cannot work {subject} until the errors above are gone."
-    )
+        from bnn_deploy.report.doctor_text import doctor_text
 
-    def text() -> str:
-        lines = []
-        for report in reports:
-            lines += [f"{report.board}:"] if device is not None else []
-            lines += [*_lines(report), *([""] if len(reports) > 1 else [])]
-        return "\n".join([*lines, verdict])
-
-    print_result(result, output_format, text)
-    if not works:
-        context.exit(2)
+        report = _examine(device, bundle, progress)
+    print_result(report.to_dict(), output_format, lambda: doctor_text(report))
+    if not report.works:
+        context.exit(EXIT_ERROR)
 
 
-def _reports(device: str | None, bundle: Path | None, progress: ReportProgress) -> list[BoardReport]:
-    from bnn_deploy.doctor import BoardReport, examine, examine_device
+def _examine(device: str | None, bundle: Path | None, progress: ReportProgress) -> DoctorReport:
+    from bnn_deploy.doctor import examine_device, examine_this_machine
 
     if device is None:
-        return [BoardReport(platform.node(), tuple(examine(progress)))]
+        return examine_this_machine(progress)
     from bnn_deploy.bundle.bundle import Bundle
     from bnn_deploy.devices.registry import get_device
 
     opened = None if bundle is None else Bundle.open(bundle)
     progress(f"asking {device}")
     return examine_device(get_device(device, TIMEOUT_SECONDS), opened)
-
-
-def _lines(report: BoardReport) -> list[str]:
-    rows = [(check.status.value, check.name, check.found) for check in report.checks]
-    advice = [f"{check.name}: {check.advice}" for check in report.checks if check.advice]
-    return [table(("status", "check", "found"), rows, left=3), *advice]

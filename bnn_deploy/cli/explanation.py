@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnn_deploy.cli.options import table
+from bnn_deploy.report.text import table
 
 if TYPE_CHECKING:
     from bnn_deploy.passes.onnx.import_report import ActivationReport, ImportReport

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bnn_deploy.cli.options import FILE, format_option, note, print_result, size_text
+from bnn_deploy.cli.options import FILE, format_option, note, print_result
 from bnn_deploy.errors import listed
 from bnn_deploy.models.names import MODEL_NAMES
 from bnn_deploy.progress import status_line
+from bnn_deploy.report.text import size_text
 
 if TYPE_CHECKING:
     from bnn_deploy.weights.load_checkpoint import CheckpointReport

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_deploy.cli.options import FILE, format_option, import_choices, print_result, reference_options, size_text, warn
+from bnn_deploy.cli.options import FILE, format_option, import_choices, print_result, reference_options, warn
 from bnn_deploy.progress import status_line
+from bnn_deploy.report.text import size_text
 
 if TYPE_CHECKING:
     from bnn_deploy.references.golden import Golden

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from bnn_deploy.cli.options import FILE, format_option, print_result, size_text, table
+from bnn_deploy.cli.options import FILE, format_option, print_result
 from bnn_deploy.errors import listed
+from bnn_deploy.report.text import size_text, table
 
 COUNTS = ("bops", "flops", "binary_params", "real_params")
 TOTALS = (

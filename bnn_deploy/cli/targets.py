@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from bnn_deploy.cli.options import format_option, print_result, table
+from bnn_deploy.cli.options import format_option, print_result
+from bnn_deploy.report.text import table
 
 
 @click.command("targets", short_help="List the compilation targets.")

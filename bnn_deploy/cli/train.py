@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bnn_deploy.cli.options import FILE, format_option, note, print_result, table
+from bnn_deploy.cli.options import FILE, format_option, note, print_result
 from bnn_deploy.errors import InputError
 from bnn_deploy.models.names import MODEL_NAMES
 from bnn_deploy.progress import Pace, ReportProgress, quiet, status_line
+from bnn_deploy.report.text import table
 from bnn_deploy.training.options import PRECISIONS, Report, TrainOptions, TrainPrecision, check_options
 from bnn_deploy.training.recipe import Recipe, load_recipe
 

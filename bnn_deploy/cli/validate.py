@@ -16,7 +16,6 @@ from bnn_deploy.cli.options import (
     threads_option,
     warn,
 )
-from bnn_deploy.cli.validate_text import report_text
 from bnn_deploy.errors import InputError
 from bnn_deploy.progress import status_line
 
@@ -146,6 +145,7 @@ def validate_command(
         from bnn_deploy.devices.registry import get_device
         from bnn_deploy.report import validation_files
         from bnn_deploy.report.files import check_outputs, write_files
+        from bnn_deploy.report.validation_text import validation_text
         from bnn_deploy.validation.validate import validate
 
         for path in report:
@@ -169,10 +169,10 @@ def validate_command(
             state=resume,
             progress=progress,
         )
-        write_files({path: validation_files.contents(found, path).encode() for path in report})
+        write_files({path: validation_files.contents(found, path) for path in report})
     for warning in found.warnings:
         warn(warning)
-    print_result(found.to_dict(), output_format, lambda: report_text(found, all_layers))
+    print_result(found.to_dict(), output_format, lambda: validation_text(found, all_layers))
     if not found.passed:
         context.exit(1)
 

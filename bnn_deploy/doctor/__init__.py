@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bnn_deploy.doctor.boards import BoardReport, examine_device
+from bnn_deploy.doctor.boards import examine_device
 from bnn_deploy.doctor.check import Check, Status
-from bnn_deploy.doctor.this_machine import examine
+from bnn_deploy.doctor.report import BoardChecks, DoctorReport
+from bnn_deploy.doctor.this_machine import examine_this_machine
 
-__all__ = ["BoardReport", "Check", "Status", "examine", "examine_device"]
+__all__ = ["BoardChecks", "Check", "DoctorReport", "Status", "examine_device", "examine_this_machine"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.base import Device
 from bnn_deploy.devices.system_state import SystemState
@@ -12,25 +10,13 @@ from bnn_deploy.doctor.gpu import check_gpu
 from bnn_deploy.doctor.jetson import check_jetson
 from bnn_deploy.doctor.operating_system import check_glibc, check_system
 from bnn_deploy.doctor.processor import check_bundle, check_instructions, check_target
+from bnn_deploy.doctor.report import BoardChecks, DoctorReport
 from bnn_deploy.doctor.space import check_disk, check_memory
 from bnn_deploy.doctor.speed import check_clock, check_governor, check_temperature, check_throttling
 from bnn_deploy.errors import DeviceError
 
 
-@dataclass(frozen=True)
-class BoardReport:
-    """The checks of one board.
-
-    Attributes:
-        board: the device's name, or the name of one board among a device's several.
-        checks: one row each.
-    """
-
-    board: str
-    checks: tuple[Check, ...]
-
-
-def examine_device(device: Device, bundle: Bundle | None = None) -> list[BoardReport]:
+def examine_device(device: Device, bundle: Bundle | None = None) -> DoctorReport:
     """Ask the boards of a device for their state, and check it.
 
     Args:
@@ -38,7 +24,7 @@ def examine_device(device: Device, bundle: Bundle | None = None) -> list[BoardRe
         bundle: what is to run there, if known.
 
     Returns:
-        one report for each board.
+        the checks of each board.
 
     Raises:
         DeviceError: it cannot be reached, or no board of it answers.
@@ -48,16 +34,16 @@ def examine_device(device: Device, bundle: Bundle | None = None) -> list[BoardRe
     states = device.system_states()
     if not states:
         raise DeviceError(f"The device {device.name} has no board that tells its state; connect one and try again.")
-    reports = []
+    boards = []
     for place, state in states.items():
         if isinstance(state, DeviceError):
             advice = str(state).removeprefix(f"{place}: ")
-            reports.append(BoardReport(place, (Check("board", Status.ERROR, "cannot be examined", advice),)))
+            boards.append(BoardChecks(place, (Check("board", Status.ERROR, "cannot be examined", advice),)))
         else:
             # The boards of a fleet often have the same host name.
             name = device.name if len(states) == 1 else f"{state.host} at {place}" if state.host else place
-            reports.append(BoardReport(name, tuple(check_board(state, bundle))))
-    return reports
+            boards.append(BoardChecks(name, tuple(check_board(state, bundle))))
+    return DoctorReport(device.name, tuple(boards))
 
 
 def check_board(state: SystemState, bundle: Bundle | None = None) -> list[Check]:

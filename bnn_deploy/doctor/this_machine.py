@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from bnn_deploy.doctor.check import Check, Status
+from bnn_deploy.doctor.report import BoardChecks, DoctorReport
 from bnn_deploy.errors import BnnDeployError, TargetError
 from bnn_deploy.progress import ReportProgress, quiet
 
@@ -23,7 +24,7 @@ WANTED_MEMORY_BYTES = 2 * 10**9  # compiling BiMLP-M and running PyTorch beside 
 HELLO_PROGRAM = '#include <stdio.h>\nint main(void) { puts("hello"); return 0; }\n'
 
 
-def examine(progress: ReportProgress = quiet) -> list[Check]:
+def examine_this_machine(progress: ReportProgress = quiet) -> DoctorReport:
     """Make every check; compiles and runs two tiny programs, so it takes from two seconds to two minutes."""
     progress("packages")
     checks = [check_python(), *check_packages(), check_host_target()]
@@ -37,7 +38,8 @@ def examine(progress: ReportProgress = quiet) -> list[Check]:
         checks.append(check_link("arm64", source, arm_program, ["-target", "aarch64-linux-musl", "-static"]))
         progress("qemu-aarch64")
         checks.append(check_emulator(arm_program))
-    return [*checks, *check_gpu(), check_ssh(), check_disk(Path.cwd()), check_memory()]
+    checks += [*check_gpu(), check_ssh(), check_disk(Path.cwd()), check_memory()]
+    return DoctorReport(None, (BoardChecks(platform.node(), tuple(checks)),))
 
 
 def check_python() -> Check:

@@ -94,6 +94,11 @@ class BoardReport:
     warnings: tuple[Remark, ...]
     gpu: GpuInformation | None = None
 
+    @property
+    def ran_on(self) -> str:
+        """ "processor" or "GPU"."""
+        return "processor" if self.gpu is None else "GPU"
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
         result = {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -1,20 +1,24 @@
-"""Names and numbers as people read them, the same in all reports. Names come from files of strangers."""
+"""Names, numbers and tables as people read them, the same in all reports. Names come from files of strangers."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def short(text: str, width: int) -> str:
     """``text`` in ``width`` characters, all printable: both ends of a name of layers say which one it is."""
-    plain = printable(text)
+    # Line breaks, controls, and what turns the direction of writing cannot be seen, and would break a table.
+    plain = "".join(character if character.isprintable() else " " for character in text)
     if len(plain) <= width:
         return plain
     front = (width - 1) // 2
     return f"{plain[:front]}…{plain[len(plain) - (width - 1 - front) :]}"
 
 
-def printable(text: str) -> str:
-    """``text`` with a space for what cannot be seen: line breaks, controls, what turns the direction of writing."""
-    return "".join(character if character.isprintable() else " " for character in text)
+def layers_text(names: str) -> str:
+    """The layer of a kernel; of several, joined by " + ", the first and the last and how many they are."""
+    first, *rest = names.split(" + ")
+    return short(first, 40) if not rest else f"{short(first, 30)} … {short(rest[-1], 30)} ({1 + len(rest)})"
 
 
 def count_text(count: int) -> str:
@@ -43,3 +47,26 @@ def percent_text(part: float) -> str:
 def power_text(value: float) -> str:
     """Such as "1e-6"."""
     return f"{value:.2g}".replace("e-0", "e-").replace("e+0", "e")
+
+
+def size_text(count: float) -> str:
+    """Bytes in decimal units, as disks and downloads count them."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.2f} GB"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Columns padded to their widest cell; the first ``left`` columns are aligned left, the others right."""
+    widths = [max(len(row[index]) for row in [header, *rows]) for index in range(len(header))]
+    lines = []
+    for row in [header, *rows]:
+        cells = [
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

@@ -24,8 +24,8 @@ def check(path: Path) -> None:
         )
 
 
-def contents(report: ValidationReport, path: Path) -> str:
-    """What to write to ``path``; it can always be encoded in UTF-8.
+def contents(report: ValidationReport, path: Path) -> bytes:
+    """What to write to ``path``, in UTF-8.
 
     Raises:
         InputError: as ``check``.
@@ -33,15 +33,15 @@ def contents(report: ValidationReport, path: Path) -> str:
     check(path)
     suffix = path.suffix.lower()
     if suffix == ".json":
-        return json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n"
+        return (json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n").encode()
     if suffix == ".md":
-        from bnn_deploy.report.markdown import markdown
+        from bnn_deploy.report.validation_markdown import validation_markdown
 
-        return markdown(report)
+        return validation_markdown(report).encode()
     if suffix == ".xml":
-        from bnn_deploy.report.junit import junit
+        from bnn_deploy.report.validation_junit import validation_junit
 
-        return junit(report)
+        return validation_junit(report).encode()
     from bnn_deploy.report.validation_page import validation_page
 
     return validation_page(report)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
 from math import isfinite
 from pathlib import PurePath
 from typing import Any
 
 from markupsafe import Markup
 
-from bnn_deploy.report import agreement_chart, differences_chart, errors_chart, margins_chart
-from bnn_deploy.report.rendering import render
-from bnn_deploy.report.svg import svg
+from bnn_deploy.report.charts.agreement import agreement_chart, rows_of
+from bnn_deploy.report.charts.differences import differences_chart
+from bnn_deploy.report.charts.errors import errors_chart
+from bnn_deploy.report.charts.margins import LABELS, margins_chart, totals
+from bnn_deploy.report.charts.svg import svg
+from bnn_deploy.report.page import render
 from bnn_deploy.report.text import count_text, percent_text, power_text
 from bnn_deploy.report.verdict import (
     LEVELS,
@@ -33,10 +35,10 @@ MOST_OPEN = 40
 SHOWN = {"wrong": "wrong ones", "differing": "those that differ", "bits": "bits", "float": "floats"}
 
 
-def validation_page(report: ValidationReport) -> str:
-    """The page; it loads nothing from anywhere and can always be encoded in UTF-8."""
+def validation_page(report: ValidationReport) -> bytes:
+    """The page, in UTF-8."""
     name = PurePath(report.model_file).name or report.model_file
-    page = render(
+    return render(
         "validation_page.html.jinja",
         f"{name}: {report.target} on {report.device} against {report.reference}",
         report.to_dict(),
@@ -61,7 +63,6 @@ def validation_page(report: ValidationReport) -> str:
         power=power_text,
         sortable=_sortable,
     )
-    return page.encode(errors="replace").decode()
 
 
 def _cards(report: ValidationReport) -> list[dict[str, Any]]:
@@ -94,24 +95,22 @@ def _level(level: LevelResult, report: ValidationReport) -> dict[str, Any]:
     name = f"level{level.level}"
     charts = []
     remarks = []
-    if differences_chart.has_differences(rows):
+    differences, errors, margins = differences_chart(rows), errors_chart(rows), margins_chart(rows, report.margin)
+    if differences is not None:
         said = f"{level_counts(level)}; the table below has the numbers of each layer."
-        draw = partial(differences_chart.draw, rows=rows)
-        charts.append(Markup(svg(f"{name}-differences", draw, differences_chart.HEIGHT, said)))
+        charts.append(svg(f"{name}-differences", differences, said))
     elif rows:
         remarks.append("No value differs in any layer.")
-    if errors_chart.has_errors(rows):
+    if errors is not None:
         said = "Largest error of each float value and its margin; the table below has the numbers."
-        draw = partial(errors_chart.draw, rows=rows)
-        charts.append(Markup(svg(f"{name}-errors", draw, errors_chart.HEIGHT, said)))
+        charts.append(svg(f"{name}-errors", errors, said))
     elif any(row.max_error is not None for row in rows):
         remarks.append("All floats are equal bit for bit.")
     near = near_thresholds(rows, report.margin)
-    if margins_chart.has_histograms(rows):
-        counted = zip(margins_chart.LABELS, margins_chart.totals(rows), strict=True)
+    if margins is not None:
+        counted = zip(LABELS, totals(rows), strict=True)
         said = f"{near} Values by distance: {', '.join(f'{label}: {count:,}' for label, count in counted)}."
-        draw = partial(margins_chart.draw, rows=rows, margin=report.margin)
-        charts.append(Markup(svg(f"{name}-margins", draw, margins_chart.HEIGHT, said)))
+        charts.append(svg(f"{name}-margins", margins, said))
     return {
         "result": level,
         "charts": charts,
@@ -130,9 +129,8 @@ def _kinds(row: TensorResult) -> str:
 def _agreement(report: ValidationReport) -> Markup | None:
     if report.model is None:
         return None
-    said = "; ".join(f"{name}: {percent_text(part)}" for name, part, _, _ in agreement_chart.rows_of(report.model))
-    draw = partial(agreement_chart.draw, model=report.model)
-    return Markup(svg("agreement", draw, agreement_chart.height(report.model), f"{said}."))
+    said = "; ".join(f"{name}: {percent_text(part)}" for name, part, _, _ in rows_of(report.model))
+    return svg("agreement", agreement_chart(report.model), f"{said}.")
 
 
 def _sortable(value: float | None) -> float:

@@ -15,7 +15,6 @@ from click.testing import CliRunner, Result
 
 from bnn_deploy import __version__
 from bnn_deploy.cli import COMMANDS, command_line
-from bnn_deploy.cli.options import size_text, table
 from bnn_deploy.errors import BnnDeployError, InputError
 from bnn_deploy.progress import ERASE_LINE, status_line
 
@@ -159,17 +158,6 @@ def test_status_line_elsewhere() -> None:
     with status_line(stream) as report:
         report("first")
     assert stream.getvalue() == ""
-
-
-def test_table_and_sizes() -> None:
-    """Breaks if columns do not line up or sizes are in the wrong unit."""
-    assert table(("a", "b"), [("xx", "1"), ("y", "22")]) == "a    b\nxx   1\ny   22"
-    assert [size_text(size) for size in (999, 1000, 12_345_678, 3_200_000_000)] == [
-        "999 B",
-        "1.0 kB",
-        "12.3 MB",
-        "3.20 GB",
-    ]
 
 
 def test_targets() -> None:

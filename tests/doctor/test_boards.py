@@ -157,10 +157,12 @@ class Shelf(Device):
 def test_every_board_of_a_device() -> None:
     """A fleet's second board is not looked at, or a device without boards passes for a good one."""
     states = {"a:1": RASPBERRY_PI_4, "b:2": replace(ORIN_NANO, host=""), "c:3": DeviceError("c:3: went away.")}
-    first, second, third = examine_device(Shelf(states))
+    report = examine_device(Shelf(states))
+    first, second, third = report.boards
+    assert report.device == "shelf" and not report.works
     assert (first.board, second.board, third.board) == ("raspberrypi at a:1", "b:2", "c:3")
     assert [check.name for check in second.checks][-1] == "GPU"
     assert [(check.status, check.advice) for check in third.checks] == [(Status.ERROR, "went away.")]
-    assert [report.board for report in examine_device(Shelf({"a:1": RASPBERRY_PI_4}))] == ["shelf"]
+    assert [one.board for one in examine_device(Shelf({"a:1": RASPBERRY_PI_4})).boards] == ["shelf"]
     with pytest.raises(DeviceError, match="shelf has no board"):
         examine_device(Shelf({}))

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from bnn_deploy.cli import command_line
 from bnn_deploy.doctor import this_machine as doctor
 from bnn_deploy.doctor.check import Check, Status
+from bnn_deploy.doctor.report import BoardChecks, DoctorReport
 
 
 def test_examines_this_machine() -> None:
@@ -31,10 +32,16 @@ def test_examines_this_machine() -> None:
         assert check["advice"] or check["status"] == "ok"
 
 
+def found_here(monkeypatch: pytest.MonkeyPatch, *checks: Check) -> None:
+    """Let these be what doctor finds on this machine."""
+    report = DoctorReport(None, (BoardChecks("here", checks),))
+    monkeypatch.setattr("bnn_deploy.doctor.examine_this_machine", lambda progress: report)
+
+
 def test_cannot_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if a machine where nothing works gets exit code 0, or does not hear why."""
-    broken = [Check("torch", Status.ERROR, "not installed", "Install it."), Check("disk", Status.OK, "fine")]
-    monkeypatch.setattr("bnn_deploy.doctor.examine", lambda progress: broken)
+    broken = (Check("torch", Status.ERROR, "not installed", "Install it."), Check("disk", Status.OK, "fine"))
+    found_here(monkeypatch, *broken)
     result = CliRunner().invoke(command_line, ["doctor"])
     assert result.exit_code == 2
     assert "torch: Install it." in result.stdout and "cannot work here" in result.stdout
@@ -42,9 +49,7 @@ def test_cannot_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_warnings_do_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if a machine without qemu is said not to work at all."""
-    monkeypatch.setattr(
-        "bnn_deploy.doctor.examine", lambda progress: [Check("qemu", Status.WARNING, "not found", "apt it.")]
-    )
+    found_here(monkeypatch, Check("qemu", Status.WARNING, "not found", "apt it."))
     result = CliRunner().invoke(command_line, ["doctor"])
     assert result.exit_code == 0 and "can work here" in result.stdout and "qemu: apt it." in result.stdout
 

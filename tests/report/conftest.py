@@ -1,4 +1,4 @@
-"""Profiles with names that try to break out of whatever they are written into."""
+"""Profiles and validations, also with names that try to break out of whatever they are written into."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from click.testing import Result
 
 from bnn_deploy.profiling import LostBoard, ProfileReport
 from bnn_deploy.profiling.reading import profile_from_json
+from bnn_deploy.validation.report import ValidationReport
 from tests.report.browser import Browser, find_chromium
 from tests.report.nasty_names import NASTY
+from tests.report.validation_samples import REPORTS
 
 Invoke = Callable[..., Result]
 
@@ -43,6 +45,12 @@ def profile(tiny_bundle: Path, invoke: Invoke) -> ProfileReport:
 def nasty(profile: ProfileReport) -> ProfileReport:
     """The same with other names of layers, kernels, board, device and model."""
     return rename(profile, NASTY)
+
+
+@pytest.fixture(params=REPORTS)
+def report(request: pytest.FixtureRequest) -> ValidationReport:
+    """One of ``REPORTS``."""
+    return REPORTS[request.param]
 
 
 def rename(profile: ProfileReport, names: Sequence[str]) -> ProfileReport:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bnn_deploy.report.margins_chart import LABELS
+from bnn_deploy.report.charts.margins import LABELS
 from bnn_deploy.report.validation_page import validation_page
 from bnn_deploy.validation.report import HISTOGRAM_EDGES, ValidationReport
 from tests.report.browser import Browser, show
@@ -30,7 +30,7 @@ CHARTS = """[...document.querySelectorAll("svg")].map(svg => ({
 
 
 def open_page(report: ValidationReport, browser: Browser, folder: Path) -> None:
-    show(browser, validation_page(report).encode(), folder)
+    show(browser, validation_page(report), folder)
 
 
 def test_numbers_are_those_of_the_report(browser: Browser, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_every_width(report: ValidationReport, browser: Browser, tmp_path: Path)
     try:
         for width in (NARROW, WIDE):
             browser.resize(width)
-            show(browser, content.encode(), tmp_path)
+            show(browser, content, tmp_path)
             assert browser.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
             cut = browser.evaluate(
                 '[...document.querySelectorAll("svg")].flatMap(svg => { const all = svg.getBoundingClientRect(); return '
@@ -192,7 +192,7 @@ def test_nasty_names(browser: Browser, tmp_path: Path) -> None:
             assert shown[1] == row.layer + ("" if row.tensor == row.layer else row.tensor)
     assert browser.evaluate("document.scripts.length") == 2 and browser.evaluate("document.images.length") == 0
     assert json.loads(browser.evaluate('document.getElementById("data").textContent')) == report.to_dict()
-    text = validation_page(report)
+    text = validation_page(report).decode()
     assert all(target.startswith("#") for target in re.findall(r'(?:href|src)="([^"]*)"', text.split("<svg", 1)[1]))
 
 

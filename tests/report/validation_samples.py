@@ -14,6 +14,7 @@ from bnn_deploy.validation.report import (
     TensorResult,
     ValidationReport,
 )
+from tests.report.nasty_names import NASTY
 
 MARGIN = 1e-6
 
@@ -168,3 +169,12 @@ def renamed(report: ValidationReport, names: tuple[str, ...]) -> ValidationRepor
         warnings=names,
         boards=(BoardUse(at[0], 1, 1.0, at[1]),),
     )
+
+
+REPORTS = {
+    "passing": passing(),
+    "failing": failing(),
+    "golden": golden(),
+    "model only": model_only(),
+    "nasty": renamed(failing(16), (*NASTY, "\ud800 lone surrogate", "\x00\x1b[31m\x7f\ufffe")),
+}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from matplotlib.figure import FigureBase
 
 from bnn_deploy.profiling.model import KINDS
-from bnn_deploy.report.style import COLOURS, KIND_NAMES, Series, title
+from bnn_deploy.report.charts.chart import Chart
+from bnn_deploy.report.charts.series import KIND_NAMES, Series, title
+from bnn_deploy.report.charts.style import COLOURS
 from bnn_deploy.report.text import short
 
 # More bars than this are no longer read; the others are summed in one.
@@ -31,7 +35,14 @@ class Row:
         return max(self.total(index) for index in range(len(self.us)))
 
 
-def rows_of(series: list[Series]) -> list[Row]:
+def layers_chart(series: Sequence[Series]) -> Chart:
+    """One bar for each layer and each of at most two ``series``; of two, the first one is the paler."""
+    rows = _rows(series)
+    height = 1.3 + len(rows) * (0.2 if len(series) == 1 else 0.3)
+    return Chart(height, partial(_draw, series=series, rows=rows))
+
+
+def _rows(series: Sequence[Series]) -> list[Row]:
     """Layers in the order of execution, each with all its kernels; beyond ``MOST_ROWS``, the quickest in one last row."""
     by_layer: dict[str, Row] = {}
     for index, one in enumerate(series):
@@ -52,15 +63,8 @@ def rows_of(series: list[Series]) -> list[Row]:
     return [*(row for row in rows if id(row) in kept), rest]
 
 
-def height(series: list[Series]) -> float:
-    """Inches that it needs."""
-    return 1.3 + len(rows_of(series)) * (0.2 if len(series) == 1 else 0.3)
-
-
-def draw(figure: FigureBase, series: list[Series]) -> None:
-    """One bar for each layer and each of at most two ``series``; of two, the first one is the paler."""
+def _draw(figure: FigureBase, series: Sequence[Series], rows: Sequence[Row]) -> None:
     axes = figure.add_subplot()
-    rows = rows_of(series)
     thickness = 0.76 / len(series)
     longest = max((row.largest for row in rows), default=0.0) or 1.0
     for place, row in enumerate(rows):
@@ -78,7 +82,7 @@ def draw(figure: FigureBase, series: list[Series]) -> None:
                         color=COLOURS[kind],
                         alpha=1.0 if index == len(series) - 1 else 0.5,
                     )
-                    bars[0].set_gid(f"{one.label + ': ' * bool(one.label)}{row.name}: {us:.3g} us {KIND_NAMES[kind]}")
+                    bars[0].set_gid(one.mark(f"{row.name}: {us:.3g} us {KIND_NAMES[kind]}"))
                 left += us
             size = 7 if len(series) == 1 else 6
             axes.text(left + 0.006 * longest, y, f"{left:.3g}", va="center", size=size, color=COLOURS["quiet"])

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 from matplotlib.figure import FigureBase
 
 from bnn_deploy.profiling.model import KINDS
-from bnn_deploy.report.style import COLOURS, KIND_NAMES, Series, title
+from bnn_deploy.report.charts.chart import Chart
+from bnn_deploy.report.charts.series import KIND_NAMES, Series, title
+from bnn_deploy.report.charts.style import COLOURS
 from bnn_deploy.report.text import short
 
 # Narrower parts have no room for their number.
 LEAST_LABELLED = 0.06
 
 
-def height(series: list[Series]) -> float:
-    """Inches that it needs."""
-    return 0.95 + 0.34 * len(series)
-
-
-def draw(figure: FigureBase, series: list[Series]) -> None:
+def shares_chart(series: Sequence[Series]) -> Chart:
     """One bar for each of ``series``, of the three kinds' parts of the kernels' summed time."""
+    return Chart(0.95 + 0.34 * len(series), partial(_draw, series=series))
+
+
+def _draw(figure: FigureBase, series: Sequence[Series]) -> None:
     axes = figure.add_subplot()
     for row, one in enumerate(series):
         left = 0.0

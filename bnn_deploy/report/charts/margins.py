@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import log10
 
 import numpy as np
@@ -12,8 +13,9 @@ from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import NullLocator
 
-from bnn_deploy.report.along_network import places
-from bnn_deploy.report.style import COLOURS
+from bnn_deploy.report.charts.along_network import places
+from bnn_deploy.report.charts.chart import Chart
+from bnn_deploy.report.charts.style import COLOURS
 from bnn_deploy.report.text import count_text, power_text
 from bnn_deploy.validation.report import HISTOGRAM_EDGES, TensorResult
 
@@ -30,9 +32,13 @@ SHADES = (
 MOST_TICKS = 9
 
 
-def has_histograms(rows: Sequence[TensorResult]) -> bool:
-    """Whether there is anything to draw."""
-    return any(row.histogram is not None and sum(row.histogram) for row in rows)
+def margins_chart(rows: Sequence[TensorResult], margin: float | None) -> Chart | None:
+    """Left a column for each sign, darker where more of its values are; right the sum, on the same decades.
+
+    None if there are no signs whose distances were counted.
+    """
+    counted = any(row.histogram is not None and sum(row.histogram) for row in rows)
+    return Chart(HEIGHT, partial(_draw, rows=rows, margin=margin)) if counted else None
 
 
 def totals(rows: Sequence[TensorResult]) -> list[int]:
@@ -41,8 +47,7 @@ def totals(rows: Sequence[TensorResult]) -> list[int]:
     return [sum(column) for column in zip(*counts, strict=True)]
 
 
-def draw(figure: FigureBase, rows: Sequence[TensorResult], margin: float | None) -> None:
-    """Left a column for each sign, darker where more of its values are; right the sum, on the same decades."""
+def _draw(figure: FigureBase, rows: Sequence[TensorResult], margin: float | None) -> None:
     shown = [place for place in places(rows) if place.row.histogram is not None]
     strip, bars = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1.25))
     _strip(strip, np.array([place.row.histogram for place in shown], float))

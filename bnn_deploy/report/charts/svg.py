@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
 from xml.etree import ElementTree
 
-from matplotlib.figure import Figure, FigureBase
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
-from bnn_deploy.report.style import COLOURS, WIDTH, settings
+from bnn_deploy.report.charts.chart import Chart
+from bnn_deploy.report.charts.style import COLOURS, WIDTH, settings
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 
-def svg(name: str, draw: Callable[[FigureBase], None], height: float, description: str) -> str:
-    """The ``<svg>`` element of a chart.
+def svg(name: str, chart: Chart, description: str) -> Markup:
+    """The ``<svg>`` element of a chart, to stand in a page as it is.
 
     Args:
-        name: of the chart, different for each one of a page: the first part of all its ids.
-        draw: draws it; the title of its first axes names it.
-        height: in inches.
+        name: different for each one of a page: the first part of all its ids.
+        chart: what is drawn.
         description: what a reader who cannot see it must know.
     """
     with settings():
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        draw(figure)
+        figure = Figure(figsize=(WIDTH, chart.height), layout="constrained")
+        chart.draw(figure)
         heading = figure.axes[0].get_title(loc="left")
         stream = io.StringIO()
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -33,7 +33,7 @@ def svg(name: str, draw: Callable[[FigureBase], None], height: float, descriptio
     return _for_page(ElementTree.fromstring(stream.getvalue()), name, heading, description)
 
 
-def _for_page(root: ElementTree.Element, name: str, heading: str, description: str) -> str:
+def _for_page(root: ElementTree.Element, name: str, heading: str, description: str) -> Markup:
     for size in ("width", "height"):
         root.attrib.pop(size)
     root.set("role", "img")
@@ -59,7 +59,7 @@ def _for_page(root: ElementTree.Element, name: str, heading: str, description: s
         root.insert(position, child)
     ElementTree.register_namespace("", SVG)
     ElementTree.register_namespace("xlink", XLINK)
-    return ElementTree.tostring(root, encoding="unicode")
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
 def _with_variables(style: str) -> str:

@@ -13,8 +13,8 @@ import pytest
 
 from bnn_deploy.profiling import LostBoard, ProfileReport
 from bnn_deploy.profiling.comparison import compare
-from bnn_deploy.report import page
-from bnn_deploy.report.page import comparison_page, profile_page
+from bnn_deploy.report import profile_page as module
+from bnn_deploy.report.profile_page import comparison_page, profile_page
 from tests.report.browser import Browser, show
 
 pytestmark = pytest.mark.browser
@@ -156,7 +156,7 @@ def test_comparison(profile: ProfileReport, browser: Browser, tmp_path: Path) ->
 
 def test_fleet(profile: ProfileReport, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if a board of a fleet has no row or no table of its own, or a large fleet gets more charts than it should."""
-    monkeypatch.setattr(page, "MOST_CHARTED", 1)
+    monkeypatch.setattr(module, "MOST_CHARTED", 1)
     boards = tuple(replace(profile.boards[0], board=f"pi-{index}") for index in range(3))
     fleet = replace(profile, boards=boards, lost=(LostBoard("pi-3", "no answer."),))
     show(browser, profile_page(fleet), tmp_path)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
-from bnn_deploy.report.along_network import Place, mark_first_wrong, places, set_axis, set_legend, set_log_axis
-from bnn_deploy.report.style import COLOURS
+from bnn_deploy.report.charts.along_network import Place, mark_first_wrong, places, set_axis, set_legend, set_log_axis
+from bnn_deploy.report.charts.chart import Chart
+from bnn_deploy.report.charts.style import COLOURS
 from bnn_deploy.report.text import count_text, short
 from bnn_deploy.validation.report import TensorResult
 
@@ -22,13 +24,12 @@ MOST_POINTS = 14.0
 FLOOR = 0.5
 
 
-def has_differences(rows: Sequence[TensorResult]) -> bool:
-    """Whether there is anything to draw."""
-    return any(row.differing for row in rows)
+def differences_chart(rows: Sequence[TensorResult]) -> Chart | None:
+    """Two lines up from each value: what rounding does not explain, and what it does; None if no value differs."""
+    return Chart(HEIGHT, partial(_draw, rows=rows)) if any(row.differing for row in rows) else None
 
 
-def draw(figure: FigureBase, rows: Sequence[TensorResult]) -> None:
-    """Two lines up from each value: what rounding does not explain, and what it does; the axis is logarithmic."""
+def _draw(figure: FigureBase, rows: Sequence[TensorResult]) -> None:
     axes = figure.add_subplot()
     axes.set_yscale("log")
     width = min(MOST_POINTS, max(1.0, CROWDED / len(rows)))

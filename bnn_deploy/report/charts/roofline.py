@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from bnn_deploy.profiling.model import BoardReport, KernelTime
-from bnn_deploy.report.style import COLOURS, Series, title
+from bnn_deploy.report.charts.chart import Chart
+from bnn_deploy.report.charts.series import Series, title
+from bnn_deploy.report.charts.style import COLOURS
 from bnn_deploy.report.text import short
 
 # Kernels with their names beside the chart: those that take most time.
@@ -15,9 +20,12 @@ NAMED = 5
 HEIGHT = 4.4
 
 
-def height(series: list[Series]) -> float:
-    """Inches that it needs."""
-    return HEIGHT
+def roofline_chart(series: Sequence[Series]) -> Chart | None:
+    """A circle for each binary kernel, its area the time that it takes; of two ``series``, the first one is hollow.
+
+    None if there is nothing to draw: old bundles do not say how many bytes their kernels move.
+    """
+    return Chart(HEIGHT, partial(_draw, series=series)) if any(points(one.board) for one in series) else None
 
 
 def points(board: BoardReport) -> list[KernelTime]:
@@ -26,13 +34,7 @@ def points(board: BoardReport) -> list[KernelTime]:
     return sorted(found, key=lambda kernel: kernel.us.median, reverse=True)
 
 
-def has_points(series: list[Series]) -> bool:
-    """Whether there is anything to draw: old bundles do not say how many bytes their kernels move."""
-    return any(points(one.board) for one in series)
-
-
-def draw(figure: FigureBase, series: list[Series]) -> None:
-    """A circle for each binary kernel, its area the time that it takes; of two ``series``, the first one is hollow."""
+def _draw(figure: FigureBase, series: Sequence[Series]) -> None:
     axes = figure.add_subplot()
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -54,10 +56,8 @@ def draw(figure: FigureBase, series: list[Series]) -> None:
                 linestyle="none",
                 label=name,
             )
-            mark.set_gid(
-                f"{one.label + ': ' * bool(one.label)}{kernel.layer}: {y:.4g} Gbmacs/s at {x:.3g} bmacs per byte, "
-                f"{kernel.us.median:.3g} us"
-            )
+            numbers = f"{y:.4g} Gbmacs/s at {x:.3g} bmacs per byte, {kernel.us.median:.3g} us"
+            mark.set_gid(one.mark(f"{kernel.layer}: {numbers}"))
             if name is not None:
                 axes.annotate(
                     str(rank + 1), (x, y), xytext=(6, 4), textcoords="offset points", size=8, color=COLOURS["ink"]
@@ -92,10 +92,9 @@ def _ceilings(axes: Axes, board: BoardReport) -> None:
         return
     x = [kernel.bmacs / kernel.bytes for kernel in found]
     low, high = 0.5 * min(x), 2 * max(x)
-    limited = "processor" if board.gpu is None else "GPU"
     levels = [
         (board.fastest_gmacs_per_s, ":", f"fastest kernel {board.fastest_gmacs_per_s:.0f}"),
-        (board.processor_gmacs_per_s, "--", f"{limited}'s limit {board.processor_gmacs_per_s or 0:.0f}"),
+        (board.processor_gmacs_per_s, "--", f"{board.ran_on}'s limit {board.processor_gmacs_per_s or 0:.0f}"),
     ]
     top = max(level for level, _, _ in levels if level) * 1.6
     for level, line, text in levels:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from matplotlib.figure import FigureBase
 
-from bnn_deploy.report.style import COLOURS
+from bnn_deploy.report.charts.chart import Chart
+from bnn_deploy.report.charts.style import COLOURS
 from bnn_deploy.report.text import percent_text
 from bnn_deploy.validation.report import ModelResult
+
+
+def agreement_chart(model: ModelResult) -> Chart:
+    """A dot for each part, 95% intervals as lines, and the agreement asked for as another one."""
+    return Chart(1.25 + 0.27 * len(rows_of(model)), partial(_draw, model=model))
 
 
 def rows_of(model: ModelResult) -> list[tuple[str, float, tuple[float, float] | None, str]]:
@@ -22,13 +30,7 @@ def rows_of(model: ModelResult) -> list[tuple[str, float, tuple[float, float] | 
     return [(name, part, interval, colour) for name, part, interval, colour in rows if part is not None]
 
 
-def height(model: ModelResult) -> float:
-    """Inches that it needs."""
-    return 1.25 + 0.27 * len(rows_of(model))
-
-
-def draw(figure: FigureBase, model: ModelResult) -> None:
-    """A dot for each part, 95% intervals as lines, and the agreement asked for as another one."""
+def _draw(figure: FigureBase, model: ModelResult) -> None:
     axes = figure.add_subplot()
     rows = rows_of(model)
     lowest = min(model.min_agreement, *(part if interval is None else interval[0] for _, part, interval, _ in rows))

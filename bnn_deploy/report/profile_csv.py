@@ -28,7 +28,7 @@ COLUMNS = (
 )
 
 
-def csv_table(report: ProfileReport) -> bytes:
+def profile_csv(report: ProfileReport) -> bytes:
     """RFC 4180 in UTF-8: ``COLUMNS``, then one line for each kernel of each board in the order of execution.
 
     Names that a spreadsheet would take for a formula get a "'" before them, which spreadsheets do not show. Numbers have all

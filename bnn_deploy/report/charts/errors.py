@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import floor, isfinite, log10
 
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
-from bnn_deploy.report.along_network import Place, mark_first_wrong, places, set_axis, set_legend, set_log_axis
-from bnn_deploy.report.style import COLOURS
+from bnn_deploy.report.charts.along_network import Place, mark_first_wrong, places, set_axis, set_legend, set_log_axis
+from bnn_deploy.report.charts.chart import Chart
+from bnn_deploy.report.charts.style import COLOURS
 from bnn_deploy.report.text import power_text, short
 from bnn_deploy.validation.report import TensorResult
 
@@ -18,13 +20,15 @@ HEIGHT = 3.1
 MOST_NAMED = 120
 
 
-def has_errors(rows: Sequence[TensorResult]) -> bool:
-    """Whether there is anything to draw: some float differs at all."""
-    return any(row.max_error for row in rows)
+def errors_chart(rows: Sequence[TensorResult]) -> Chart | None:
+    """A dash for the margin and a dot for the error of each float; no error is at the bottom, NaN at the top.
+
+    None if no float differs at all.
+    """
+    return Chart(HEIGHT, partial(_draw, rows=rows)) if any(row.max_error for row in rows) else None
 
 
-def draw(figure: FigureBase, rows: Sequence[TensorResult]) -> None:
-    """A dash for the margin and a dot for the error of each float value; no error is at the bottom, NaN at the top."""
+def _draw(figure: FigureBase, rows: Sequence[TensorResult]) -> None:
     axes = figure.add_subplot()
     axes.set_yscale("log")
     shown = [place for place in places(rows) if place.row.max_error is not None]

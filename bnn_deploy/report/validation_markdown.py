@@ -27,7 +27,7 @@ SPECIAL = re.compile(
 MARKS = {True: "✅", False: "❌"}
 
 
-def markdown(report: ValidationReport) -> str:
+def validation_markdown(report: ValidationReport) -> str:
     """The comment, ending in a line break; names in it cannot mention people, link, or end what they stand in."""
     found = verdict(report)
     lines = [f"### {MARKS[found.passed]} bnn-deploy validate: {'passed' if found.passed else 'failed'}", ""]

@@ -19,7 +19,7 @@ SUITES = {1: "bnn-deploy.level-1.kernels", 2: "bnn-deploy.level-2.layers", 3: "b
 WHOLE = "the whole level"
 
 
-def junit(report: ValidationReport) -> str:
+def validation_junit(report: ValidationReport) -> str:
     """The XML document; names of suites and cases depend on the model and its layers only, so that runs can be compared."""
     root = ElementTree.Element("testsuites", {"name": "bnn-deploy validate"})
     levels = {level.level: level for level in report.levels}

@@ -12,7 +12,7 @@ from typing import Any
 from bnn_deploy.profiling.model import BoardReport, ProfileReport
 
 
-def chrome_trace(report: ProfileReport) -> bytes:
+def profile_trace(report: ProfileReport) -> bytes:
     """JSON; each board is a process of its own, times are microseconds."""
     events: list[dict[str, Any]] = []
     for process, board in enumerate(report.boards, start=1):

@@ -1,29 +1,26 @@
-"""What ``bnn-deploy validate`` prints: the verdict, what differs, and what was compared."""
+"""A validation for a terminal: the verdict, what differs, and what was compared."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bnn_deploy.cli.options import table
-
-if TYPE_CHECKING:
-    from bnn_deploy.devices.base import BoardUse
-    from bnn_deploy.validation.report import ModelResult, TensorResult, ValidationReport
+from bnn_deploy.devices.base import BoardUse
+from bnn_deploy.report.text import count_text, short, table
+from bnn_deploy.report.verdict import level_counts, near_thresholds, position_text, value_text, verdict
+from bnn_deploy.validation.report import ModelResult, TensorResult, ValidationReport
 
 # Names in one line of text; the JSON has all.
 MOST_LAYERS = 5
 NAME_WIDTH = 60
 
 
-def report_text(report: ValidationReport, all_layers: bool) -> str:
-    """The report for a terminal.
+def validation_text(report: ValidationReport, all_layers: bool) -> str:
+    """Lines without the last line break.
 
     Args:
         report: what was found.
         all_layers: list the values that are right as well.
     """
-    from bnn_deploy.report.verdict import level_counts, near_thresholds, verdict
-
     found = verdict(report)
     lines = [found.sentence]
     lines += [f"What to do: {found.next_step}"] if found.next_step else []
@@ -48,9 +45,6 @@ def report_text(report: ValidationReport, all_layers: bool) -> str:
 
 
 def _rows(rows: list[TensorResult]) -> str:
-    from bnn_deploy.report.text import count_text, short
-    from bnn_deploy.report.verdict import position_text, value_text
-
     cells = []
     for row in rows:
         error = "-" if row.max_error is None else f"{row.max_error:.3g}"
@@ -65,17 +59,8 @@ def _rows(rows: list[TensorResult]) -> str:
         counts = [count_text(number) for number in (row.compared, row.differing, row.within_margin)]
         name = short(row.layer, NAME_WIDTH)
         cells.append([name, short(row.tensor, NAME_WIDTH), row.kind, *counts, error, margin, example])
-    header = [
-        "layer",
-        "value",
-        "kind",
-        "compared",
-        "differing",
-        "by rounding",
-        "max error",
-        "margin",
-        "first difference",
-    ]
+    counts_header = ("compared", "differing", "by rounding")
+    header = ("layer", "value", "kind", *counts_header, "max error", "margin", "first difference")
     return table(header, cells, left=3)
 
 
@@ -113,16 +98,9 @@ def _zeros(counted: dict[str, Any]) -> str:
     met = sorted((layer for layer in counted["layers"] if layer["zeros"]), key=lambda layer: -layer["zeros"])
     bundle = "/".join(f"{value:+d}" for value in sorted({layer["bundle"] for layer in counted["layers"]}))
     text = (
-        f"{counted['zeros'] or 'none'} of {_count(counted['compared'])} binarised values "
+        f"{counted['zeros'] or 'none'} of {count_text(counted['compared'])} binarised values "
         f"{'was' if counted['zeros'] < 2 else 'were'} exactly at the threshold (the file says 0, the bundle {bundle})"
     )
     names = [f"{layer['name']} {layer['zeros']}" for layer in met[:MOST_LAYERS]]
     names += [f"and {len(met) - MOST_LAYERS} more layers"] * (len(met) > MOST_LAYERS)
     return f"{text}: {', '.join(names)}" if names else text
-
-
-def _count(number: int) -> str:
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if number >= size:
-            return f"{number / size:.1f}{unit}"
-    return str(number)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from bnn_deploy.report.style import COLOURS
+from bnn_deploy.report.charts.style import COLOURS
 from bnn_deploy.report.text import short
 from bnn_deploy.validation.report import TensorResult
 

@@ -1,15 +1,16 @@
-"""Colours, fonts and words that all charts share."""
+"""Colours and fonts that all charts share."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
-from bnn_deploy.profiling.model import BoardReport
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 # The page replaces each of these by the CSS variable of its name, so that charts follow light and dark; see page.css.
 # Blue, orange and grey-green can be told apart with every kind of colour blindness, and by their lightness on paper.
@@ -25,12 +26,10 @@ COLOURS = {
     "on": "#fdfdfd",
 }
 
-KIND_NAMES = {"binary": "binary", "pack": "glue (sign, pack)", "float": "float"}
-
 # Width of every chart in inches; the page scales them to its own.
 WIDTH = 9.5
 
-SETTINGS = {
+SETTINGS: dict[RcKeyType, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -60,19 +59,6 @@ SETTINGS = {
 }
 
 
-@dataclass(frozen=True)
-class Series:
-    """What a chart shows once for each: a board's times.
-
-    Attributes:
-        label: "" where there is only one.
-        board: the times.
-    """
-
-    label: str
-    board: BoardReport
-
-
 @contextmanager
 def settings() -> Iterator[None]:
     """To be active while a chart is drawn and while it is saved."""
@@ -80,8 +66,3 @@ def settings() -> Iterator[None]:
         # A character that the font lacks is a box in pictures; browsers have other fonts, and the tables the name in full.
         warnings.filterwarnings("ignore", message="Glyph")
         yield
-
-
-def title(text: str, series: list[Series]) -> str:
-    """The title of a chart; times of an emulator are called that wherever they are drawn."""
-    return f"{text} (EMULATED: no device's speed)" if any(one.board.emulated for one in series) else text
