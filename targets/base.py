@@ -10,7 +10,7 @@ class KernelSet:
     """Kernels for one kind of core, among several in one bundle.
 
     Attributes:
-        name: what runtime/kernel_set.c chooses by: "in-order" is for machines all of whose cores are; others for any machine.
+        name: what runtime/cpu/kernel_set.c chooses by: "in-order" is for machines all of whose cores are; others for any machine.
         mcpu, mattr, binary_macs_per_cycle: as in ``Target``.
     """
 

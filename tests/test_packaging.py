@@ -43,7 +43,7 @@ def test_c_sources_are_package_data() -> None:
     """The linker compiles the runtime's C sources at the user's; a wheel without them cannot compile any model."""
     configuration = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     patterns = configuration["package-data"]["bnn_deploy.runtime"]
-    sources = [path for path in (ROOT / "bnn_deploy" / "runtime").iterdir() if path.suffix not in (".py", "")]
-    assert sources
-    for source in sources:
-        assert any(source.match(pattern) for pattern in patterns), f"{source.name} matches no package-data pattern"
+    folder = ROOT / "bnn_deploy" / "runtime"
+    sources = {path.relative_to(folder) for path in folder.rglob("*.[!p]*") if path.suffix != ".pyc"}
+    packed = {path.relative_to(folder) for pattern in patterns for path in folder.glob(pattern)}
+    assert sources and sources == packed

@@ -24,7 +24,7 @@ CUDA_OF_PTX = {
     (8, 8): (12, 9),
     (9, 0): (13, 0),
 }
-# The runtime's own need: it captures streams into graphs with functions of this version (runtime/cuda_driver.h).
+# The runtime's own need: it captures streams into graphs with functions of this version (runtime/cuda/driver.h).
 RUNTIME_CUDA = (10, 2)
 
 

@@ -30,32 +30,23 @@ from bnn_deploy.errors import ToolError
 from bnn_deploy.plan import ExecutionPlan
 
 RUNTIME_SOURCES = Path(__file__).parent.parent / "runtime"
-MODEL_SOURCES = (
-    *("executor.c", "executor_tapped.c", "taps.c", "kernel_set.c", "thread_pool.c", "no_device.c"),
-    "status_text.c",
-)
-GPU_MODEL_SOURCES = (
-    *(
-        "executor_gpu.c",
-        "executor_gpu_tapped.c",
-        "taps.c",
-        "gpu_model.c",
-        "gpu_module.c",
-        "cuda_driver.c",
-        "cuda_error.c",
-    ),
-    "status_text.c",
-)
-SYSTEM_SOURCES = ("system_state.c", "processor_state.c", "userland.c", "emulation.c", "system_files.c", "json_text.c")
-PROFILE_SOURCES = ("profile_measure.c", "profile_report.c", "memory_speed.c", *SYSTEM_SOURCES)
+
+
+def _sources(*folders: str) -> tuple[str, ...]:
+    """The C sources in folders of the runtime, by their paths in it."""
+    paths = [path for folder in folders for path in sorted((RUNTIME_SOURCES / folder).glob("*.c"))]
+    return tuple(path.relative_to(RUNTIME_SOURCES).as_posix() for path in paths)
+
+
+MODEL_SOURCES = _sources("network", "cpu")
+GPU_MODEL_SOURCES = _sources("network", "cuda")
+SYSTEM_SOURCES = _sources("system")
+PROFILE_SOURCES = (*_sources("profile"), *SYSTEM_SOURCES)
 # Only in model.so, and so compiled for its C library.
-LIBRARY_SOURCES = ("tvm_functions.c", "tvm_system.c", "tvm_call.c", *PROFILE_SOURCES)
-RUNNER_SOURCES = (
-    *("runner.c", "runner_files.c", "runner_taps.c", "npy.c", "output_file.c", "profile_summary.c"),
-    *PROFILE_SOURCES,
-)
-PROBE_SOURCES = ("probe.c", *SYSTEM_SOURCES)
-PROBE_LIBRARY_SOURCES = ("tvm_system.c", "tvm_call.c", *SYSTEM_SOURCES)
+LIBRARY_SOURCES = (*_sources("tvm"), *PROFILE_SOURCES)
+RUNNER_SOURCES = (*_sources("runner"), *PROFILE_SOURCES)
+PROBE_SOURCES = (*_sources("probe"), *SYSTEM_SOURCES)
+PROBE_LIBRARY_SOURCES = ("tvm/call.c", "tvm/system.c", *SYSTEM_SOURCES)
 GLIBC = "linux-gnu.2.17"
 PROCESSORS = {"x86_64": "x86_64", "arm64": "aarch64"}
 # No bundle is for 32-bit Arm, but a probe tells so of such a board. ARMv6 is a Raspberry Pi 1 or Zero.
@@ -74,9 +65,10 @@ COMPILE_OPTIONS = (
     "-Wextra",
     "-Werror",
     "-D_GNU_SOURCE",
+    "-Iruntime",
 )
 
-# Variables of TVM's runtime that runtime/thread_pool.c defines; any other would be a null pointer when called.
+# Variables of TVM's runtime that runtime/cpu/thread_pool.c defines; any other would be a null pointer when called.
 PROVIDED_TVM_VARIABLES = {"__TVMBackendParallelLaunch", "__TVMBackendAllocWorkspace", "__TVMBackendFreeWorkspace"}
 
 
@@ -139,37 +131,49 @@ def link_model(
         for number, path in enumerate(kernels_objects):
             objects.append(f"kernels_{number}.o")
             shutil.copyfile(path, work / objects[-1])
-        for path in (*RUNTIME_SOURCES.glob("*.c"), *RUNTIME_SOURCES.glob("*.h")):
-            shutil.copyfile(path, work / path.name)
+        _copy_runtime(work)
 
         for source in kind.assembly:
             _zig(work, "cc", "-target", native, "-c", source, "-o", source.replace(".S", ".o"))
-        for source in ("plan.c", *kind.sources, *RUNNER_SOURCES):
-            command = ("cc", "-target", native, *COMPILE_OPTIONS, "-c", source, "-o", source.replace(".c", ".o"))
-            (cache if source != "plan.c" else NO_CACHE).get(
-                _runtime_key(command), work / command[-1], partial(_zig, work, *command)
-            )
-            if source not in RUNNER_SOURCES:
-                objects.append(command[-1])
+        objects.append(_compile(work, "plan.c", native, NO_CACHE))
+        objects += [_compile(work, f"runtime/{source}", native, cache) for source in kind.sources]
         _zig(work, "ar", "rcsD", "libmodel.a", *objects)
-        for source in LIBRARY_SOURCES:
-            command = ("cc", "-target", glibc, *COMPILE_OPTIONS, "-c", source, "-o", f"library_{source[:-2]}.o")
-            cache.get(_runtime_key(command), work / command[-1], partial(_zig, work, *command))
-            objects.append(command[-1])
+        runner_objects = [_compile(work, f"runtime/{source}", native, cache) for source in RUNNER_SOURCES]
+        library_objects = [_compile(work, f"runtime/{source}", glibc, cache, "library_") for source in LIBRARY_SOURCES]
         _zig(
             work,
-            *("cc", "-target", glibc, "-shared", "-s", "-o", "model.so", *objects),
+            *("cc", "-target", glibc, "-shared", "-s", "-o", "model.so", *objects, *library_objects),
             *("-Wl,-soname,model.so", "-Wl,--version-script=exports.map", "-Wl,-z,defs", "-lm", "-lpthread"),
             *kind.libraries,
         )
-        runner_objects = [source.replace(".c", ".o") for source in RUNNER_SOURCES]
         # zig keeps a build of musl for -s and another one without it; examples/c/main.c says -s too, to share this one.
         runner_options = ("-target", native, *kind.runner_options, "-s", "-o", "runner")
         _zig(work, "cc", *runner_options, *runner_objects, "libmodel.a", "-lm", *kind.libraries)
-        for name in ("model.so", "libmodel.a", "runner", "bnn_model.h"):
+        for name in ("model.so", "libmodel.a", "runner"):
             shutil.copyfile(work / name, folder / name)
+        shutil.copyfile(RUNTIME_SOURCES / "bnn_model.h", folder / "bnn_model.h")
         for name in ("model.so", "runner"):
             (folder / name).chmod((folder / name).stat().st_mode | 0o111)
+
+
+def _copy_runtime(work: Path) -> None:
+    """The C runtime as it lies here: zig is told no path of this machine, so none gets into objects and errors."""
+    for source in _runtime_files():
+        copy = work / "runtime" / source.relative_to(RUNTIME_SOURCES)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
+
+
+def _runtime_files() -> list[Path]:
+    return sorted((*RUNTIME_SOURCES.rglob("*.c"), *RUNTIME_SOURCES.rglob("*.h")))
+
+
+def _compile(work: Path, source: str, target: str, cache: ObjectCache, prefix: str = "") -> str:
+    """Compile one source in ``work`` for a target of zig's; the name of the object, which lies there too."""
+    result = prefix + source.removeprefix("runtime/").replace("/", "_").removesuffix(".c") + ".o"
+    command = ("cc", "-target", target, *COMPILE_OPTIONS, "-c", source, "-o", result)
+    cache.get(_runtime_key(command), work / result, partial(_zig, work, *command))
+    return result
 
 
 def _write_network(work: Path, plan: ExecutionPlan, device_code: DeviceCode | None) -> None:
@@ -199,9 +203,9 @@ def link_probe(folder: Path, architecture: str, cache: ObjectCache = NO_CACHE) -
     """
     with tempfile.TemporaryDirectory(prefix="bnn-deploy-link-") as temporary:
         work = Path(temporary)
-        for path in (*RUNTIME_SOURCES.glob("*.c"), *RUNTIME_SOURCES.glob("*.h")):
-            shutil.copyfile(path, work / path.name)
-        command = ("cc", *PROBE_TARGETS[architecture], *COMPILE_OPTIONS, "-static", "-s", "-o", "probe", *PROBE_SOURCES)
+        _copy_runtime(work)
+        sources = [f"runtime/{source}" for source in PROBE_SOURCES]
+        command = ("cc", *PROBE_TARGETS[architecture], *COMPILE_OPTIONS, "-static", "-s", "-o", "probe", *sources)
         cache.get(_runtime_key(command), work / "probe", partial(_zig, work, *command))
         shutil.copyfile(work / "probe", folder / "probe")
     (folder / "probe").chmod(0o755)
@@ -219,14 +223,14 @@ def link_probe_library(folder: Path, architecture: str, cache: ObjectCache = NO_
     Raises:
         ToolError: ziglang is missing or failed.
     """
-    glibc = f"{PROCESSORS[architecture]}-linux-gnu.2.17"
+    glibc = f"{PROCESSORS[architecture]}-{GLIBC}"
     with tempfile.TemporaryDirectory(prefix="bnn-deploy-link-") as temporary:
         work = Path(temporary)
-        for path in (*RUNTIME_SOURCES.glob("*.c"), *RUNTIME_SOURCES.glob("*.h")):
-            shutil.copyfile(path, work / path.name)
+        _copy_runtime(work)
         (work / "exports.map").write_text(_exports(["__tvm_ffi_bnn_system_state"]))
+        sources = [f"runtime/{source}" for source in PROBE_LIBRARY_SOURCES]
         command = (
-            *("cc", "-target", glibc, *COMPILE_OPTIONS, "-shared", "-s", "-o", "probe.so", *PROBE_LIBRARY_SOURCES),
+            *("cc", "-target", glibc, *COMPILE_OPTIONS, "-shared", "-s", "-o", "probe.so", *sources),
             *("-Wl,-soname,probe.so", "-Wl,--version-script=exports.map", "-Wl,-z,defs"),
         )
         cache.get(_runtime_key(command), work / "probe.so", partial(_zig, work, *command))
@@ -242,7 +246,7 @@ def api_symbols() -> list[str]:
 
 def tvm_symbols() -> list[str]:
     """The functions that TVM's RPC server finds in ``model.so``, the only other ones that it exports."""
-    sources = [(RUNTIME_SOURCES / name).read_text(encoding="utf-8") for name in ("tvm_functions.c", "tvm_system.c")]
+    sources = [(RUNTIME_SOURCES / name).read_text(encoding="utf-8") for name in _sources("tvm")]
     names = re.findall(r"^TVM_FUNCTION\((\w+)\) {", "\n".join(sources), flags=re.MULTILINE)
     return [f"__tvm_ffi_{name}" for name in names]
 
@@ -253,8 +257,11 @@ def _exports(symbols: list[str]) -> str:
 
 def _runtime_key(command: tuple[str, ...]) -> str:
     """A digest of what ``command`` makes an object of the runtime from."""
-    sources = sorted((*RUNTIME_SOURCES.glob("*.c"), *RUNTIME_SOURCES.glob("*.h")))
-    names = [part for path in sources for part in (path.name.encode(), path.read_bytes())]
+    names = [
+        part
+        for path in _runtime_files()
+        for part in (path.relative_to(RUNTIME_SOURCES).as_posix().encode(), path.read_bytes())
+    ]
     return content_key(("runtime", version("ziglang"), *command, *names))
 
 

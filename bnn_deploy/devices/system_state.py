@@ -1,6 +1,6 @@
 """The state of a board that decides about its speed: processor, clock, temperature, throttling, memory.
 
-The C runtime writes it as JSON (``bnn_deploy/runtime/system_state.c``, docs/profile.md describes the fields); this file reads
+The C runtime writes it as JSON (``bnn_deploy/runtime/system/system_state.c``, docs/profile.md describes the fields); this file reads
 that, as untrusted text from another machine.
 """
 

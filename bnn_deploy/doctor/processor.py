@@ -104,7 +104,7 @@ def suited_targets(state: SystemState) -> list[str]:
 
 
 def fitting_kernel_set(state: SystemState, bundle: Bundle) -> str:
-    """The kernel set that the bundle's runtime will choose there (runtime/kernel_set.c), "" if it has one set only."""
+    """The kernel set that the bundle's runtime will choose there (runtime/cpu/kernel_set.c), "" if it has one set only."""
     told = [arm_core(cpu.implementer, cpu.part) for cpu in state.processors if None not in (cpu.implementer, cpu.part)]
     # As there, a part number that no table has is no in-order core's.
     if IN_ORDER in bundle.kernel_sets and told and all(core is not None and core.in_order for core in told):

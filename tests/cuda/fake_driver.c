@@ -1,5 +1,5 @@
 /*
- * A libcuda.so.1 for tests on machines without a GPU: the driver's functions that runtime/cuda_driver.h declares, with kernels
+ * A libcuda.so.1 for tests on machines without a GPU: the driver's functions that runtime/cuda/driver.h declares, with kernels
  * that are C functions for the processor.
  *
  * It is strict where a real driver is, or may be: device addresses are no addresses of the processor's, and must lie in a live

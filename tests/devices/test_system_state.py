@@ -117,7 +117,7 @@ def test_cores() -> None:
         core = arm_core(0x41, part)
         assert core is not None and core.name == name and core.in_order == (part == 0xD03)
     assert arm_core(0x4E, 0xD03) is None and arm_core(0x41, None) is None and arm_core(None, 0xD03) is None
-    source = (RUNTIME_SOURCES / "kernel_set.c").read_text()
+    source = (RUNTIME_SOURCES / "cpu/kernel_set.c").read_text()
     rows = re.findall(r"\{0x([0-9a-f]+), 0x([0-9a-f]+)\}, +/\* ([\w-]+)", source)
     assert len(rows) > 3
     in_c = {(int(implementer, 16), int(part, 16)): name for implementer, part, name in rows}

@@ -1,5 +1,5 @@
-/* Prints which kernel set runtime/kernel_set.c chooses for the machine whose /sys and /proc are in a folder. */
-#include "kernel_set.c"
+/* Prints which kernel set runtime/cpu/kernel_set.c chooses for the machine whose /sys and /proc are in a folder. */
+#include "cpu/kernel_set.c"
 
 static const bnn_kernels SETS[] = {{"out-of-order", NULL, NULL}, {"in-order", NULL, NULL}};
 const bnn_plan bnn_network = {.kernel_sets = SETS, .kernel_set_count = 2};

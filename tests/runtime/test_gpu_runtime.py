@@ -148,7 +148,7 @@ def test_driver_without_functions(bundle: Bundle, tmp_path: Path) -> None:
     assert "NVIDIA's driver has no cu" in result.stderr and "update it to one for CUDA 10.2" in result.stderr
 
 
-FUNCTIONS = re.findall(r"function\((cu\w+),", (RUNTIME_SOURCES / "cuda_driver.h").read_text())
+FUNCTIONS = re.findall(r"function\((cu\w+),", (RUNTIME_SOURCES / "cuda/driver.h").read_text())
 
 
 def test_every_failure_gives_everything_back(bundle: Bundle, driver: Path, kernels: Path, tmp_path: Path) -> None:

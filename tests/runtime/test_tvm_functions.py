@@ -144,7 +144,7 @@ def test_nothing_else_is_exported(host_bundle: Bundle) -> None:
         ["nm", "-D", "--defined-only", host_bundle.library], capture_output=True, text=True, check=True
     )
     assert {line.split()[-1] for line in listing.stdout.splitlines()} == {*api_symbols(), *tvm_symbols()}
-    source = "".join((RUNTIME_SOURCES / name).read_text() for name in ("tvm_functions.c", "tvm_system.c"))
+    source = "".join((RUNTIME_SOURCES / name).read_text() for name in ("tvm/functions.c", "tvm/system.c"))
     assert len(tvm_symbols()) == source.count("\nTVM_FUNCTION(") == 9
 
 
