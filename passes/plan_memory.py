@@ -20,78 +20,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-import tvm
 from tvm import relax
 
 from bnn_deploy.dialect.values import Value, values_of
 from bnn_deploy.errors import CompileError
+from bnn_deploy.passes.buffers import Buffer, Constants, Moving, place_buffers
 from bnn_deploy.passes.relax.block_rows import RowStage
 from bnn_deploy.passes.relax.expressions import (
     constant_array,
     is_constant,
-    layer_identifier,
+    layer_name,
     main_bindings,
     operator_name,
+    shape_of_type,
     static_shape,
 )
 from bnn_deploy.passes.relax.row_rules import Rows
+from bnn_deploy.passes.tir.kernel_set import LoweredFunction
 from bnn_deploy.passes.tir.raw_pointers import RawKernel
 from bnn_deploy.plan import Argument, ExecutionPlan, Result, Space, Stage, Step, TensorSpecification
 
-_ALIGNMENT = 64
 _ITEM_BYTES = {"float32": 4, "float64": 8, "uint32": 4, "int32": 4, "int64": 8, "uint8": 1, "int8": 1, "bool": 1}
-
-
-@dataclass(frozen=True)
-class LoweredFunction:
-    """A Relax function of kernel calls, and its kernels by the name of the called function."""
-
-    module: tvm.IRModule
-    kernels: Mapping[str, RawKernel]
-
-
-@dataclass
-class _Buffer:
-    """One block of memory: where it lies, or its size and the steps between which it must not be overwritten."""
-
-    size: int
-    first: int
-    last: int
-    argument: Argument | None = None
-
-    def at(self, stride: int = 0, every: int = 1) -> _Moving:
-        """The buffer as a stage's steps address it."""
-        return _Moving(self, stride, every)
-
-
-@dataclass(frozen=True)
-class _Moving:
-    """A buffer whose address moves on from block to block."""
-
-    buffer: _Buffer
-    stride: int = 0
-    every: int = 1
-
-    @property
-    def argument(self) -> Argument:
-        """The address, once the buffer is placed."""
-        place = self.buffer.argument
-        return Argument(place.space, place.offset, self.stride, self.every)
-
-
-@dataclass
-class Constants:
-    """The bytes of all constants, each once. Plans that are given the same ``Constants`` share those that are equal."""
-
-    data: bytearray = field(default_factory=bytearray)
-    offsets: dict[bytes, int] = field(default_factory=dict)
-
-    def argument(self, data: bytes) -> Argument:
-        if data not in self.offsets:
-            self.data.extend(bytes(-len(self.data) % _ALIGNMENT))
-            self.offsets[data] = len(self.data)
-            self.data.extend(data)
-        return Argument(Space.WEIGHTS, self.offsets[data])
 
 
 @dataclass
@@ -102,7 +51,7 @@ class _Call:
     """
 
     value: relax.Call
-    arguments: list[_Moving]
+    arguments: list[Moving]
     tensor_bytes: list[int]
     results: dict[int, Value] = field(default_factory=dict)
 
@@ -112,24 +61,24 @@ class _Frame:
 
     def __init__(self, constants: Constants) -> None:
         self.constants = constants
-        self.buffers: dict[relax.Var, _Moving] = {}
-        self.tuples: dict[relax.Var, list[_Moving]] = {}
-        self.placed: list[_Buffer] = []
+        self.buffers: dict[relax.Var, Moving] = {}
+        self.tuples: dict[relax.Var, list[Moving]] = {}
+        self.placed: list[Buffer] = []
 
-    def read(self, expression: relax.Expr, step: int) -> _Moving:
+    def read(self, expression: relax.Expr, step: int) -> Moving:
         """The buffer of a variable or constant; it must stay until ``step``."""
         if is_constant(expression):
-            return _Buffer(0, step, step, self.constants.argument(constant_array(expression).tobytes())).at()
+            return self.constants.buffer(constant_array(expression).tobytes()).at()
         moving = self.buffers[expression]
         moving.buffer.last = max(moving.buffer.last, step)
         return moving
 
-    def allocate(self, size: int, step: int) -> _Moving:
+    def allocate(self, size: int, step: int) -> Moving:
         """A new buffer that is written at ``step``."""
-        self.placed.append(_Buffer(size, step, step))
+        self.placed.append(Buffer(size, step, step))
         return self.placed[-1].at()
 
-    def write(self, variable: relax.Var, out: relax.TensorType | relax.TupleType, step: int) -> list[_Moving]:
+    def write(self, variable: relax.Var, out: relax.TensorType | relax.TupleType, step: int) -> list[Moving]:
         """New buffers for the results of a call."""
         whole = isinstance(out, relax.TupleType)
         writes = [self.allocate(_bytes(ty), step) for ty in (out.fields if whole else [out])]
@@ -180,21 +129,6 @@ class _Frame:
                 if value is not None:
                     call.results[index] = value
 
-    def place(self, space: Space) -> int:
-        """Give each buffer an offset, largest first; returns the bytes of the space."""
-        done: list[_Buffer] = []
-        waiting = [buffer for buffer in self.placed if buffer.argument is None]
-        for buffer in sorted(waiting, key=lambda b: (-b.size, b.first)):
-            offset = 0
-            alive = [other for other in done if other.first <= buffer.last and buffer.first <= other.last]
-            for other in sorted(alive, key=lambda b: b.argument.offset):
-                if offset + buffer.size <= other.argument.offset:
-                    break
-                offset = max(offset, _aligned(other.argument.offset + other.size))
-            buffer.argument = Argument(space, offset)
-            done.append(buffer)
-        return max((_aligned(buffer.argument.offset + buffer.size) for buffer in done), default=0)
-
 
 @dataclass
 class _PlannedStage:
@@ -203,49 +137,52 @@ class _PlannedStage:
     function: LoweredFunction
     calls: list[_Call]
     blocks: int = 1
-    workspace: _Frame | None = None
+    workspace: list[Buffer] = field(default_factory=list)
 
 
 def plan_memory(
-    network: LoweredFunction,
-    stages: Mapping[str, tuple[RowStage, LoweredFunction]] | None = None,
+    functions: Mapping[str, LoweredFunction],
+    stages: Mapping[str, RowStage] | None = None,
     constants: Constants | None = None,
 ) -> ExecutionPlan:
     """Run the pass.
 
     Args:
-        network: Relax ``main`` of call_tir, calls of stages (call_dps_packed), tuple access and reshape only.
-        stages: each stage as it was cut, and its function of kernel calls.
+        functions: Relax of call_tir, tuple access and reshape only: ``main``, which also calls stages (call_dps_packed), and
+            one block of every stage, by name.
+        stages: each stage as it was cut.
         constants: those of the plans before; this plan's are added.
 
     Raises:
         CompileError: a function still holds something that is not a kernel call (a defect of an earlier pass); names it.
     """
-    main = network.module["main"]
-    constants = constants or Constants()
+    network = functions["main"]
+    main, constants = network.module["main"], constants or Constants()
     frame = _Frame(constants)
     for parameter in main.params:
-        frame.buffers[parameter] = _Buffer(0, 0, 0, Argument(Space.INPUT, 0)).at()
+        frame.buffers[parameter] = Buffer(0, place=Argument(Space.INPUT, 0)).at()
     planned: list[_PlannedStage] = []
     for binding in main_bindings(main):
         value, step = binding.value, len(planned)
         if operator_name(value) == "relax.call_tir":
             planned.append(_PlannedStage(network, [frame.call(binding.var, value, network.kernels, step)]))
         elif operator_name(value) == "relax.call_dps_packed":
-            stage, function = (stages or {})[str(value.args[0].global_symbol)]
+            name = str(value.args[0].global_symbol)
             reads = [frame.read(argument, step) for argument in value.args[1].fields]
             writes = frame.write(binding.var, value.ty_args[0], step)
-            planned.append(_plan_stage(stage, function, reads, writes, constants))
+            planned.append(_plan_stage((stages or {})[name], functions[name], reads, writes, constants))
         elif not frame.alias(binding.var, value, step):
             raise _without_kernel(network, binding.var, value)
-    frame.find_results([stage.calls[0] for stage in planned if stage.workspace is None], values_of(network.module))
+    frame.find_results(
+        [call for stage in planned if stage.function is network for call in stage.calls], values_of(network.module)
+    )
     result = main.body.body
     output = frame.buffers.get(result)
-    if output is None or output.buffer.argument is not None:
+    if output is None or output.buffer.place is not None:
         raise CompileError("The network's output must be computed by a kernel; found a constant or the input itself.")
-    output.buffer.argument = Argument(Space.OUTPUT, 0)
-    arena_bytes = frame.place(Space.ARENA)
-    workspaces = [stage.workspace.place(Space.WORKSPACE) for stage in planned if stage.workspace is not None]
+    output.buffer.place = Argument(Space.OUTPUT, 0)
+    arena_bytes = place_buffers(frame.placed, Space.ARENA)
+    workspaces = [place_buffers(stage.workspace, Space.WORKSPACE) for stage in planned]
     return ExecutionPlan(
         steps=tuple(_step(call, stage) for stage in planned for call in stage.calls),
         inputs=tuple(_specification(parameter.name, parameter) for parameter in main.params),
@@ -258,7 +195,7 @@ def plan_memory(
 
 
 def _plan_stage(
-    stage: RowStage, function: LoweredFunction, reads: list[_Moving], writes: list[_Moving], constants: Constants
+    stage: RowStage, function: LoweredFunction, reads: list[Moving], writes: list[Moving], constants: Constants
 ) -> _PlannedStage:
     """The steps of a stage; ``reads`` and ``writes`` are whole tensors, in the order of its parameters and results."""
     main = function.module["main"]
@@ -281,8 +218,7 @@ def _plan_stage(
     }
     for call in calls:
         call.arguments = [stored.get(id(moving.buffer), moving) for moving in call.arguments]
-    frame.placed = [buffer for buffer in frame.placed if id(buffer) not in stored]
-    return _PlannedStage(function, calls, stage.blocks, frame)
+    return _PlannedStage(function, calls, stage.blocks, [b for b in frame.placed if id(b) not in stored])
 
 
 def _step(call: _Call, stage: _PlannedStage) -> Step:
@@ -331,8 +267,7 @@ def _specification(name: str, tensor: relax.Expr) -> TensorSpecification:
 
 def _without_kernel(function: LoweredFunction, variable: relax.Var, value: relax.Expr) -> CompileError:
     attributes = {} if function.module.attrs is None else dict(function.module.attrs.items())
-    identifier = layer_identifier(variable)
-    node = attributes.get("layer_names", {}).get(identifier, identifier or variable.name)
+    node = layer_name(variable, attributes.get("layer_names", {}))
     operator = operator_name(value).removeprefix("relax.") or type(value).__name__
     return CompileError(
         f"Node '{node}' needs '{operator}', for which the compiler has no kernel; replace it in the "
@@ -345,8 +280,4 @@ def _bytes(ty: relax.TensorType) -> int:
         raise CompileError(
             f"The model computes with values of type {ty.dtype}, which the compiler cannot store; use float32."
         )
-    return prod(int(extent) for extent in ty.shape.values) * _ITEM_BYTES[str(ty.dtype)]
-
-
-def _aligned(offset: int) -> int:
-    return offset + -offset % _ALIGNMENT
+    return prod(shape_of_type(ty)) * _ITEM_BYTES[str(ty.dtype)]

@@ -64,6 +64,11 @@ class StagedNetwork:
     main: tvm.IRModule
     stages: dict[str, RowStage]
 
+    @property
+    def functions(self) -> dict[str, tvm.IRModule]:
+        """All that is lowered to kernels: ``main``, and one block of every stage."""
+        return {"main": self.main} | {name: stage.module for name, stage in self.stages.items()}
+
     def script(self) -> str:
         """The text of all functions, for ``--dump-ir``."""
         parts = [self.main.script()]

@@ -25,6 +25,7 @@ from tvm import relax
 
 from bnn_deploy.dialect.operators import ConvolutionAttributes, call, is_three_valued
 from bnn_deploy.passes.relax.expressions import (
+    call_of,
     channel_vector,
     constant_array,
     integers,
@@ -32,9 +33,10 @@ from bnn_deploy.passes.relax.expressions import (
     layer_identifier,
     operator_name,
     read_variables,
+    readers_of,
     static_shape,
 )
-from bnn_deploy.passes.relax.lower_binary import convolution_specification
+from bnn_deploy.passes.relax.kernel_specifications import convolution_specification
 from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.epilogue import STEPS, ImageOperand
@@ -50,6 +52,11 @@ def fuse_epilogue(module: tvm.IRModule, target: Target) -> tvm.IRModule:
     return _FuseEpilogue(module, target).run()
 
 
+# What a step reads: ("sums", 0), or the number of an image, of a vector or of a step before it.
+_Operand = tuple[str, int]
+_SUMS: _Operand = ("sums", 0)
+
+
 @dataclass
 class _Program:
     """An epilogue being collected; values are named until all operands are known."""
@@ -58,19 +65,25 @@ class _Program:
     result: relax.Var
     images: list[tuple[relax.Var, ImageOperand]] = field(default_factory=list)
     vectors: list[np.ndarray] = field(default_factory=list)
-    steps: list[tuple[str, object, object]] = field(default_factory=list)
+    steps: list[tuple[str, _Operand, _Operand]] = field(default_factory=list)
     absorbed: list[relax.Var] = field(default_factory=list)
-    packs: list[relax.Var] = field(default_factory=list)
+    packs: dict[relax.Var, list[np.ndarray]] = field(default_factory=dict)  # the thresholds of each
+
+    def extent(self) -> tuple[int, int, int, int]:
+        """How far it is collected; see ``cut``."""
+        return len(self.images), len(self.vectors), len(self.steps), len(self.absorbed)
+
+    def cut(self, extent: tuple[int, int, int, int]) -> None:
+        """Take back what was collected since."""
+        images, vectors, steps, absorbed = extent
+        del self.images[images:], self.vectors[vectors:], self.steps[steps:], self.absorbed[absorbed:]
 
 
 class _FuseEpilogue(DataflowRewriter):
     def __init__(self, module: tvm.IRModule, target: Target) -> None:
         super().__init__(module)
         self.target = target
-        self.readers: dict[relax.Var, list[relax.Var]] = {}
-        for variable, value in self.values.items():
-            for read in read_variables(value):
-                self.readers.setdefault(read, []).append(variable)
+        self.readers = readers_of(self.values)
         self.outputs = set(read_variables(self.main.body.body)) | set(
             read_variables(self.values.get(self.main.body.body))
         )
@@ -97,7 +110,7 @@ class _FuseEpilogue(DataflowRewriter):
     def _emit(self, program: _Program) -> relax.Expr:
         self._name = layer_identifier(program.layer)
         layer = self.values[program.layer]
-        numbers = {("sums",): 0}
+        numbers = {_SUMS: 0}
         for i in range(len(program.images)):
             numbers["image", i] = 1 + i
         for i in range(len(program.vectors)):
@@ -106,7 +119,8 @@ class _FuseEpilogue(DataflowRewriter):
         for i in range(len(program.steps)):
             numbers["step", i] = base + i
         stores = self._is_needed(program)
-        thresholds, zero = self._thresholds(program)
+        thresholds = [threshold for own in program.packs.values() for threshold in own]
+        zero = next((int(self.values[pack].attrs["zero"]) for pack in program.packs), -1)
         attributes = {
             **vars(ConvolutionAttributes.of(layer)),
             "images": [[o.channels, o.first, o.width] for _, o in program.images],
@@ -126,38 +140,24 @@ class _FuseEpilogue(DataflowRewriter):
             return results
         fields = [self.emit(relax.TupleGetItem(results, i)) for i in range(int(stores) + len(thresholds))]
         planes = iter(fields[int(stores) :])
-        for pack in program.packs:
+        for pack, own in program.packs.items():
             if operator_name(self.values[pack]) == "bnn.sign_pack":
                 self.words[pack] = next(planes)
             else:
-                count = static_shape(self.values[pack].args[1])[0]
-                self.words[pack] = self.emit(relax.Tuple([next(planes) for _ in range(count)]))
+                self.words[pack] = self.emit(relax.Tuple([next(planes) for _ in own]))
         return fields[0] if stores else self.main.params[0]
 
     def _is_needed(self, program: _Program) -> bool:
         """Whether anything but the packs reads the floats."""
         return program.result in self.outputs or any(r not in program.packs for r in self.readers[program.result])
 
-    def _thresholds(self, program: _Program) -> tuple[list[np.ndarray], int]:
-        vectors, zero = [], -1
-        for pack in program.packs:
-            value = self.values[pack]
-            channels, zero = static_shape(program.result)[-1], int(value.attrs["zero"])
-            if operator_name(value) == "bnn.sign_pack":
-                vectors.append(channel_vector(value.args[1], channels))
-            else:
-                vectors.extend(constant_array(value.args[1]))
-        return vectors, zero
-
     def _layers(self, program: _Program) -> str:
-        names = self.module.attrs["layer_names"]
         members = [program.layer, *sorted(program.absorbed, key=list(self.values).index), *program.packs]
         found = []
         for member in members:
             value = self.values[member]
             own = value.attrs["layers"] if operator_name(value).endswith("_many") else None
-            identifier = layer_identifier(member)
-            found.append(str(own or names.get(identifier, identifier)))
+            found.append(str(own or self.layer_name(member)))
         return " + ".join(dict.fromkeys(found))
 
     def _collect(self, variable: relax.Var) -> _Program | None:
@@ -168,11 +168,11 @@ class _FuseEpilogue(DataflowRewriter):
         if not able:
             return None
         program = _Program(variable, variable)
-        reference: object = ("sums",)
+        reference = _SUMS
         while True:
             follower = self._follower(program)
             taken = None if follower is None else self._take(program, follower, reference)
-            if taken is None:
+            if follower is None or taken is None:
                 break
             reference = taken
             program.result = follower
@@ -188,31 +188,31 @@ class _FuseEpilogue(DataflowRewriter):
         readers = self.readers.get(program.result, [])
         if len(readers) != 1 or program.result in self.outputs or readers[0] in self.taken:
             return None
-        return readers[0] if static_shape_or_none(readers[0]) == static_shape(program.result) else None
+        return readers[0] if _shape_or_none(readers[0]) == static_shape(program.result) else None
 
-    def _take(self, program: _Program, follower: relax.Var, reference: object) -> object | None:
+    def _take(self, program: _Program, follower: relax.Var, reference: _Operand) -> _Operand | None:
         """Append the step of ``follower`` to the program; None when it cannot be taken, which leaves the program as it was."""
-        before = (list(program.images), list(program.vectors), list(program.steps), list(program.absorbed))
+        before = program.extent()
         result = self._step(program, follower, {program.result: reference})
         if result is None or len(program.images) > _MAXIMUM_IMAGES:
-            program.images, program.vectors, program.steps, program.absorbed = before
+            program.cut(before)
             return None
         return result
 
-    def _step(self, program: _Program, variable: relax.Var, known: dict[relax.Var, object]) -> object | None:
+    def _step(self, program: _Program, variable: relax.Var, known: dict[relax.Var, _Operand]) -> _Operand | None:
         value = self.values[variable]
         name = operator_name(value).removeprefix("relax.").removeprefix("nn.")
         if name not in STEPS or (name == "prelu" and int(value.attrs.axis) % _RANK != _RANK - 1):
             return None
-        operands = [self._operand(program, argument, variable, known) for argument in value.args[:2]]
-        if None in operands:
+        left, right = (self._operand(program, argument, variable, known) for argument in value.args)
+        if left is None or right is None:
             return None
-        program.steps.append((name, *operands))
+        program.steps.append((name, left, right))
         return ("step", len(program.steps) - 1)
 
     def _operand(
-        self, program: _Program, argument: relax.Expr, reader: relax.Var, known: dict[relax.Var, object]
-    ) -> object | None:
+        self, program: _Program, argument: relax.Expr, reader: relax.Var, known: dict[relax.Var, _Operand]
+    ) -> _Operand | None:
         shape = static_shape(reader)
         if is_constant(argument):
             vector = channel_vector(argument, shape[-1])
@@ -223,15 +223,12 @@ class _FuseEpilogue(DataflowRewriter):
         if argument in known:
             return known[argument]
         if self._is_own(argument, reader, shape):
-            before = len(program.images), len(program.vectors), len(program.steps), len(program.absorbed)
+            before = program.extent()
             result = self._step(program, argument, known)
             if result is not None:
                 program.absorbed.append(argument)
                 return result
-            for items, count in zip(
-                (program.images, program.vectors, program.steps, program.absorbed), before, strict=True
-            ):
-                del items[count:]
+            program.cut(before)
         operand = self._image(program, argument, reader, shape)
         if operand is None:
             return None
@@ -242,9 +239,7 @@ class _FuseEpilogue(DataflowRewriter):
     def _is_own(self, argument: relax.Var, reader: relax.Var, shape: tuple[int, ...]) -> bool:
         """Whether nothing but ``reader`` needs the operand, so that it may be computed in the program."""
         alone = self.readers.get(argument, []) == [reader] and argument not in self.outputs
-        return (
-            alone and argument in self.values and static_shape_or_none(argument) == shape and argument not in self.taken
-        )
+        return alone and argument in self.values and _shape_or_none(argument) == shape and argument not in self.taken
 
     def _image(
         self, program: _Program, argument: relax.Var, reader: relax.Var, shape: tuple[int, ...]
@@ -252,37 +247,49 @@ class _FuseEpilogue(DataflowRewriter):
         if str(argument.ty.dtype) != "float32" or argument in self.hidden or static_shape(argument) != shape:
             return None
         source, first, width = argument, 0, shape[-1]
-        value = self.values.get(argument)
         own = self._is_own(argument, reader, shape)
-        if own and operator_name(value) == "relax.concat" and int(value.attrs.axis) % _RANK == _RANK - 1:
-            fields = list(value.args[0].fields)
+        repeated = self.producer(argument, "relax.concat") if own else None
+        part = self.producer(argument, "relax.strided_slice") if own else None
+        if repeated is not None and int(repeated.attrs.axis) % _RANK == _RANK - 1:
+            fields = list(repeated.args[0].fields)
             if all(f.same_as(fields[0]) for f in fields) and isinstance(fields[0], relax.Var):
                 source, width = fields[0], static_shape(fields[0])[-1]
-        elif own and operator_name(value) == "relax.strided_slice":
-            axes, begin, _, strides = (integers(a) for a in value.args[1:])
-            if [a % _RANK for a in axes] == [_RANK - 1] and strides == [1] and isinstance(value.args[0], relax.Var):
-                source, first = value.args[0], begin[0]
+        elif part is not None:
+            axes, begin, _, strides = (integers(a) for a in part.args[1:])
+            if [a % _RANK for a in axes] == [_RANK - 1] and strides == [1] and isinstance(part.args[0], relax.Var):
+                source, first = part.args[0], begin[0]
         if width % WORD_BITS or source in self.hidden:
             return None
         if not source.same_as(argument):
             program.absorbed.append(argument)
         return source, ImageOperand(static_shape(source)[-1], first, width)
 
-    def _is_fusible_pack(self, value: relax.Expr) -> bool:
-        """Whether it makes one plane of words, by thresholds that are constant."""
-        name = operator_name(value)
-        if name not in ("bnn.sign_pack", "bnn.sign_pack_many") or is_three_valued(value):
-            return False
-        channels = static_shape(value.args[0])[-1]
-        single = name == "bnn.sign_pack"
-        return not single or (is_constant(value.args[1]) and channel_vector(value.args[1], channels) is not None)
+    def _packs(self, result: relax.Var) -> dict[relax.Var, list[np.ndarray]]:
+        """The packs of the result that a kernel can do, and the thresholds of each."""
+        packs: dict[relax.Var, list[np.ndarray]] = {}
+        zeros: list[int] = []
+        for reader in self.readers.get(result, []):
+            thresholds = _thresholds(self.values[reader])
+            if thresholds is None:
+                continue
+            zeros.append(int(self.values[reader].attrs["zero"]))
+            # One convention at zero for all planes of a kernel.
+            if zeros[-1] == zeros[0]:
+                packs[reader] = thresholds
+        return packs
 
-    def _packs(self, result: relax.Var) -> list[relax.Var]:
-        packs = [reader for reader in self.readers.get(result, []) if self._is_fusible_pack(self.values[reader])]
-        # One convention at zero for all planes of a kernel.
-        return [p for p in packs if int(self.values[p].attrs["zero"]) == int(self.values[packs[0]].attrs["zero"])]
+
+def _thresholds(value: relax.Expr) -> list[np.ndarray] | None:
+    """What a pack compares with, (C,) for each plane of words that it makes; None of other operators, and if it is computed."""
+    pack = call_of(value, "bnn.sign_pack", "bnn.sign_pack_many")
+    if pack is None or is_three_valued(pack) or not is_constant(pack.args[1]):
+        return None
+    if operator_name(pack) == "bnn.sign_pack_many":
+        return list(constant_array(pack.args[1]))
+    vector = channel_vector(pack.args[1], static_shape(pack.args[0])[-1])
+    return None if vector is None else [vector]
 
 
-def static_shape_or_none(variable: relax.Var) -> tuple[int, ...] | None:
+def _shape_or_none(variable: relax.Var) -> tuple[int, ...] | None:
     """The shape of a tensor; None of a tuple."""
     return static_shape(variable) if isinstance(variable.ty, relax.TensorType) else None

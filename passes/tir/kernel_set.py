@@ -13,8 +13,8 @@ Where: after ``fuse_float``, when every operator is a call of a TIR function; it
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import tvm
 import tvm_ffi
@@ -22,20 +22,55 @@ from tvm import tirx
 
 from bnn_deploy.passes.tir.cuda_source import device_kernels
 from bnn_deploy.passes.tir.raw_pointers import RawKernel, raw_pointers
+from bnn_deploy.passes.tir.schedule_float import schedule_float
+from bnn_deploy.passes.tir.schedule_gpu import schedule_gpu
+from bnn_deploy.targets.base import Target
 
 
-class KernelSet:
-    """The kernels so far; ``schedule`` is run on each. Their C symbols end in ``suffix``.
+@dataclass(frozen=True)
+class LoweredFunction:
+    """A Relax function of kernel calls, and its kernels by the name of the called function."""
 
-    With ``on_gpu``, ``launched`` is what is launched there for them.
+    module: tvm.IRModule
+    kernels: Mapping[str, RawKernel]
+
+
+@dataclass(frozen=True)
+class LoweredFunctions:
+    """All functions of a network for one kind of core.
+
+    Attributes:
+        functions: by the name of the stage, or "main".
+        kernels: all kernels, by their C symbols.
+        launched: for a GPU, what is launched for the kernels, in their order.
     """
 
-    def __init__(
-        self, schedule: Callable[[tirx.PrimFunc], tirx.PrimFunc], suffix: str = "", on_gpu: bool = False
-    ) -> None:
-        self.schedule = schedule
+    functions: dict[str, LoweredFunction]
+    kernels: tvm.IRModule
+    launched: tuple[tirx.PrimFunc, ...]
+
+    def script(self) -> str:
+        """The kernels of each function, for ``--dump-ir``."""
+        return "\n\n".join(
+            f"# {name} calls {kernel}\n{raw.function.script()}"
+            for name, function in self.functions.items()
+            for kernel, raw in function.kernels.items()
+        )
+
+
+def kernel_set(functions: Mapping[str, tvm.IRModule], target: Target, suffix: str = "") -> LoweredFunctions:
+    """Run the pass; C symbols end in ``suffix``. See the module's docstring."""
+    kernels = _Kernels(target, suffix)
+    lowered = {name: LoweredFunction(module, kernels.of(module)) for name, module in functions.items()}
+    return LoweredFunctions(lowered, tvm.IRModule(kernels.functions), tuple(kernels.launched))
+
+
+class _Kernels:
+    """The kernels so far."""
+
+    def __init__(self, target: Target, suffix: str) -> None:
+        self.target = target
         self.suffix = suffix
-        self.on_gpu = on_gpu
         self.launched: list[tirx.PrimFunc] = []
         self.alike: dict[int, list[tuple[tirx.PrimFunc, RawKernel]]] = {}
         self.functions: dict[str, tirx.PrimFunc] = {}
@@ -46,19 +81,17 @@ class KernelSet:
         found = {v.name_hint: f for v, f in module.functions_items() if isinstance(f, tirx.PrimFunc)}
         return {name: self._kernel(name, found[name]) for name in sorted(found)}
 
-    def module(self) -> tvm.IRModule:
-        """All kernels, by their C symbols."""
-        return tvm.IRModule(self.functions)
-
     def _kernel(self, name: str, function: tirx.PrimFunc) -> RawKernel:
         alike = self.alike.setdefault(tvm_ffi.structural_hash(function), [])
         for other, kernel in alike:
             if tvm_ffi.structural_equal(function, other):
                 return kernel
         # Kernels of the table keep their names there; Relax numbers functions of one name without a mark between.
-        own = (function.attrs or {}).get("bnn.kernel", name)
-        kernel = raw_pointers(self.schedule(function), self._symbol(str(own)))
-        if self.on_gpu:
+        symbol = self._symbol(str((function.attrs or {}).get("bnn.kernel", name)))
+        if self.target.gpu is None:
+            kernel = raw_pointers(schedule_float(function, self.target), symbol)
+        else:
+            kernel = raw_pointers(schedule_gpu(function), symbol)
             parts, launches = device_kernels(kernel.function)
             self.launched.extend(parts)
             kernel = replace(kernel, launches=launches)

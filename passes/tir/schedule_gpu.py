@@ -38,12 +38,11 @@ from bnn_deploy.passes.tir.inline_producers import comes_scheduled, inline_produ
 from bnn_deploy.passes.tir.loop_nest import LoopNest, loads_of, read_nest
 from bnn_deploy.passes.tir.nest_launch import NestLaunch, sums_split
 from bnn_deploy.passes.tir.rounded_products import rounded_products
-from bnn_deploy.targets.base import Target
 
 _LARGEST = 2**31
 
 
-def schedule_gpu(function: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
+def schedule_gpu(function: tirx.PrimFunc) -> tirx.PrimFunc:
     """Run the pass on one kernel; binary kernels (attribute ``bnn.kernel``) come for threads, and get ``device_math`` only.
 
     Raises:

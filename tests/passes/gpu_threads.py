@@ -96,7 +96,7 @@ def run_all_threads(
 ) -> list[list[np.ndarray]]:
     """``run_threads`` of many functions, which is much faster than one after the other."""
     load_serial_functions()
-    scheduled = [with_scratch_as_parameters(schedule_gpu(function, ORIN)) for function in functions]
+    scheduled = [with_scratch_as_parameters(schedule_gpu(function)) for function in functions]
     rubbish = []
     for function, given in zip(scheduled, arrays, strict=True):
         whole = [*given, *random_arrays(function, True)[len(given) :]]
@@ -131,7 +131,7 @@ def run_functions(
 
 def compiled(function: tirx.PrimFunc, symbol: str = "k", sm: int = 87) -> tuple[tuple[Launch, ...], str]:
     """Launches and CUDA source; every launch within the limits of the oldest GPU."""
-    kernels, launches = device_kernels(raw_pointers(schedule_gpu(function, ORIN), symbol).function)
+    kernels, launches = device_kernels(raw_pointers(schedule_gpu(function), symbol).function)
     for launch in launches:
         assert 1 <= launch.block[0] <= 1024 and 1 <= launch.grid[0] < 2**31
         assert launch.block[1:] == launch.grid[1:] == (1, 1)

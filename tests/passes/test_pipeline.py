@@ -115,6 +115,7 @@ def test_a_crash_inside_a_pass_names_the_pass(name: str, monkeypatch: pytest.Mon
     def crash(*arguments: object) -> None:
         raise RuntimeError("first line\nindex out of range")
 
+    crash.__name__ = name
     monkeypatch.setattr(pipeline, name, crash)
     with pytest.raises(
         CompileError, match=f"pass '{name}' failed on this model: index out of range .*report it"
@@ -129,6 +130,7 @@ def test_a_crash_without_a_message_names_its_type(monkeypatch: pytest.MonkeyPatc
     def crash(*arguments: object) -> None:
         raise NotImplementedError
 
+    crash.__name__ = "pack"
     monkeypatch.setattr(pipeline, "pack", crash)
     with pytest.raises(CompileError, match="pass 'pack' failed on this model: NotImplementedError"):
         lower(small_network(), HOST, 1)

@@ -14,7 +14,8 @@ from tvm import ir, relax, tirx
 
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.pipeline import lower
-from bnn_deploy.passes.plan_memory import LoweredFunction, plan_memory
+from bnn_deploy.passes.plan_memory import plan_memory
+from bnn_deploy.passes.tir.kernel_set import LoweredFunction
 from bnn_deploy.passes.tir.raw_pointers import RawKernel
 from bnn_deploy.plan import Argument, ExecutionPlan, Space
 from bnn_deploy.targets.registry import get_target
@@ -43,7 +44,7 @@ class Network:
     module: tvm.IRModule | None = None
 
     def plan(self) -> ExecutionPlan:
-        return plan_memory(LoweredFunction(self.module, self.kernels))
+        return plan_memory({"main": LoweredFunction(self.module, self.kernels)})
 
 
 class Maker:

@@ -21,11 +21,13 @@ from bnn_deploy.passes.relax import (
     fold_threshold,
     fuse_epilogue,
     gather_shifts,
+    kernel_specifications,
     lower_binary,
     merge_packs,
 )
 from bnn_deploy.passes.relax.expressions import constant_array, is_constant, static_shape
 from bnn_deploy.plan import Argument, Space
+from bnn_deploy.targets.kernels.kernel import Kernel
 
 Patch = pytest.MonkeyPatch
 
@@ -183,16 +185,8 @@ def _change_rolls(patch: Patch, change: Callable) -> None:
 
 def kernel_scales_of_the_next_channel(patch: Patch) -> None:
     """The kernel gets the next channel's scale."""
-    original = lower_binary._LowerBinary._call_kernel
-
-    def call_kernel(
-        self: object, specification: object, arguments: list, out: object, kind: str, *rest: object
-    ) -> object:
-        if kind == "binary":
-            arguments[2] = relax.const(np.roll(constant_array(arguments[2]), 1, axis=-1))
-        return original(self, specification, arguments, out, kind, *rest)
-
-    patch.setattr(lower_binary._LowerBinary, "_call_kernel", call_kernel)
+    original = Kernel.pack_scale
+    patch.setattr(Kernel, "pack_scale", lambda self, scale: np.roll(original(self, scale), 1, axis=-1))
 
 
 def threshold_one_float_higher(patch: Patch) -> None:
@@ -209,25 +203,24 @@ def threshold_one_float_higher(patch: Patch) -> None:
 
 def tap_scales_reversed(patch: Patch) -> None:
     """Scales of taps are in the other order."""
-    original = lower_binary.constant_array
+    original = Kernel.pack_scale
 
-    def array(expression: object) -> np.ndarray:
-        values = original(expression)
-        return values[:, ::-1] if values.dtype == np.float32 and values.ndim == 2 else values
+    def pack_scale(self: Kernel, scale: np.ndarray) -> np.ndarray:
+        return original(self, scale[:, ::-1] if scale.ndim == 2 else scale)
 
-    patch.setattr(lower_binary, "constant_array", array)
+    patch.setattr(Kernel, "pack_scale", pack_scale)
 
 
 def pads_swapped(patch: Patch) -> None:
     """The kernel pads the other sides."""
-    original = lower_binary.convolution_specification
+    original = kernel_specifications.convolution_specification
 
     def specification(value: object) -> object:
         found = original(value)
         top, left, bottom, right = found.pads
         return replace(found, pads=(bottom, right, top, left))
 
-    patch.setattr(lower_binary, "convolution_specification", specification)
+    patch.setattr(kernel_specifications, "convolution_specification", specification)
 
 
 def slopes_of_the_next_channel(patch: Patch) -> None:

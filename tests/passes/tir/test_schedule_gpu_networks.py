@@ -10,7 +10,8 @@ import pytest
 from tvm import tirx
 
 from bnn_deploy.codegen.cuda_compiler import compile_cuda
-from bnn_deploy.passes import pipeline
+from bnn_deploy.passes.pipeline import lower
+from bnn_deploy.passes.tir import kernel_set
 from bnn_deploy.passes.tir.schedule_float import schedule_float
 from bnn_deploy.targets.base import Target
 from tests.passes.gpu_threads import HOST, compiled, kernels_of, random_arrays, run_all_threads, run_functions
@@ -27,8 +28,8 @@ def float_steps(tiny_onnx: Path) -> list[tirx.PrimFunc]:
         return schedule_float(function, target)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "schedule_float", schedule)
-        pipeline.lower(onnx.load(tiny_onnx), HOST, 2)
+        patch.setattr(kernel_set, "schedule_float", schedule)
+        lower(onnx.load(tiny_onnx), HOST, 2)
     return found
 
 
