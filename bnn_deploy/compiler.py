@@ -10,6 +10,7 @@ from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import tvm
 import tvm_ffi
@@ -20,12 +21,12 @@ from bnn_deploy.codegen.cuda_compiler import cache_key, compile_cuda
 from bnn_deploy.codegen.device_code import DeviceCode
 from bnn_deploy.codegen.object_cache import ObjectCache, cache_folder, content_key
 from bnn_deploy.errors import CompileError, InputError, message_lines
-from bnn_deploy.frontend.open_model import open_model
+from bnn_deploy.frontend.open_model import OpenedModel, open_model
 from bnn_deploy.onnx_files.statistics import model_statistics
 from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport
 from bnn_deploy.passes.pipeline import Lowered, lower
 from bnn_deploy.passes.tir.cuda_source import cuda_source
-from bnn_deploy.targets.base import Target
+from bnn_deploy.targets.base import Gpu, Target
 from bnn_deploy.targets.registry import get_target
 
 
@@ -57,37 +58,25 @@ def compile_model(
     Raises:
         ModelFileError, TargetError, CompileError, BundleError, ToolError: each one sentence for the user.
     """
-    onnx_path, output = Path(onnx_path), Path(output)
     report = progress or (lambda message: None)
     if batch < 1:
         raise InputError(f"--batch must be at least 1, got {batch}.")
     chosen = get_target(target)
-    check_destination(output)
+    check_destination(Path(output))
     opened = open_model(onnx_path, options, report)
-    model = opened.model
     found(opened.report)
-    if dump_ir is not None:
-        _make_folder(Path(dump_ir))
-    lowered = lower(model, chosen, batch, Path(dump_ir) if dump_ir else None, report)
-    content = onnx_path.read_bytes()
-    information = {
-        "model": {entry.key: entry.value for entry in model.metadata_props}
-        | {"onnx_sha256": hashlib.sha256(content).hexdigest()},
-        "statistics": model_statistics(model, len(content)).to_dict(),
-        "import": {**opened.report.to_dict(), "options": asdict(options or ImportOptions())} if opened.foreign else {},
-        "tools": {name: version(name) for name in ("apache-tvm", "onnx", "ziglang")},
-    }
+    dump = None if dump_ir is None else _made_folder(Path(dump_ir))
+    lowered = lower(opened.model, chosen, batch, dump, report)
+    information = _information(Path(onnx_path), opened, options or ImportOptions())
     objects = ObjectCache(cache_folder() if cache else None)
     with tempfile.TemporaryDirectory(prefix="bnn-deploy-") as scratch:
         report("generate machine code")
-        kernels_objects, device_code = [], None
-        if chosen.gpu is None:
-            kernels_objects = _processor_code(lowered, chosen, objects, Path(scratch))
-        else:
-            device_code = _gpu_code(lowered, chosen, objects, Path(scratch), dump_ir)
+        on_gpu = chosen.gpu is not None
+        kernels_objects = [] if on_gpu else _processor_code(lowered, chosen, objects, Path(scratch))
+        device_code = None if chosen.gpu is None else _gpu_code(lowered, chosen.gpu, objects, Path(scratch), dump)
         report("link")
         return write_bundle(
-            output,
+            Path(output),
             kernels_objects=kernels_objects,
             device_code=device_code,
             plan=lowered.plan,
@@ -95,6 +84,18 @@ def compile_model(
             model_info=information,
             cache=objects,
         )
+
+
+def _information(onnx_path: Path, opened: OpenedModel, options: ImportOptions) -> dict[str, Any]:
+    """What the manifest says of the model; see ``write_bundle``."""
+    content = onnx_path.read_bytes()
+    metadata = {entry.key: entry.value for entry in opened.model.metadata_props}
+    return {
+        "model": metadata | {"onnx_sha256": hashlib.sha256(content).hexdigest()},
+        "statistics": model_statistics(opened.model, len(content)).to_dict(),
+        "import": {**opened.report.to_dict(), "options": asdict(options)} if opened.foreign else {},
+        "tools": {name: version(name) for name in ("apache-tvm", "onnx", "ziglang")},
+    }
 
 
 def _processor_code(lowered: Lowered, target: Target, objects: ObjectCache, scratch: Path) -> list[Path]:
@@ -107,15 +108,16 @@ def _processor_code(lowered: Lowered, target: Target, objects: ObjectCache, scra
     return paths
 
 
-def _gpu_code(
-    lowered: Lowered, target: Target, objects: ObjectCache, scratch: Path, dump_ir: str | Path | None
-) -> DeviceCode:
-    sm = target.gpu.sm
-    source = cuda_source(lowered.launched, sm)
+def _gpu_code(lowered: Lowered, gpu: Gpu, objects: ObjectCache, scratch: Path, dump_ir: Path | None) -> DeviceCode:
+    source = cuda_source(lowered.launched, gpu.sm)
     if dump_ir is not None:
-        (Path(dump_ir) / "kernels.cu").write_text(source, encoding="utf-8")
+        (dump_ir / "kernels.cu").write_text(source, encoding="utf-8")
     path = scratch / "kernels.device"
-    objects.get(cache_key(source, sm), path, lambda: path.write_bytes(compile_cuda(source, sm).to_bytes()))
+
+    def compile_source() -> None:
+        path.write_bytes(compile_cuda(source, gpu.sm).to_bytes())
+
+    objects.get(cache_key(source, gpu.sm), path, compile_source)
     return DeviceCode.from_bytes(path.read_bytes())
 
 
@@ -144,8 +146,9 @@ def _generate(kernels: tvm.IRModule, target: Target, path: Path) -> None:
         ) from error
 
 
-def _make_folder(path: Path) -> None:
+def _made_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"Cannot create the folder {path} for --dump-ir: {error.strerror}.") from error
+    return path
