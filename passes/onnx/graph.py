@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeGuard
 
 import numpy as np
 import onnx_ir as ir
@@ -11,14 +12,31 @@ from bnn_deploy.onnx_files.standard_operators import DATA_MOVEMENT, STANDARD_DOM
 from bnn_deploy.ops.operator import DOMAIN
 
 
-def is_standard(node: ir.Node | None, *types: str) -> bool:
+def is_standard(node: ir.Node | None, *types: str) -> TypeGuard[ir.Node]:
     """Whether ``node`` is one of these operators of standard ONNX; with no ``types``, any."""
     return node is not None and node.domain in STANDARD_DOMAINS and (not types or node.op_type in types)
 
 
-def is_binary(node: ir.Node | None, *types: str) -> bool:
+def is_binary(node: ir.Node | None, *types: str) -> TypeGuard[ir.Node]:
     """Whether ``node`` is one of these operators of the domain ``bnn_deploy``."""
     return node is not None and node.domain == DOMAIN and node.op_type in types
+
+
+def required_input(node: ir.Node, index: int = 0) -> ir.Value:
+    """An input that the operator cannot do without: onnx's checker has seen to it before any rule runs."""
+    value = node.inputs[index]
+    assert value is not None, f"{node.op_type} '{layer_name(node)}' lacks input {index}"
+    return value
+
+
+def optional_input(node: ir.Node, index: int) -> ir.Value | None:
+    """An input that the operator can do without; None if it is left out."""
+    return node.inputs[index] if index < len(node.inputs) else None
+
+
+def producer_of(value: ir.Value | None) -> ir.Node | None:
+    """The node that computes ``value``; None for an input, a constant, and an input left out."""
+    return None if value is None else value.producer()
 
 
 def constant_of(value: ir.Value | None) -> np.ndarray | None:
@@ -29,6 +47,17 @@ def constant_of(value: ir.Value | None) -> np.ndarray | None:
     if tensor is None and is_standard(value.producer(), "Constant"):
         tensor = ir.convenience.get_const_tensor(value)
     return None if tensor is None else tensor.numpy()
+
+
+def optional_constant(node: ir.Node, index: int, default: np.ndarray) -> np.ndarray | None:
+    """The array of an input that the operator can do without: ``default`` if it is left out, None if it is computed."""
+    value = optional_input(node, index)
+    return default if value is None else constant_of(value)
+
+
+def integers(node: ir.Node, name: str, default: list[int]) -> list[int]:
+    """An attribute that holds several integers."""
+    return list(node.attributes.get_ints(name, default))
 
 
 def static_shape(value: ir.Value | None) -> tuple[int | None, ...] | None:
@@ -46,14 +75,14 @@ def moved_inputs(node: ir.Node) -> list[ir.Value]:
 
 def sources_through(value: ir.Value, operators: frozenset[str] = DATA_MOVEMENT) -> Iterator[ir.Value]:
     """The values from which ``value`` is made by nothing but these standard operators; ``value`` itself if by none."""
-    pending, seen = [value], set()
+    pending, seen = [value], set[ir.Value]()
     while pending:
         current = pending.pop()
         if current in seen:
             continue
         seen.add(current)
         node = current.producer()
-        if is_standard(node) and node is not None and node.op_type in operators:
+        if is_standard(node) and node.op_type in operators:
             pending.extend(moved_inputs(node))
         else:
             yield current
@@ -95,7 +124,7 @@ def replace_value(old: ir.Value, new: ir.Value) -> None:
     graph, name, maker = old.graph, old.name, old.producer()
     assert isinstance(graph, ir.Graph)
     if new.producer() is None or new.is_graph_output() or new.graph is not graph:
-        if maker is not None and is_standard(maker, "Identity") and maker.inputs[0] is new:
+        if is_standard(maker, "Identity") and maker.inputs[0] is new:
             return
         identity = ir.node("Identity", [new], name=None if maker is None else maker.name)
         identity.outputs[0].type, identity.outputs[0].shape = old.type or new.type, old.shape or new.shape

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from bnn_deploy.onnx_files.standard_operators import DATA_MOVEMENT
 from bnn_deploy.passes.onnx.graph import (
-    DATA_MOVEMENT,
     constant_of,
     is_binary,
     is_standard,
@@ -156,7 +156,7 @@ class BinaryFacts:
 
 def scalar_operand(node: ir.Node | None) -> int | None:
     """Which input of an operator of ``SCALAR_ARITHMETIC`` is the tensor, the other being one number that keeps its shape."""
-    if node is None or not is_standard(node, *SCALAR_ARITHMETIC):
+    if not is_standard(node, *SCALAR_ARITHMETIC):
         return None
     if node.op_type == "Neg":
         return 0

@@ -26,7 +26,15 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.graph import constant_of, is_standard, layer_name, static_shape
+from bnn_deploy.passes.onnx.graph import (
+    constant_of,
+    is_standard,
+    layer_name,
+    optional_constant,
+    optional_input,
+    required_input,
+    static_shape,
+)
 from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport
 from bnn_deploy.passes.onnx.layers.binary_values import BinaryFacts, BinaryValues
 from bnn_deploy.passes.onnx.layers.binary_weights import BinaryWeights, judge_weights
@@ -38,8 +46,8 @@ from bnn_deploy.passes.onnx.layers.move_activation import (
     write_again,
     write_chain,
 )
-from bnn_deploy.passes.onnx.layers.node_writer import NodeWriter
 from bnn_deploy.passes.onnx.layers.read_convolution import padding_of, read_convolution
+from bnn_deploy.passes.onnx.node_writer import NodeWriter
 
 
 def fold_padding(model: ir.Model, options: ImportOptions, report: ImportReport) -> None:
@@ -62,47 +70,45 @@ def _move(graph: ir.Graph, node: ir.Node, values: BinaryValues, facts: BinaryFac
     amounts = _amounts(node)
     if amounts is None:
         return False
-    mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "constant"
-    number = constant_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else np.zeros(1)
-    if mode == "constant" and (number is None or number.size != 1):
-        return False
-    filling = float(number.reshape(())) if mode == "constant" else None
+    filling = None
+    if node.attributes.get_string("mode", "constant") == "constant":
+        number = optional_constant(node, 2, np.zeros(1))
+        if number is None or number.size != 1:
+            return False
+        filling = float(number.reshape(()))
     if filling == 0:  # {0, 1} too: see (4)
         for reader, index in list(node.outputs[0].uses()):
             if index == 0 and is_standard(reader, "Conv"):
-                _fold(reader, node.inputs[0], amounts)
+                _fold(reader, required_input(node), amounts)
     if not feeds_layer(node.outputs[0]):
         return not node.outputs[0].uses() and not node.outputs[0].is_graph_output()
-    padded = _padded_activation(graph, node, values, filling, facts)
-    if padded is None:
-        return False
-    padded[0].replace(padded[1])
-    return True
+    writer = NodeWriter(graph, node)
+    padded = _padded_activation(writer, values, filling, facts)
+    if padded is not None:
+        writer.replace(padded)
+    return padded is not None
 
 
 def _amounts(node: ir.Node) -> np.ndarray | None:
     """int64 (2, rank): what Pad adds before and after each axis, None if not known or negative."""
     pads, shape = constant_of(node.inputs[1]), static_shape(node.inputs[0])
-    axes = constant_of(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] is not None else None
-    if pads is None or (len(node.inputs) > 3 and node.inputs[3] is not None and axes is None):
+    if pads is None or (shape is None and optional_input(node, 3) is not None):
         return None
-    rank = len(shape) if shape is not None else pads.size // 2
-    if rank == 0 or (axes is not None and shape is None):
+    rank = pads.size // 2 if shape is None else len(shape)
+    axes = optional_constant(node, 3, np.arange(rank))
+    if rank == 0 or axes is None or pads.size != 2 * axes.size:
         return None
     amounts = np.zeros((2, rank), np.int64)
-    where = np.arange(rank) if axes is None else axes.reshape(-1) % rank
-    if pads.size != 2 * len(where):
-        return None
-    amounts[:, where] = pads.reshape(2, -1)
+    amounts[:, axes.reshape(-1) % rank] = pads.reshape(2, -1)
     return None if amounts.min(initial=0) < 0 else amounts
 
 
 def _fold(convolution: ir.Node, value: ir.Value, amounts: np.ndarray) -> None:
     """Let ``convolution`` pad ``value`` itself, where it can."""
-    kernel = static_shape(convolution.inputs[1])
-    if kernel is None or None in kernel or len(kernel) != amounts.shape[1] or amounts[:, :2].any():
+    kernel = [extent for extent in (static_shape(convolution.inputs[1]) or ())[2:] if extent is not None]
+    if len(kernel) + 2 != amounts.shape[1] or amounts[:, :2].any():
         return
-    own = padding_of(convolution, kernel[2:])
+    own = padding_of(convolution, kernel)
     if isinstance(own, str):
         return
     convolution.replace_input_with(0, value)
@@ -114,54 +120,46 @@ def _unfold(graph: ir.Graph, node: ir.Node, values: BinaryValues, facts: BinaryF
     if values.three or 0 not in (values.low, values.high):
         return
     form = read_convolution(node)
-    kernel = static_shape(node.inputs[1])
-    if form.geometry is None or not any(form.geometry.pads) or form.reasons or form.weights is None or kernel is None:
+    if form.geometry is None or not any(form.geometry.pads) or form.reasons or form.weights is None:
         return
     if not isinstance(judge_weights(form.weights), BinaryWeights):
         return
-    pads = padding_of(node, [int(extent or 0) for extent in kernel[2:]])
-    if isinstance(pads, str):
-        return
-    writer = NodeWriter(graph, node)
-    spatial = len(kernel) - 2
-    amounts = writer.constant(f"{writer.name}/pads", np.array([0, 0, *pads[:spatial], 0, 0, *pads[spatial:]], np.int64))
+    top, left, bottom, right = form.geometry.pads
+    pads = np.array([[left], [right]] if form.geometry.flat else [[top, left], [bottom, right]], np.int64)
+    writer, x = NodeWriter(graph, node), required_input(node)
+    amounts = writer.constant(f"{writer.name}/pads", np.pad(pads, ((0, 0), (2, 0))).reshape(-1))
     shape = None
-    if node.inputs[0].shape is not None:
-        extents = list(node.inputs[0].shape)
-        added = np.array(pads).reshape(2, -1).sum(axis=0).tolist()
-        grown = [size + more if isinstance(size, int) else None for size, more in zip(extents[2:], added, strict=True)]
-        shape = [*extents[:2], *grown]
-    pad = writer.write("Pad", [node.inputs[0], amounts], shape=shape).producer()
-    padded = _padded_activation(graph, pad, values, 0.0, facts)
-    if padded is None:
-        graph.remove(pad, safe=True)
-        return
-    node.replace_input_with(0, padded[1])
+    if x.shape is not None:
+        added = zip(x.shape[2:], pads.sum(axis=0).tolist(), strict=True)
+        shape = [*x.shape[:2], *(size + more if isinstance(size, int) else None for size, more in added)]
+    pad = writer.write_node("Pad", [x, amounts], shape=shape)
+    padded = _padded_activation(NodeWriter(graph, pad), values, 0.0, facts)
+    if padded is not None:
+        node.replace_input_with(0, padded)
+        _set_pads(node, [0] * pads.size)
     graph.remove(pad, safe=True)
-    _set_pads(node, [0] * len(pads))
 
 
 def _padded_activation(
-    graph: ir.Graph, node: ir.Node, values: BinaryValues, filling: float | None, facts: BinaryFacts
-) -> tuple[NodeWriter, ir.Value] | None:
-    """What a Pad makes of activations, as an activation; and the writer that wrote it. None if it is none.
+    writer: NodeWriter, values: BinaryValues, filling: float | None, facts: BinaryFacts
+) -> ir.Value | None:
+    """What a Pad makes of activations, as an activation; None if it is none.
 
     Args:
-        graph: gets the new nodes, before ``node``.
-        node: the Pad.
+        writer: of the Pad.
         values: what it pads.
         filling: the number it pads with, None where it repeats elements.
         facts: told of the new nodes.
     """
-    writer = NodeWriter(graph, node)
-    chain, output = chain_of(node.inputs[0]), node.outputs[0]
+    node, output = writer.old, writer.old.outputs[0]
+    chain = chain_of(required_input(node))
     source = None if chain is None else _source_filling(chain, node, values, filling)
     if chain is not None and source is not None:
         inputs = [chain.activation.inputs[0], *node.inputs[1:]]
         if filling is not None:
             inputs = [*inputs[:2], writer.constant(f"{writer.name}/value", np.float32(source)), *inputs[3:]]
         padded = writer.copy(node, inputs, shape=output.shape)
-        return writer, write_chain(writer, chain, padded.outputs[0], facts)
+        return write_chain(writer, chain, padded.outputs[0], facts)
     if filling is None or filling in (values.low, values.high) or (values.three and filling == values.middle):
         after = values
     elif filling == values.offset and not values.three:
@@ -171,9 +169,8 @@ def _padded_activation(
     padded = writer.copy(node, node.inputs, shape=output.shape)
     again = write_again(writer, padded.outputs[0], after, f"{layer_name(node)}/sign", facts)
     if again is None:
-        graph.remove(padded, safe=True)
-        return None
-    return writer, again
+        writer.graph.remove(padded, safe=True)
+    return again
 
 
 def _source_filling(chain: Chain, node: ir.Node, values: BinaryValues, filling: float | None) -> float | None:

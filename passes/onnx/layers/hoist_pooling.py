@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.graph import is_standard, layer_name
+from bnn_deploy.passes.onnx.graph import integers, is_standard, layer_name, required_input
 from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport
 from bnn_deploy.passes.onnx.layers.binary_values import BinaryFacts, BinaryValues
 from bnn_deploy.passes.onnx.layers.move_activation import (
@@ -32,7 +32,7 @@ from bnn_deploy.passes.onnx.layers.move_activation import (
     write_again,
     write_chain,
 )
-from bnn_deploy.passes.onnx.layers.node_writer import NodeWriter
+from bnn_deploy.passes.onnx.node_writer import NodeWriter
 
 
 def hoist_pooling(model: ir.Model, options: ImportOptions, report: ImportReport) -> None:
@@ -49,7 +49,7 @@ def hoist_pooling(model: ir.Model, options: ImportOptions, report: ImportReport)
 
 def _hoist(graph: ir.Graph, node: ir.Node, values: BinaryValues, facts: BinaryFacts) -> None:
     writer = NodeWriter(graph, node)
-    value, output = node.inputs[0], node.outputs[0]
+    value, output = required_input(node), node.outputs[0]
     chain = chain_of(value)
     rank = len(node.attributes["kernel_shape"].as_ints()) + 2
     if chain is not None and values.high > values.low and keeps_threshold(chain.activation, set(range(2, rank)), rank):
@@ -70,16 +70,10 @@ def _is_plain(node: ir.Node) -> bool:
     if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
         return False
     kernel = list(node.attributes["kernel_shape"].as_ints())
-    strides, dilations, pads = (
-        list(node.attributes[name].as_ints()) if name in node.attributes else default
-        for name, default in (
-            ("strides", [1] * len(kernel)),
-            ("dilations", [1] * len(kernel)),
-            ("pads", [0] * (2 * len(kernel))),
-        )
-    )
-    ceil = "ceil_mode" in node.attributes and node.attributes["ceil_mode"].as_int() != 0
-    if "auto_pad" in node.attributes and node.attributes["auto_pad"].as_string() not in ("NOTSET", ""):
+    strides, dilations = (integers(node, name, [1] * len(kernel)) for name in ("strides", "dilations"))
+    pads = integers(node, "pads", [0] * (2 * len(kernel)))
+    ceil = node.attributes.get_int("ceil_mode", 0) != 0
+    if node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", ""):
         # SAME padding is smaller than the kernel on either side, VALID is none.
         pads = [0] * (2 * len(kernel)) if set(dilations) == {1} else [1] * (2 * len(kernel))
     if any(pads) and (

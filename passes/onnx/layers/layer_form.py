@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.graph import constant_of, layer_name, static_shape
+from bnn_deploy.passes.onnx.graph import constant_of, layer_name, producer_of, static_shape
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class LayerForm:
 
 def computed_by(value: ir.Value | None) -> str:
     """Where a value that is no constant comes from, for a reason."""
-    node = None if value is None else value.producer()
+    node = producer_of(value)
     if node is None:
         return "an input of the network"
     return f"{node.op_type} '{layer_name(node)}'"

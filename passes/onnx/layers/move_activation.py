@@ -20,10 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.onnx_files.standard_operators import LAYERS
-from bnn_deploy.passes.onnx.graph import DATA_MOVEMENT, is_binary, is_standard, moved_inputs, static_shape
+from bnn_deploy.onnx_files.standard_operators import DATA_MOVEMENT, LAYERS
+from bnn_deploy.passes.onnx.graph import is_binary, is_standard, moved_inputs, producer_of, static_shape
 from bnn_deploy.passes.onnx.layers.binary_values import SCALAR_ARITHMETIC, BinaryFacts, BinaryValues, scalar_operand
-from bnn_deploy.passes.onnx.layers.node_writer import NodeWriter
+from bnn_deploy.passes.onnx.node_writer import NodeWriter
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def chain_of(value: ir.Value) -> Chain | None:
     node = value.producer()
     while node is not None and (operand := scalar_operand(node)) is not None:
         arithmetic.append(node)
-        node = node.inputs[operand].producer()
+        node = producer_of(node.inputs[operand])
     return Chain(node, tuple(reversed(arithmetic))) if is_binary(node, "Sign", "Ternary") else None
 
 
@@ -82,18 +82,19 @@ def write_again(
         scaled = value
         if scale != 1:
             scaled = writer.write("Mul", [value, writer.constant(f"{name}/inverse", inverse)], shape=value.shape)
-        result = writer.write("Ternary", [scaled], shape=value.shape, ours=True, name=name)
+        last = writer.write_node("Ternary", [scaled], shape=value.shape, ours=True, name=name)
     else:
         if not np.array_equal(found[[0, 2]], expected[[0, 2]]) or not low <= offset < high:
             return None
         threshold = writer.constant(f"{name}/threshold", offset)
-        result = writer.write("Sign", [value, threshold], {"zero": -1}, value.shape, ours=True, name=name)
-    facts.visit(result.producer())
+        last = writer.write_node("Sign", [value, threshold], {"zero": -1}, value.shape, ours=True, name=name)
+    facts.visit(last)
     for operator, number, neutral in (("Mul", scale, 1), ("Add", offset, 0)):
         if number != neutral:
-            result = writer.write(operator, [result, writer.constant(f"{name}/{operator}", number)], shape=value.shape)
-            facts.visit(result.producer())
-    return result
+            operands = [last.outputs[0], writer.constant(f"{name}/{operator}", number)]
+            last = writer.write_node(operator, operands, shape=value.shape)
+            facts.visit(last)
+    return last.outputs[0]
 
 
 def keeps_threshold(activation: ir.Node, axes: set[int], rank: int) -> bool:
@@ -110,7 +111,7 @@ def keeps_threshold(activation: ir.Node, axes: set[int], rank: int) -> bool:
 def feeds_layer(value: ir.Value) -> bool:
     """Whether a layer reads ``value``, or what is left of it after data movement, arithmetic, MaxPool and Pad."""
     passing = DATA_MOVEMENT | set(SCALAR_ARITHMETIC) | {"MaxPool", "Pad"}
-    pending, seen = [value], set()
+    pending, seen = [value], set[ir.Value]()
     while pending:
         current = pending.pop()
         if current in seen:

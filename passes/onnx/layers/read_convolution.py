@@ -19,13 +19,13 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.graph import constant_of, static_shape
+from bnn_deploy.passes.onnx.graph import constant_of, integers, optional_input, required_input, static_shape
 from bnn_deploy.passes.onnx.layers.layer_form import Geometry, LayerForm, check_extent, computed_by, constant_weights
 
 
 def read_convolution(node: ir.Node) -> LayerForm:
     """The form of a standard Conv; its ``reasons`` say what a binary convolution cannot do."""
-    form = LayerForm(node, activation=node.inputs[0])
+    form = LayerForm(node, activation=required_input(node))
     array = constant_weights(form, node.inputs[1])
     if array is None:
         return form
@@ -39,11 +39,11 @@ def read_convolution(node: ir.Node) -> LayerForm:
     if spatial > 2:
         form.reasons.append(f"its kernel has {spatial} dimensions, and only one or two run on bits")
         return form
-    group = _integer(node, "group", 1)
+    group = node.attributes.get_int("group", 1)
     if group < 1 or outputs % group:
         form.reasons.append(f"its {outputs} output channels do not divide into {group} groups")
         return form
-    strides, dilations = (_integers(node, name, [1] * spatial) for name in ("strides", "dilations"))
+    strides, dilations = (integers(node, name, [1] * spatial) for name in ("strides", "dilations"))
     if len(strides) != spatial or len(dilations) != spatial or min(*strides, *dilations) < 1:
         form.reasons.append(f"its strides {strides} and dilations {dilations} do not fit its kernel")
         return form
@@ -55,38 +55,57 @@ def read_convolution(node: ir.Node) -> LayerForm:
     if isinstance(pads, str):
         form.reasons.append(pads)
         return form
-    if spatial == 1:
-        kernel, strides, pads = [1, *kernel], [1, *strides], [0, pads[0], 0, pads[1]]
-    form.geometry = Geometry(tuple(kernel), tuple(strides), tuple(pads), group, depth * group, flat=spatial == 1)
-    if len(node.inputs) > 2 and node.inputs[2] is not None:
-        bias = constant_of(node.inputs[2])
-        if bias is None:
-            form.reasons.append(f"its bias is computed at run time from {computed_by(node.inputs[2])}")
+    form.geometry = _geometry(kernel, strides, pads, group, depth * group)
+    if (bias := optional_input(node, 2)) is not None:
+        array = constant_of(bias)
+        if array is None:
+            form.reasons.append(f"its bias is computed at run time from {computed_by(bias)}")
         else:
-            form.bias = bias.astype(np.float64).reshape(-1)
+            form.bias = array.astype(np.float64).reshape(-1)
     return form
+
+
+def read_transposed_convolution(node: ir.Node) -> LayerForm:
+    """The form of a ConvTranspose, which is never binary; its weights are read for the report."""
+    form = LayerForm(node, required_input(node), reasons=["transposed convolutions do not run on bits"])
+    kernel = constant_weights(form, node.inputs[1])
+    if kernel is not None and kernel.ndim >= 2:
+        # (C, O / group, positions...): outputs first, as everywhere.
+        form.weights = np.moveaxis(kernel, 0, -1).reshape(kernel.shape[1], math.prod(kernel.shape[2:]), kernel.shape[0])
+    return form
+
+
+def _geometry(
+    kernel: Sequence[int], strides: Sequence[int], pads: Sequence[int], group: int, in_channels: int
+) -> Geometry:
+    """Of an image, or of a sequence, which is an image of one row."""
+    if len(kernel) == 1:
+        return Geometry((1, kernel[0]), (1, strides[0]), (0, pads[0], 0, pads[1]), group, in_channels, flat=True)
+    (height, width), (down, right), (top, left, bottom, end) = kernel, strides, pads
+    return Geometry((height, width), (down, right), (top, left, bottom, end), group, in_channels)
 
 
 def padding_of(node: ir.Node, kernel: Sequence[int]) -> list[int] | str:
     """[begin of each axis, end of each axis] of a Conv whose kernel has these extents, or a reason why they are not known."""
     spatial = len(kernel)
-    mode = node.attributes["auto_pad"].as_string() if "auto_pad" in node.attributes else "NOTSET"
+    mode = node.attributes.get_string("auto_pad", "NOTSET")
     if mode == "VALID":
         return [0] * (2 * spatial)
     if mode not in ("SAME_UPPER", "SAME_LOWER"):
-        pads = _integers(node, "pads", [0] * (2 * spatial))
+        pads = integers(node, "pads", [0] * (2 * spatial))
         return (
             pads
             if len(pads) == 2 * spatial and min(pads) >= 0
             else f"its padding {pads} is not one of zeros around the image"
         )
     shape = static_shape(node.inputs[0])
-    if shape is None or None in shape[2:]:
+    extents = [] if shape is None else [extent for extent in shape[2:] if extent is not None]
+    if len(extents) != spatial:
         return f"its padding ({mode}) depends on the size of the image, which is not fixed in the file"
-    strides = _integers(node, "strides", [1] * spatial)
-    dilations = _integers(node, "dilations", [1] * spatial)
+    strides = integers(node, "strides", [1] * spatial)
+    dilations = integers(node, "dilations", [1] * spatial)
     begin, end = [], []
-    for extent, stride, taps, dilation in zip(shape[2:], strides, kernel, dilations, strict=True):
+    for extent, stride, taps, dilation in zip(extents, strides, kernel, dilations, strict=True):
         # ONNX: as many outputs as ceil(extent / stride); what does not divide by two goes to the end for SAME_UPPER.
         needed = (-(-extent // stride) - 1) * stride + (taps - 1) * dilation + 1
         total = max(needed - extent, 0)
@@ -94,11 +113,3 @@ def padding_of(node: ir.Node, kernel: Sequence[int]) -> list[int] | str:
         begin.append(small if mode == "SAME_UPPER" else large)
         end.append(large if mode == "SAME_UPPER" else small)
     return begin + end
-
-
-def _integer(node: ir.Node, name: str, default: int) -> int:
-    return node.attributes[name].as_int() if name in node.attributes else default
-
-
-def _integers(node: ir.Node, name: str, default: list[int]) -> list[int]:
-    return list(node.attributes[name].as_ints()) if name in node.attributes else default

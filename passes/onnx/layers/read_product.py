@@ -17,22 +17,28 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.graph import constant_of, static_shape
+from bnn_deploy.passes.onnx.graph import constant_of, optional_input, required_input, static_shape
 from bnn_deploy.passes.onnx.layers.layer_form import LayerForm, check_extent, computed_by
 
 
 def read_product(node: ir.Node) -> LayerForm:
     """The form of a standard Gemm or MatMul; its ``reasons`` say what a binary layer cannot do."""
-    form = LayerForm(node)
     left, right = constant_of(node.inputs[0]), constant_of(node.inputs[1])
-    if (left is None) == (right is None):
-        form.reasons.append(_operands(node, left is not None))
-        form.activation = None if left is not None else node.inputs[0]
-        return form
-    weights, on_the_left = (right, False) if left is None else (left, True)
-    form.activation = node.inputs[1 if on_the_left else 0]
+    if right is not None and left is None:
+        return _read(LayerForm(node, required_input(node, 0)), right, on_the_left=False)
+    if left is not None and right is None:
+        return _read(LayerForm(node, required_input(node, 1)), left, on_the_left=True)
+    if left is not None:
+        return LayerForm(node, reasons=["both of its operands are constants"])
+    first, second = (computed_by(value) for value in node.inputs[:2])
+    reason = f"neither operand is a constant: they come from {first} and {second}"
+    return LayerForm(node, required_input(node), reasons=[reason])
+
+
+def _read(form: LayerForm, weights: np.ndarray, on_the_left: bool) -> LayerForm:
+    """``form``, filled in from the constant operand."""
+    node = form.node
     form.rank = 2 if node.op_type == "Gemm" else len(static_shape(form.activation) or ())
-    transposed = [_flag(node, name) for name in ("transA", "transB")]
     if weights.ndim > 2 and all(extent == 1 for extent in weights.shape[:-2]) and form.rank >= weights.ndim:
         weights = weights.reshape(weights.shape[-2:])
     if weights.ndim != 2:
@@ -41,13 +47,14 @@ def read_product(node: ir.Node) -> LayerForm:
         rows = weights if on_the_left or weights.ndim < 2 else np.swapaxes(weights, -1, -2)
         form.weights = rows.reshape(math.prod(rows.shape[:-1]), 1, math.prod(rows.shape[-1:]))
         return form
+    trans_a, trans_b = (node.attributes.get_int(name, 0) != 0 for name in ("transA", "transB"))
     if on_the_left:
         # Y = W X is (Xᵀ Wᵀ)ᵀ: W as stored is (O, K), X (K, N).
-        matrix = weights.T if transposed[0] else weights
-        form.transpose_input, form.transpose_output = not transposed[1], True
+        matrix = weights.T if trans_a else weights
+        form.transpose_input, form.transpose_output = not trans_b, True
     else:
-        matrix = weights if transposed[1] else weights.T
-        form.transpose_input = transposed[0]
+        matrix = weights if trans_b else weights.T
+        form.transpose_input = trans_a
     form.weights = matrix[:, None, :]
     if form.rank == 1:  # of MatMul only: a vector has no axes to swap
         form.transpose_input = form.transpose_output = False
@@ -61,9 +68,8 @@ def read_product(node: ir.Node) -> LayerForm:
 
 def _read_gemm(form: LayerForm, outputs: int) -> None:
     node = form.node
-    form.factor = node.attributes["alpha"].as_float() if "alpha" in node.attributes else 1.0
-    beta = node.attributes["beta"].as_float() if "beta" in node.attributes else 1.0
-    addend = node.inputs[2] if len(node.inputs) > 2 else None
+    form.factor, beta = (node.attributes.get_float(name, 1.0) for name in ("alpha", "beta"))
+    addend = optional_input(node, 2)
     if addend is None or beta == 0:
         return
     constant = constant_of(addend)
@@ -75,14 +81,3 @@ def _read_gemm(form: LayerForm, outputs: int) -> None:
             form.bias = np.broadcast_to(aligned.reshape(-1).astype(np.float64) * beta, (outputs,))
             return
     form.addend, form.addend_factor = addend, beta
-
-
-def _operands(node: ir.Node, constant: bool) -> str:
-    if constant:
-        return "both of its operands are constants"
-    first, second = (computed_by(value) for value in node.inputs[:2])
-    return f"neither operand is a constant: they come from {first} and {second}"
-
-
-def _flag(node: ir.Node, name: str) -> bool:
-    return name in node.attributes and node.attributes[name].as_int() != 0

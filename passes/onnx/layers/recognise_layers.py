@@ -17,10 +17,9 @@ Not handled: ConvTranspose, layers inside the subgraphs of If and Loop, other da
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
 from bnn_deploy.errors import ModelFileError
@@ -30,31 +29,48 @@ from bnn_deploy.passes.onnx.graph import is_standard, layer_name
 from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport, LayerReport
 from bnn_deploy.passes.onnx.layers.binary_values import BinaryFacts, BinaryValues
 from bnn_deploy.passes.onnx.layers.binary_weights import BinaryWeights, RealWeights, judge_weights
-from bnn_deploy.passes.onnx.layers.layer_form import LayerForm, constant_weights
-from bnn_deploy.passes.onnx.layers.read_convolution import read_convolution
+from bnn_deploy.passes.onnx.layers.layer_form import LayerForm
+from bnn_deploy.passes.onnx.layers.read_convolution import read_convolution, read_transposed_convolution
 from bnn_deploy.passes.onnx.layers.read_product import read_product
 from bnn_deploy.passes.onnx.layers.unscale import Unscaler
-from bnn_deploy.passes.onnx.layers.write_layer import scales_fit, write_layer
+from bnn_deploy.passes.onnx.layers.write_layer import BinaryLayer, write_layer
 
+_READERS: dict[str, Callable[[ir.Node], LayerForm]] = {
+    "Conv": read_convolution,
+    "ConvTranspose": read_transposed_convolution,
+    "Gemm": read_product,
+    "MatMul": read_product,
+}
 # float32 holds every integer up to here, so that a sum of so many ±1 is exact.
 _LONGEST_SUM = 2**24 - 1
 _MOST_NAMED = 3
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Layer:
+    """A layer as it was examined.
+
+    Attributes:
+        values: what its activation holds, in words where it is not binary.
+        weights: None where they are computed.
+    """
+
     form: LayerForm
-    values: BinaryValues | None
+    values: BinaryValues | str
     weights: BinaryWeights | RealWeights | None
-    activation_words: str
 
     @property
-    def binary_weights(self) -> BinaryWeights | None:
-        return self.weights if isinstance(self.weights, BinaryWeights) else None
+    def words(self) -> str:
+        """What the activation holds, for the report."""
+        return self.values if isinstance(self.values, str) else self.values.words
 
     @property
-    def has_zeros(self) -> bool:
-        return self.binary_weights is not None and self.binary_weights.zeros > 0 and not self.form.reasons
+    def on_bits(self) -> BinaryLayer | None:
+        """Signs and ±a; None where one of them is something else. ``form.reasons`` may speak against it still."""
+        activation, values, weights = self.form.activation, self.values, self.weights
+        if activation is None or not isinstance(values, BinaryValues) or not isinstance(weights, BinaryWeights):
+            return None
+        return BinaryLayer(self.form, activation, values, weights)
 
 
 def recognise_layers(model: ir.Model, options: ImportOptions, report: ImportReport) -> None:
@@ -68,84 +84,66 @@ def recognise_layers(model: ir.Model, options: ImportOptions, report: ImportRepo
     graph.sort()
     facts = BinaryFacts(graph)
     layers = [_examine(node, facts) for node in graph if is_standard(node, *LAYERS)]
-    with_zeros = [layer for layer in layers if layer.has_zeros]
+    with_zeros = [layer for layer in _binary(layers) if layer.weights.zeros]
     if with_zeros and options.zero_weights == "error":
         raise ModelFileError(_zeros_message(with_zeros))
     if options.zero_weights == "float":
-        for layer in with_zeros:
-            layer.form.reasons.append(f"{_zeros(layer)} are exactly 0 (--zero-weights float)")
+        for binary in with_zeros:
+            binary.form.reasons.append(f"{_zeros(binary)} are exactly 0 (--zero-weights float)")
+    report.layers += [_report(layer) for layer in layers]
     plain = Unscaler()
-    for layer in layers:
-        report.layers.append(_report(layer))
-        if not layer.form.reasons:
-            x = plain(layer.form.activation)
-            write_layer(graph, layer.form, layer.weights, layer.values, x)
+    for binary in _binary(layers):
+        write_layer(graph, binary, plain(binary.activation))
 
 
 def _examine(node: ir.Node, facts: BinaryFacts) -> _Layer:
-    if node.op_type == "ConvTranspose":
-        form = LayerForm(node, activation=node.inputs[0], reasons=["transposed convolutions do not run on bits"])
-        kernel = constant_weights(form, node.inputs[1])
-        if kernel is not None and kernel.ndim >= 2:
-            # (C, O / group, positions...): outputs first, as everywhere.
-            form.weights = np.moveaxis(kernel, 0, -1).reshape(
-                kernel.shape[1], math.prod(kernel.shape[2:]), kernel.shape[0]
-            )
-    else:
-        form = read_convolution(node) if node.op_type == "Conv" else read_product(node)
+    form = _READERS[node.op_type](node)
     fact = facts.of(form.activation)
+    if fact is None:
+        fact = "nothing computed" if form.activation is None else describe_values(form.activation)
     values = fact if isinstance(fact, BinaryValues) else None
-    words = (
-        "nothing computed"
-        if form.activation is None
-        else fact.words
-        if values
-        else fact or describe_values(form.activation)
-    )
-    layer = _Layer(
-        form, values, None if form.weights is None else judge_weights(form.weights, values is not None), words
-    )
+    layer = _Layer(form, fact, None if form.weights is None else judge_weights(form.weights, values is not None))
     if form.activation is not None and values is None:
-        form.reasons.append(f"its input is not binary: {words}")
+        form.reasons.append(f"its input is not binary: {layer.words}")
     if isinstance(layer.weights, RealWeights):
         form.reasons.append(f"its weights are not binary: {layer.weights.words}")
-    elif layer.weights is not None:
-        if layer.weights.signs[0].size > _LONGEST_SUM:
-            form.reasons.append(f"it sums more than {_LONGEST_SUM:,} products, which float32 does not hold exactly")
-        if values is not None and not scales_fit(form, layer.weights, values):
-            form.reasons.append("the scale of its weights does not fit float32")
+    elif layer.weights is not None and layer.weights.signs[0].size > _LONGEST_SUM:
+        form.reasons.append(f"it sums more than {_LONGEST_SUM:,} products, which float32 does not hold exactly")
+    if layer.on_bits is not None and not layer.on_bits.scale_fits:
+        form.reasons.append("the scale of its weights does not fit float32")
     if values is not None and values.offset != 0 and form.geometry is not None and any(form.geometry.pads):
-        form.reasons.append(f"it pads {words} with 0, which is not done on bits")
+        form.reasons.append(f"it pads {layer.words} with 0, which is not done on bits")
     return layer
 
 
+def _binary(layers: list[_Layer]) -> list[BinaryLayer]:
+    """Those against which nothing speaks."""
+    return [binary for layer in layers if (binary := layer.on_bits) is not None and not layer.form.reasons]
+
+
 def _report(layer: _Layer) -> LayerReport:
-    form, weights = layer.form, layer.binary_weights
-    if weights is None and isinstance(layer.weights, RealWeights):
-        words, spread = layer.weights.words, layer.weights.spread
-    elif weights is not None:
-        words, spread = weights.words, 0.0
-    else:
-        words, spread = "no constant" if form.activation is not None else "constants", 0.0
+    form, weights = layer.form, layer.weights
+    missing = "no constant" if form.activation is not None else "constants"
+    spread = weights.spread if isinstance(weights, RealWeights) else 0.0
     binary = not form.reasons
     return LayerReport(
         name=layer_name(form.node),
         op=form.node.op_type,
         binary=binary,
-        activations=layer.activation_words,
-        weights=words,
+        activations=layer.words,
+        weights=missing if weights is None else weights.words,
         reasons=tuple(form.reasons),
-        deviation=0.0 if weights is None else weights.deviation,
-        zero_weights=weights.zeros if binary and weights is not None else 0,
+        deviation=weights.deviation if isinstance(weights, BinaryWeights) else 0.0,
+        zero_weights=weights.zeros if binary and isinstance(weights, BinaryWeights) else 0,
         distance=0.0 if binary else len(form.reasons) + spread,
     )
 
 
-def _zeros(layer: _Layer) -> str:
-    return f"{layer.binary_weights.zeros:,} of its {layer.binary_weights.signs.size:,} weights"
+def _zeros(layer: BinaryLayer) -> str:
+    return f"{layer.weights.zeros:,} of its {layer.weights.signs.size:,} weights"
 
 
-def _zeros_message(layers: list[_Layer]) -> str:
+def _zeros_message(layers: list[BinaryLayer]) -> str:
     named = [
         f"'{layer_name(layer.form.node)}' ({_zeros(layer).replace('its ', '').replace(' weights', '')})"
         for layer in layers[:_MOST_NAMED]

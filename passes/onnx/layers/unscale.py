@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.graph import is_binary, layer_name, moved_inputs
+from bnn_deploy.passes.onnx.graph import is_binary, layer_name, moved_inputs, required_input
 from bnn_deploy.passes.onnx.layers.binary_values import scalar_operand
 
 
@@ -40,17 +40,16 @@ class Unscaler:
         return self._plain[value]
 
     def _finish(self, value: ir.Value) -> None:
-        sources = _sources(value)
         if value in self._plain:
             return
-        if not sources:
-            self._plain[value] = value
-        elif scalar_operand(value.producer()) is not None:
+        sources, node = _sources(value), value.producer()
+        if scalar_operand(node) is not None:
             self._plain[value] = self._plain[sources[0]]
-        elif all(self._plain[source] is source for source in sources):
+        elif node is None or all(self._plain[source] is source for source in sources):
+            # The activation itself, or data movement of nothing else.
             self._plain[value] = value
         else:
-            self._copy(value.producer(), sources)
+            self._copy(node, sources)
 
     def _copy(self, node: ir.Node, sources: list[ir.Value]) -> None:
         """Write data movement again, on the plain sources."""
@@ -74,7 +73,7 @@ class Unscaler:
 def _sources(value: ir.Value) -> list[ir.Value]:
     """The values that hold what ``value`` does, but for scale and offset; none for the activation."""
     node = value.producer()
-    if is_binary(node, "Sign", "Ternary"):
+    if node is None or is_binary(node, "Sign", "Ternary"):
         return []
     operand = scalar_operand(node)
-    return moved_inputs(node) if operand is None else [node.inputs[operand]]
+    return moved_inputs(node) if operand is None else [required_input(node, operand)]

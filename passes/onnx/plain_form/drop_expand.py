@@ -17,7 +17,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.graph import is_standard, new_constant, replace_value
+from bnn_deploy.passes.onnx.graph import is_standard, new_constant, producer_of, replace_value, required_input
+from bnn_deploy.passes.onnx.node_writer import NodeWriter
 
 _BROADCASTING = frozenset(
     {
@@ -33,14 +34,14 @@ def drop_expand(graph: ir.Graph) -> None:
     for node in list(graph):
         if is_standard(node, "ConstantOfShape"):
             _as_expand(graph, node)
-        elif is_standard(node, *_UNARY) and _expand_of(node.inputs[0]) is not None:
-            _expand_afterwards(graph, node)
+        elif is_standard(node, *_UNARY) and (expand := _expand_of(node.inputs[0])) is not None:
+            _expand_afterwards(graph, node, expand)
         elif is_standard(node, *_BROADCASTING):
             _read_before_expand(node)
 
 
 def _expand_of(value: ir.Value | None) -> ir.Node | None:
-    node = None if value is None else value.producer()
+    node = producer_of(value)
     return node if is_standard(node, "Expand") else None
 
 
@@ -48,26 +49,19 @@ def _as_expand(graph: ir.Graph, node: ir.Node) -> None:
     """ConstantOfShape(shape) is Expand(number, shape)."""
     fill = node.attributes["value"].as_tensor().numpy().reshape(()) if "value" in node.attributes else np.float32(0)
     number = new_constant(graph, f"{node.outputs[0].name}_fill", np.asarray(fill))
-    _replace(graph, node, ir.node("Expand", [number, node.inputs[0]], name=node.name))
+    _replace(NodeWriter(graph, node), number, node.inputs[0])
 
 
-def _expand_afterwards(graph: ir.Graph, node: ir.Node) -> None:
+def _expand_afterwards(graph: ir.Graph, node: ir.Node, expand: ir.Node) -> None:
     """f(Expand(c, shape)) is Expand(f(c), shape)."""
-    expand = node.inputs[0].producer()  # type: ignore[union-attr]
-    assert expand is not None and expand.inputs[0] is not None
-    small = ir.node(node.op_type, [expand.inputs[0]], dict(node.attributes), name=f"{node.name}_before_expand")
-    small.outputs[0].name = f"{node.outputs[0].name}_before_expand"
-    small.outputs[0].type, small.outputs[0].shape = node.outputs[0].type, expand.inputs[0].shape
-    graph.insert_before(node, small)
-    _replace(graph, node, ir.node("Expand", [small.outputs[0], expand.inputs[1]], name=node.name))
+    writer, number = NodeWriter(graph, node), required_input(expand)
+    small = writer.write(node.op_type, [number], node.attributes, number.shape)
+    _replace(writer, small, expand.inputs[1])
 
 
-def _replace(graph: ir.Graph, node: ir.Node, new: ir.Node) -> None:
-    new.metadata_props.update(node.metadata_props)
-    new.outputs[0].name = f"{node.outputs[0].name}_expanded"
-    new.outputs[0].type, new.outputs[0].shape = node.outputs[0].type, node.outputs[0].shape
-    graph.insert_before(node, new)
-    replace_value(node.outputs[0], new.outputs[0])
+def _replace(writer: NodeWriter, number: ir.Value, shape: ir.Value | None) -> None:
+    old = writer.old.outputs[0]
+    replace_value(old, writer.write("Expand", [number, shape], shape=old.shape, name=writer.old.name))
 
 
 def _read_before_expand(node: ir.Node) -> None:
@@ -80,9 +74,8 @@ def _read_before_expand(node: ir.Node) -> None:
 
 def _has_shape_of(expand: ir.Node, partner: ir.Value) -> bool:
     """Whether ``partner`` has the shape that the Expand makes, so that broadcasting to it does the same."""
-    shape = expand.inputs[1]
-    source = None if shape is None else shape.producer()
-    if source is not None and is_standard(source, "Shape") and source.inputs[0] is partner:
+    source = producer_of(expand.inputs[1])
+    if is_standard(source, "Shape") and source.inputs[0] is partner:
         return "start" not in source.attributes and "end" not in source.attributes
     made, wanted = expand.outputs[0].shape, partner.shape
     if made is None or wanted is None or len(made) != len(wanted):

@@ -16,14 +16,14 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.graph import constant_of, is_standard, replace_value
+from bnn_deploy.passes.onnx.graph import constant_of, is_standard, optional_constant, replace_value, required_input
 
 
 def drop_no_ops(graph: ir.Graph) -> None:
     """Change ``graph`` in place; nodes that nobody reads any more are left for the next clean-up."""
     for node in graph:
-        if _does_nothing(node) and node.inputs[0] is not None:
-            replace_value(node.outputs[0], node.inputs[0])
+        if _does_nothing(node):
+            replace_value(node.outputs[0], required_input(node))
         skip_whole_slice(node)
 
 
@@ -32,11 +32,11 @@ def skip_whole_slice(node: ir.Node) -> None:
     if not is_standard(node, "Slice") or len(node.inputs) < 3 or node.outputs[0].is_graph_output():
         return
     starts, ends, *_ = (constant_of(value) for value in node.inputs[1:])
-    steps = constant_of(node.inputs[4]) if len(node.inputs) > 4 else np.ones(1, np.int64)
-    if starts is None or ends is None or steps is None or node.inputs[0] is None:
+    steps = optional_constant(node, 4, np.ones(1, np.int64))
+    if starts is None or ends is None or steps is None:
         return
     if not starts.any() and (ends == np.iinfo(np.int64).max).all() and (steps == 1).all():
-        node.outputs[0].replace_all_uses_with(node.inputs[0])
+        node.outputs[0].replace_all_uses_with(required_input(node))
 
 
 def _does_nothing(node: ir.Node) -> bool:
@@ -45,13 +45,10 @@ def _does_nothing(node: ir.Node) -> bool:
     if node.op_type == "Identity":
         return True
     if node.op_type == "Dropout":
-        told_to_train = len(node.inputs) > 2 and node.inputs[2] is not None
-        if told_to_train:
-            training = constant_of(node.inputs[2])
-            told_to_train = training is None or bool(training.any())
-        mask_is_read = len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output())
-        return not told_to_train and not mask_is_read
+        training = optional_constant(node, 2, np.zeros(1, bool))
+        mask_is_read = any(mask.uses() or mask.is_graph_output() for mask in node.outputs[1:])
+        return training is not None and not training.any() and not mask_is_read
     if node.op_type == "Cast":
-        source = None if node.inputs[0] is None else node.inputs[0].dtype
+        source = required_input(node).dtype
         return source is not None and source == node.attributes["to"].as_int()
     return False

@@ -13,27 +13,36 @@ Not handled: extents or pads that are not known, negative pads, constants (they 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.graph import constant_of, is_standard, new_constant, replace_value, static_shape
+from bnn_deploy.passes.onnx.graph import (
+    constant_of,
+    is_standard,
+    new_constant,
+    optional_constant,
+    replace_value,
+    required_input,
+    static_shape,
+)
+from bnn_deploy.passes.onnx.node_writer import NodeWriter
 
 # ONNX's names of the modes, and numpy's.
-_MODES = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
+_MODES: dict[str, Literal["reflect", "edge", "wrap"]] = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
 _LARGEST = 1 << 16
 
 
 def expand_border(graph: ir.Graph, node: ir.Node) -> None:
     """Replace ``node`` if it is such a Pad."""
     mode = _MODES.get(node.attributes.get_string("mode", "constant")) if is_standard(node, "Pad") else None
-    shape = static_shape(node.inputs[0]) if mode is not None else None
-    pads = constant_of(node.inputs[1]) if shape is not None and len(node.inputs) > 1 else None
-    if mode is None or shape is None or pads is None:
+    if mode is None:
         return
-    chosen = (
-        constant_of(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] is not None else np.arange(len(shape))
-    )
-    if chosen is None or pads.size != 2 * chosen.size:
+    image = required_input(node)
+    shape, pads = static_shape(image), constant_of(node.inputs[1])
+    chosen = None if shape is None else optional_constant(node, 3, np.arange(len(shape)))
+    if shape is None or pads is None or chosen is None or pads.size != 2 * chosen.size:
         return
     before, after = pads.reshape(2, -1).tolist()
     widths = {
@@ -41,15 +50,11 @@ def expand_border(graph: ir.Graph, node: ir.Node) -> None:
     }
     if any(not shape[axis] or min(pair) < 0 or max(pair) >= _LARGEST for axis, pair in widths.items()):
         return
-    value = node.inputs[0]
+    writer, value = NodeWriter(graph, node), image
     for axis, pair in widths.items():
-        places = np.pad(np.arange(shape[axis], dtype=np.int64), pair, mode=mode)
+        places = np.pad(np.arange(shape[axis] or 0, dtype=np.int64), pair, mode=mode)
         indices = new_constant(graph, f"{node.outputs[0].name}_places_{axis}", places)
-        gather = ir.node("Gather", [value, indices], {"axis": axis}, name=node.name)
-        gather.metadata_props.update(node.metadata_props)
-        gather.outputs[0].name, gather.outputs[0].type = f"{node.outputs[0].name}_axis_{axis}", node.inputs[0].type
-        graph.insert_before(node, gather)
-        value = gather.outputs[0]
-    if value is not node.inputs[0]:
+        value = writer.write("Gather", [value, indices], {"axis": axis}, name=node.name)
+    if value is not image:
         replace_value(node.outputs[0], value)
         graph.remove(node, safe=True)

@@ -17,7 +17,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.graph import constant_of, is_standard, new_constant, replace_value
+from bnn_deploy.passes.onnx.graph import constant_of, is_standard, new_constant, replace_value, required_input
+from bnn_deploy.passes.onnx.node_writer import NodeWriter
 
 _ELLIPSIS = "..."
 _SPARE = "ZYXWVUTSRQPONMLKJIHGFEDCBA"
@@ -72,43 +73,29 @@ def _expanded(graph: ir.Graph, node: ir.Node, first: int, second: int, operands:
         return False
     if set(result) != {*batch, *rows, *columns}:
         return False
-    emit = _Emitter(graph, node)
-    a = emit.ordered(node.inputs[first], left, [*batch, *rows, *summed])
-    b = emit.ordered(node.inputs[second], right, [*batch, *summed, *columns])
+    writer = NodeWriter(graph, node)
+    a = _ordered(writer, required_input(node, first), left, [*batch, *rows, *summed])
+    b = _ordered(writer, required_input(node, second), right, [*batch, *summed, *columns])
     # A vector is a matrix of one row, or of one column.
     if not rows:
-        a = emit("Unsqueeze", [a, emit.number(-2)])
+        a = writer.write("Unsqueeze", [a, _axis(writer, -2)])
     if not columns:
-        b = emit("Unsqueeze", [b, emit.number(-1)])
-    y = emit("MatMul", [a, b])
+        b = writer.write("Unsqueeze", [b, _axis(writer, -1)])
+    y = writer.write("MatMul", [a, b], name=node.name)
     if not rows:
-        y = emit("Squeeze", [y, emit.number(-2)])
+        y = writer.write("Squeeze", [y, _axis(writer, -2)])
     if not columns:
-        y = emit("Squeeze", [y, emit.number(-1)])
-    replace_value(node.outputs[0], emit.ordered(y, "".join([*batch, *rows, *columns]), list(result)))
+        y = writer.write("Squeeze", [y, _axis(writer, -1)])
+    replace_value(node.outputs[0], _ordered(writer, y, "".join([*batch, *rows, *columns]), list(result)))
     graph.remove(node, safe=True)
     return True
 
 
-class _Emitter:
-    """Inserts nodes before the Einsum, under its name."""
+def _ordered(writer: NodeWriter, value: ir.Value, term: str, wanted: list[str]) -> ir.Value:
+    """``value``, whose axes are ``term``, with its axes in another order."""
+    order = [term.index(letter) for letter in wanted]
+    return value if order == sorted(order) else writer.write("Transpose", [value], {"perm": order})
 
-    def __init__(self, graph: ir.Graph, node: ir.Node) -> None:
-        self.graph, self.node, self.count = graph, node, 0
 
-    def __call__(self, operator: str, inputs: list[ir.Value], attributes: dict | None = None) -> ir.Value:
-        made = ir.node(operator, inputs, attributes, name=self.node.name)
-        made.metadata_props.update(self.node.metadata_props)
-        self.count += 1
-        made.outputs[0].name = f"{self.node.outputs[0].name}_{operator}_{self.count}"
-        made.outputs[0].type = self.node.inputs[0].type  # type: ignore[union-attr]
-        self.graph.insert_before(self.node, made)
-        return made.outputs[0]
-
-    def ordered(self, value: ir.Value, term: str, wanted: list[str]) -> ir.Value:
-        """``value``, whose axes are ``term``, with its axes in another order."""
-        order = [term.index(letter) for letter in wanted]
-        return value if order == sorted(order) else self("Transpose", [value], {"perm": order})
-
-    def number(self, axis: int) -> ir.Value:
-        return new_constant(self.graph, f"{self.node.outputs[0].name}_axis", np.asarray([axis], np.int64))
+def _axis(writer: NodeWriter, axis: int) -> ir.Value:
+    return new_constant(writer.graph, f"{writer.old.outputs[0].name}_axis", np.asarray([axis], np.int64))

@@ -19,7 +19,17 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.graph import constant_of, is_standard, new_constant, replace_value, static_shape
+from bnn_deploy.passes.onnx.graph import (
+    constant_of,
+    is_standard,
+    new_constant,
+    optional_input,
+    producer_of,
+    replace_value,
+    required_input,
+    static_shape,
+)
+from bnn_deploy.passes.onnx.node_writer import NodeWriter
 
 _COORDINATES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric")
 _NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
@@ -27,6 +37,9 @@ _NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 _LARGEST = 1 << 16
 # In place of a size: the axis stays as it is.
 _UNCHANGED = -1
+
+# One term of each element of a result: which elements are picked, and their weights (float32), or None for all of it.
+Tap = tuple[np.ndarray, np.ndarray | None]
 
 
 def expand_resize(graph: ir.Graph, node: ir.Node) -> None:
@@ -36,12 +49,13 @@ def expand_resize(graph: ir.Graph, node: ir.Node) -> None:
     plan = _plan(node)
     if plan is None:
         return
-    value = node.inputs[0]
+    image = required_input(node)
+    writer, value = NodeWriter(graph, node), image
     for axis, (size, scale, result) in plan.items():
         positions = _positions(node, size, result, scale)
         taps = _nearest(node, positions, size) if _mode(node) == "nearest" else _weighted(node, positions, size)
-        value = _axis_resized(graph, node, value, axis, taps)
-    if value is not node.inputs[0]:
+        value = _axis_resized(writer, value, axis, taps)
+    if value is not image:
         replace_value(node.outputs[0], value)
         graph.remove(node, safe=True)
 
@@ -66,10 +80,9 @@ def _plan(node: ir.Node) -> dict[int, tuple[int, np.float32, int]] | None:
     shape = static_shape(node.inputs[0])
     if shape is None:
         return None
-    inputs = [*node.inputs, None, None, None][:4]
-    scales, sizes = (None if value is None else constant_of(value) for value in inputs[2:])
-    if sizes is None and inputs[3] is not None:
-        sizes = _sizes_beside_the_batch(node, inputs[3])
+    scales, sizes = (constant_of(optional_input(node, index)) for index in (2, 3))
+    if sizes is None:
+        sizes = _sizes_beside_the_batch(node)
     chosen = node.attributes.get("axes")
     axes = range(len(shape)) if chosen is None else [axis % len(shape) for axis in chosen.as_ints()]
     given = sizes if sizes is not None and sizes.size else scales
@@ -91,22 +104,16 @@ def _plan(node: ir.Node) -> dict[int, tuple[int, np.float32, int]] | None:
     return plan
 
 
-def _sizes_beside_the_batch(node: ir.Node, sizes: ir.Value) -> np.ndarray | None:
+def _sizes_beside_the_batch(node: ir.Node) -> np.ndarray | None:
     """The known sizes of a Concat of them after the image's own batch; None of any other."""
-    concat, made = sizes.producer(), static_shape(node.outputs[0])
-    if (
-        not is_standard(concat, "Concat")
-        or concat is None
-        or made is None
-        or None in made[1:]
-        or "axes" in node.attributes
-    ):
+    concat, made = producer_of(optional_input(node, 3)), static_shape(node.outputs[0])
+    if not is_standard(concat, "Concat") or made is None or None in made[1:] or "axes" in node.attributes:
         return None
-    first = None if concat.inputs[0] is None else concat.inputs[0].producer()
-    if is_standard(first, "Slice", "Gather") and first is not None:
+    first = producer_of(concat.inputs[0])
+    if is_standard(first, "Slice", "Gather"):
         start = constant_of(first.inputs[1])
-        first = first.inputs[0].producer() if start is not None and start.reshape(-1)[:1] == 0 else None  # type: ignore[union-attr]
-    if not is_standard(first, "Shape") or first is None or first.inputs[0] is not node.inputs[0]:
+        first = producer_of(first.inputs[0]) if start is not None and start.reshape(-1)[:1] == 0 else None
+    if not is_standard(first, "Shape") or first.inputs[0] is not node.inputs[0]:
         return None
     if first.attributes.get_int("start", 0) != 0:
         return None
@@ -124,15 +131,15 @@ def _positions(node: ir.Node, size: int, result: int, scale: np.float32) -> np.n
         return index * np.float32(size - 1) / np.float32(result - 1) if result > 1 else np.zeros(1, np.float32)
     if how == "pytorch_half_pixel" and result == 1:
         return np.zeros(1, np.float32)
-    positions = (index + half) / scale - half
+    offset = np.float32(0)
     if how == "half_pixel_symmetric":
         adjustment = np.float32(result) / (scale * np.float32(size))
         center = np.float32(size) / np.float32(2)
-        positions = center * (np.float32(1) - adjustment) + (index + half) / scale - half
-    return positions
+        offset = center * (np.float32(1) - adjustment)
+    return np.asarray(offset + (index + half) / scale - half)
 
 
-def _nearest(node: ir.Node, positions: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
+def _nearest(node: ir.Node, positions: np.ndarray, size: int) -> list[Tap]:
     how = node.attributes.get_string("nearest_mode", "round_prefer_floor")
     rounded = {
         "round_prefer_floor": np.ceil(positions - np.float32(0.5)),
@@ -143,7 +150,7 @@ def _nearest(node: ir.Node, positions: np.ndarray, size: int) -> list[tuple[np.n
     return [(np.clip(rounded, 0, size - 1).astype(np.int64), None)]
 
 
-def _weighted(node: ir.Node, positions: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
+def _weighted(node: ir.Node, positions: np.ndarray, size: int) -> list[Tap]:
     """For each tap: which elements, and their weights."""
     linear = _mode(node) == "linear"
     if linear:
@@ -155,10 +162,9 @@ def _weighted(node: ir.Node, positions: np.ndarray, size: int) -> list[tuple[np.
         [1 - fraction, fraction] if linear else _cubic(fraction, node.attributes.get_float("cubic_coeff_a", -0.75))
     )
     places = [first.astype(np.int64) + offset for offset in offsets]
-    if not linear and node.attributes.get_int("exclude_outside", 0):
+    if not linear and node.attributes.get_int("exclude_outside", 0) != 0:
         weights = [np.where((place >= 0) & (place < size), w, 0) for place, w in zip(places, weights, strict=True)]
-        total = sum(weights)
-        weights = [w / total for w in weights]
+        weights = [w / sum(weights) for w in weights]
     return [(np.clip(place, 0, size - 1), np.asarray(w, np.float32)) for place, w in zip(places, weights, strict=True)]
 
 
@@ -166,35 +172,27 @@ def _cubic(fraction: np.ndarray, a: float) -> list[np.ndarray]:
     """Keys' cubic convolution weights of the elements at -1, 0, 1 and 2."""
 
     def near(x: np.ndarray) -> np.ndarray:
-        return ((a + 2) * x - (a + 3)) * x * x + 1
+        return np.asarray(((a + 2) * x - (a + 3)) * x * x + 1)
 
     def far(x: np.ndarray) -> np.ndarray:
-        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+        return np.asarray(((a * x - 5 * a) * x + 8 * a) * x - 4 * a)
 
     return [far(fraction + 1), near(fraction), near(1 - fraction), far(2 - fraction)]
 
 
-def _axis_resized(
-    graph: ir.Graph, node: ir.Node, value: ir.Value, axis: int, taps: list[tuple[np.ndarray, np.ndarray | None]]
-) -> ir.Value:
-    rank = len(value.shape) if value.shape is not None else len(node.inputs[0].shape)  # type: ignore[union-attr,arg-type]
-    name = f"{node.outputs[0].name}_axis_{axis}"
+def _axis_resized(writer: NodeWriter, value: ir.Value, axis: int, taps: list[Tap]) -> ir.Value:
+    rank = len(required_input(writer.old).shape or ())
+    name = f"{writer.old.outputs[0].name}_axis_{axis}"
 
-    def emit(operator: str, inputs: list[ir.Value], part: str, **attributes: int) -> ir.Value:
-        made = ir.node(operator, inputs, attributes, name=node.name)
-        made.metadata_props.update(node.metadata_props)
-        made.outputs[0].name, made.outputs[0].type = f"{name}_{part}", node.inputs[0].type  # type: ignore[union-attr]
-        graph.insert_before(node, made)
-        return made.outputs[0]
+    def emit(operator: str, inputs: list[ir.Value], attributes: dict[str, int] | None = None) -> ir.Value:
+        return writer.write(operator, inputs, attributes, name=writer.old.name)
 
-    total = None
+    terms: list[ir.Value] = []
     for number, (places, weights) in enumerate(taps):
-        chosen = emit(
-            "Gather", [value, new_constant(graph, f"{name}_places_{number}", places)], f"tap_{number}", axis=axis
-        )
+        indices = new_constant(writer.graph, f"{name}_places_{number}", places)
+        term = emit("Gather", [value, indices], {"axis": axis})
         if weights is not None:
             vector = weights.reshape((-1,) + (1,) * (rank - 1 - axis))
-            chosen = emit("Mul", [chosen, new_constant(graph, f"{name}_weights_{number}", vector)], f"part_{number}")
-        total = chosen if total is None else emit("Add", [total, chosen], f"sum_{number}")
-    assert total is not None
-    return total
+            term = emit("Mul", [term, new_constant(writer.graph, f"{name}_weights_{number}", vector)])
+        terms.append(term if not terms else emit("Add", [terms[-1], term]))
+    return terms[-1]

@@ -22,7 +22,7 @@ from bnn_deploy.passes.onnx.graph import constant_of, is_standard, new_constant
 
 def fix_reshape(graph: ir.Graph, node: ir.Node) -> None:
     """Change ``node`` in place if it is such a Reshape."""
-    if not is_standard(node, "Reshape") or node.inputs[1] is None or constant_of(node.inputs[1]) is not None:
+    if not is_standard(node, "Reshape") or constant_of(node.inputs[1]) is not None:
         return
     shape = node.outputs[0].shape
     sizes = [] if shape is None else [size if isinstance(size, int) else -1 for size in shape]

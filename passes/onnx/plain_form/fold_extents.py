@@ -17,7 +17,14 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.graph import constant_of, is_standard, new_constant, replace_value
+from bnn_deploy.passes.onnx.graph import (
+    constant_of,
+    is_standard,
+    new_constant,
+    producer_of,
+    replace_value,
+    required_input,
+)
 
 
 def fold_extents(graph: ir.Graph) -> bool:
@@ -35,9 +42,9 @@ def fold_extents(graph: ir.Graph) -> bool:
 
 def _selected(node: ir.Node) -> np.ndarray | None:
     """The extents that ``node`` picks out of a shape, if all of them are known."""
-    if not is_standard(node, "Gather", "Slice") or node.inputs[0] is None:
+    if not is_standard(node, "Gather", "Slice"):
         return None
-    shape_of = node.inputs[0].producer()
+    shape_of = producer_of(node.inputs[0])
     extents = _extents(shape_of) if is_standard(shape_of, "Shape") else None
     arguments = [None if value is None else constant_of(value) for value in node.inputs[1:]]
     if extents is None or any(a is None and v is not None for a, v in zip(arguments, node.inputs[1:], strict=True)):
@@ -57,7 +64,7 @@ def _selected(node: ir.Node) -> np.ndarray | None:
 
 def _extents(node: ir.Node) -> list[int] | None:
     """What a Shape node gives, -1 for an extent that is not known."""
-    shape = None if node.inputs[0] is None else node.inputs[0].shape
+    shape = required_input(node).shape
     if shape is None:
         return None
     start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", len(shape))

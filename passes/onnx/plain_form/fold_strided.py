@@ -19,7 +19,16 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.graph import constant_of, is_standard, new_constant, replace_value, static_shape
+from bnn_deploy.passes.onnx.graph import (
+    constant_of,
+    is_standard,
+    new_constant,
+    producer_of,
+    replace_value,
+    required_input,
+    static_shape,
+)
+from bnn_deploy.passes.onnx.node_writer import NodeWriter
 
 # More elements than an image may have are not tabulated.
 _LARGEST = 1 << 26
@@ -36,14 +45,11 @@ def fold_strided(graph: ir.Graph, node: ir.Node) -> None:
     elements = math.prod(extent or 0 for extent in shape[1:])
     if step != elements or not elements or offsets.min() < 0 or offsets.max() >= elements:
         return
+    writer = NodeWriter(graph, node)
 
     def emit(operator: str, value: ir.Value, numbers: np.ndarray, part: str, **attributes: int) -> ir.Value:
         constant = new_constant(graph, f"{node.outputs[0].name}_{part}", numbers)
-        made = ir.node(operator, [value, constant], attributes, name=node.name)
-        made.metadata_props.update(node.metadata_props)
-        made.outputs[0].name, made.outputs[0].type = f"{node.outputs[0].name}_{part}_result", flat.type
-        graph.insert_before(node, made)
-        return made.outputs[0]
+        return writer.write(operator, [value, constant], attributes, name=node.name)
 
     value = flat
     if not np.array_equal(offsets.reshape(-1), np.arange(elements)):
@@ -56,11 +62,13 @@ def fold_strided(graph: ir.Graph, node: ir.Node) -> None:
 
 def _flattened(node: ir.Node) -> ir.Value | None:
     """What the Gather reads, before it was made one vector."""
-    if not is_standard(node, "Gather") or node.attributes.get_int("axis", 0) != 0 or node.inputs[0] is None:
+    if not is_standard(node, "Gather") or node.attributes.get_int("axis", 0) != 0:
         return None
-    reshape = node.inputs[0].producer()
-    target = constant_of(reshape.inputs[1]) if is_standard(reshape, "Reshape") and reshape is not None else None
-    return None if target is None or target.tolist() != [-1] or reshape is None else reshape.inputs[0]
+    reshape = producer_of(node.inputs[0])
+    if not is_standard(reshape, "Reshape"):
+        return None
+    target = constant_of(reshape.inputs[1])
+    return None if target is None or target.tolist() != [-1] else required_input(reshape)
 
 
 def _places(value: ir.Value | None, image: ir.Value) -> tuple[int, np.ndarray] | None:
@@ -68,14 +76,14 @@ def _places(value: ir.Value | None, image: ir.Value) -> tuple[int, np.ndarray] |
     array = constant_of(value)
     if array is not None:
         return (0, array) if array.dtype.kind == "i" else None
-    node = None if value is None else value.producer()
-    if is_standard(node, "Range") and node is not None:
+    node = producer_of(value)
+    if is_standard(node, "Range"):
         start, step = constant_of(node.inputs[0]), constant_of(node.inputs[2])
         counts = (
             start is not None and step is not None and start == 0 and step == 1 and _is_batch(node.inputs[1], image)
         )
         return (1, np.zeros(1, np.int64)) if counts else None
-    if is_standard(node, "Unsqueeze") and node is not None:
+    if is_standard(node, "Unsqueeze"):
         inner, axes = _places(node.inputs[0], image), constant_of(node.inputs[1])
         if inner is None or axes is None:
             return None
@@ -83,7 +91,7 @@ def _places(value: ir.Value | None, image: ir.Value) -> tuple[int, np.ndarray] |
         if not places or places[0] == 0 or len(set(places)) < len(places):
             return None
         return inner[0], np.expand_dims(inner[1], tuple(places))
-    if not is_standard(node, "Add", "Mul") or node is None:
+    if not is_standard(node, "Add", "Mul"):
         return None
     left, right = _places(node.inputs[0], image), _places(node.inputs[1], image)
     if left is None or right is None:
@@ -115,16 +123,16 @@ def _sum(left: tuple[int, np.ndarray], right: tuple[int, np.ndarray]) -> tuple[i
 
 def _is_batch(value: ir.Value | None, image: ir.Value) -> bool:
     """Whether ``value`` is the first extent of ``image``."""
-    node = None if value is None else value.producer()
-    while is_standard(node, "Squeeze", "Reshape", "Cast", "Gather") and node is not None:
+    node = producer_of(value)
+    while is_standard(node, "Squeeze", "Reshape", "Cast", "Gather"):
         if node.op_type == "Gather":
             place = constant_of(node.inputs[1])
             if place is None or place.size != 1 or place.reshape(()) != 0:
                 return False
-        node = None if node.inputs[0] is None else node.inputs[0].producer()
-    if not is_standard(node, "Shape") or node is None or node.inputs[0] is None:
+        node = producer_of(node.inputs[0])
+    if not is_standard(node, "Shape"):
         return False
-    source = node.inputs[0].shape
+    source = required_input(node).shape
     if source is None or image.shape is None or node.attributes.get_int("start", 0) != 0:
         return False
     first, wanted = source[0], image.shape[0]

@@ -18,7 +18,16 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.graph import constant_of, is_standard, new_constant, replace_value, static_shape
+from bnn_deploy.passes.onnx.graph import (
+    constant_of,
+    is_standard,
+    new_constant,
+    producer_of,
+    replace_value,
+    required_input,
+    static_shape,
+)
+from bnn_deploy.passes.onnx.node_writer import NodeWriter
 
 
 def restore_group_norm(graph: ir.Graph) -> None:
@@ -29,24 +38,21 @@ def restore_group_norm(graph: ir.Graph) -> None:
 
 
 def _restore(graph: ir.Graph, instance: ir.Node) -> None:
-    grouped, scale, bias = instance.inputs
-    before = None if grouped is None else grouped.producer()
+    before = producer_of(instance.inputs[0])
     after = _only_reader(instance, "Reshape")
     product = None if after is None else _only_reader(after, "Mul")
     total = None if product is None else _only_reader(product, "Add")
     if after is None or product is None or total is None or not is_standard(before, "Reshape"):
         return
-    x = before.inputs[0]  # type: ignore[union-attr]
-    shape, groups = static_shape(x), static_shape(grouped)
-    if x is None or shape is None or groups is None or len(shape) != 4 or len(groups) != 3:
+    x = required_input(before)
+    shape, groups, result = (static_shape(value) for value in (x, instance.inputs[0], after.outputs[0]))
+    if shape is None or groups is None or result is None or len(shape) != 4 or len(groups) != 3:
         return
     channels, count = shape[1], groups[1]
     # All but the batch known and equal: then the batch is too, since no element is gained or lost.
-    if None in shape[1:] or count is None or static_shape(after.outputs[0]) is None:
+    if channels is None or count is None or None in shape[1:] or result[1:] != shape[1:] or channels % count:
         return
-    if static_shape(after.outputs[0])[1:] != shape[1:] or channels % count:  # type: ignore[index]
-        return
-    if not _all_equal(scale, 1.0) or not _all_equal(bias, 0.0):
+    if not _all_equal(instance.inputs[1], 1.0) or not _all_equal(instance.inputs[2], 0.0):
         return
     gamma, beta = _per_channel(product, after, channels), _per_channel(total, product, channels)
     if gamma is None or beta is None:
@@ -54,12 +60,10 @@ def _restore(graph: ir.Graph, instance: ir.Node) -> None:
     name = str(total.outputs[0].name)
     vectors = [new_constant(graph, f"{name}.{kind}", array) for kind, array in (("gamma", gamma), ("beta", beta))]
     epsilon = instance.attributes.get_float("epsilon", 1e-5)
-    norm = ir.node("GroupNormalization", [x, *vectors], {"num_groups": count, "epsilon": epsilon}, name=instance.name)
-    norm.metadata_props.update(instance.metadata_props)
-    norm.outputs[0].name = f"{name}_normalised"
-    norm.outputs[0].type, norm.outputs[0].shape = total.outputs[0].type, x.shape
-    graph.insert_before(total, norm)
-    replace_value(total.outputs[0], norm.outputs[0])
+    attributes = {"num_groups": count, "epsilon": epsilon}
+    writer = NodeWriter(graph, instance)
+    norm = writer.write("GroupNormalization", [x, *vectors], attributes, x.shape, name=instance.name)
+    replace_value(total.outputs[0], norm)
 
 
 def _only_reader(node: ir.Node, operator: str) -> ir.Node | None:

@@ -631,7 +631,7 @@ def test_a_swapped_order_would_be_noticed(order: tuple[int, ...], monkeypatch: p
         return form
 
     model = convolution(signs((3, 3, 3, 3), 5), (1, 3, 5, 5))
-    monkeypatch.setattr(module, "read_convolution", mistaken)
+    monkeypatch.setitem(module._READERS, "Conv", mistaken)
     after, _ = apply(model, recognise_layers)
     x = numbers((1, 3, 5, 5))
     assert not np.array_equal(run(after, x=x), run(model, x=x))
@@ -647,7 +647,7 @@ def test_swapped_groups_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> Non
         return form
 
     model = convolution(signs((4, 3, 3, 3), 5), (1, 6, 5, 5), group=2)
-    monkeypatch.setattr(module, "read_convolution", mistaken)
+    monkeypatch.setitem(module._READERS, "Conv", mistaken)
     after, _ = apply(model, recognise_layers)
     x = numbers((1, 6, 5, 5))
     assert not np.array_equal(run(after, x=x), run(model, x=x))

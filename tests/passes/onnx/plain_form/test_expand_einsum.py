@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from bnn_deploy.passes.onnx.canonicalise import canonicalise
+from bnn_deploy.passes.onnx.import_report import ImportOptions
 from tests.passes.onnx.plain_form.one_operator import before_and_after, model_of
 
 # Small whole numbers: every sum is exact in float32, in any order.
@@ -48,3 +50,12 @@ def test_other_sums_are_left(equation: str) -> None:
     expected, found, operators = before_and_after(model_of(nodes, {}, ["batch", 3, 4, 5]), IMAGE)
     np.testing.assert_array_equal(found, expected)
     assert operators == ["Einsum"]
+
+
+def test_the_product_is_called_as_the_einsum_was() -> None:
+    """Breaks if reports name a layer after one of the transpositions that stand around it."""
+    nodes = [helper.make_node("Einsum", ["x", "w"], ["y"], "mix", equation="bchw,cd->bdhw")]
+    weight = np.ones((3, 6), np.float32)
+    canonical, report = canonicalise(model_of(nodes, {"w": weight}, ["batch", 3, 4, 5]), ImportOptions())
+    (layer,) = report.layers
+    assert [node.name for node in canonical.graph.node if node.op_type == "MatMul"] == [layer.name]
