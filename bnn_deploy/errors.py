@@ -1,4 +1,4 @@
-"""The errors users see. Each carries one clear sentence: what, where, found, expected, what to do. The CLI exits with 2."""
+"""The errors users see. Each carries one clear sentence: what, where, found, expected, what to do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ _LISTED = 8
 
 
 class BnnDeployError(Exception):
-    """Base of every error caused by the user's input, files or tools rather than by a defect of bnn-deploy."""
+    """Base of every error caused by the user's input, files or tools rather than by a defect of bnn-deploy.
+
+    Attributes:
+        exit_code: what the command line ends with.
+    """
+
+    exit_code = 2
 
 
 class ModelFileError(BnnDeployError):
@@ -40,7 +46,7 @@ class ToolError(BnnDeployError):
 
 
 class Interrupted(BnnDeployError):
-    """A run was stopped by Ctrl-C or SIGTERM, and can be gone on with. ``exit_code`` is the shell's, 128 + signal."""
+    """A run was stopped by Ctrl-C or SIGTERM, and can be gone on with; its ``exit_code`` is the shell's, 128 + signal."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)

@@ -43,7 +43,7 @@ COMMANDS = (
 )
 
 EXIT_FAILED_CHECK = 1
-EXIT_ERROR = 2
+EXIT_ERROR = BnnDeployError.exit_code
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
@@ -93,8 +93,7 @@ class CommandLine(click.Group):
             if debug:
                 traceback.print_exc()
             _complain(_sentence(error))
-            # An interrupted run that can be resumed says which signal ended it, as the shell would.
-            ctx.exit(getattr(error, "exit_code", EXIT_ERROR))
+            ctx.exit(error.exit_code if isinstance(error, BnnDeployError) else EXIT_ERROR)
 
 
 def _sentence(error: Exception) -> str:
@@ -129,7 +128,8 @@ def _discard_stdout() -> None:
 @click.version_option(__version__, message="bnn-deploy %(version)s")
 @click.option("--debug", is_flag=True, help="Show Python tracebacks and warnings.")
 def command_line(debug: bool) -> None:
-    """Take a binary neural network from PyTorch to an x86-64 or arm64 machine, and check that it computes the same."""
+    """Take a binary neural network from PyTorch or ONNX to an x86-64 or arm64 machine or an NVIDIA GPU, and check that
+    it computes the same there."""
 
 
 def main() -> NoReturn:

@@ -12,7 +12,7 @@ from bnn_deploy.cli.options import FILE, format_option, print_result
 from bnn_deploy.progress import ReportProgress, status_line
 
 if TYPE_CHECKING:
-    from bnn_deploy.doctor import DoctorReport
+    from bnn_deploy.doctor.report import DoctorReport
 
 # A board that is slow to answer takes seconds: the probe is small, and does not wait for anything.
 TIMEOUT_SECONDS = 120.0
@@ -49,7 +49,8 @@ def doctor_command(context: click.Context, device: str | None, bundle: Path | No
 
 
 def _examine(device: str | None, bundle: Path | None, progress: ReportProgress) -> DoctorReport:
-    from bnn_deploy.doctor import examine_device, examine_this_machine
+    from bnn_deploy.doctor.boards import examine_device
+    from bnn_deploy.doctor.this_machine import examine_this_machine
 
     if device is None:
         return examine_this_machine(progress)

@@ -58,7 +58,7 @@ def profile_command(
     with status_line() as progress:
         from bnn_deploy.bundle.bundle import Bundle
         from bnn_deploy.devices.registry import get_device
-        from bnn_deploy.profiling import profile_bundle
+        from bnn_deploy.profiling.measuring import profile_bundle
         from bnn_deploy.report.files import check_outputs, write_files
         from bnn_deploy.report.profile_files import profile_files
         from bnn_deploy.report.profile_text import profile_text

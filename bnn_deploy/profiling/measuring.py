@@ -79,7 +79,7 @@ def summarise(
         device: as the user named it.
         threads, repeat, warmup: as it was measured.
     """
-    model = bundle.manifest.get("model", {})
+    model = bundle.manifest["model"]
     return ProfileReport(
         created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         version=__version__,
@@ -108,7 +108,7 @@ def _board(bundle: Bundle, times: DeviceProfile, threads: int) -> BoardReport:
         share_by_kind={kind: sum(k.share for k in kernels if k.kind == kind) for kind in KINDS},
         binary_gmacs_per_s=_binary_rate(kernels),
         fastest_gmacs_per_s=_fastest_rate(kernels),
-        processor_gmacs_per_s=processor_limit(bundle.manifest.get("processor", {}), times, threads),
+        processor_gmacs_per_s=processor_limit(bundle.manifest["processor"], times, threads),
         copy_bytes_per_second=times.copy_bytes_per_second,
         peak_memory_bytes=times.peak_memory_bytes,
         before=times.before,

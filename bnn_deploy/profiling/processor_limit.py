@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import prod
-from typing import Any
-
+from bnn_deploy.bundle.manifest import ProcessorEntry
 from bnn_deploy.devices.base import DeviceProfile
 
 
-def processor_limit(processor: Mapping[str, Any], times: DeviceProfile, threads: int) -> float | None:
+def processor_limit(processor: ProcessorEntry, times: DeviceProfile, threads: int) -> float | None:
     """1e9 binary multiply-accumulates per second: the target's per cycle and core, times clock, times threads.
 
     A GPU has multiprocessors for cores, and uses all of them, at the highest clock that its driver names.
@@ -27,15 +24,14 @@ def processor_limit(processor: Mapping[str, Any], times: DeviceProfile, threads:
     """
     if times.emulated:
         return None
+    per_cycle = processor.get("binary_macs_per_cycle")
     if times.gpu is not None:
-        factors = (processor.get("binary_macs_per_cycle"), times.gpu.khz, times.gpu.multiprocessors)
-        return None if None in factors else prod(factors) * 1e-6
-    if times.after is None:
+        khz, cores = times.gpu.khz, times.gpu.multiprocessors
+    elif times.after is not None:
+        sets = {entry["name"]: entry["binary_macs_per_cycle"] for entry in processor.get("kernel_sets", [])}
+        per_cycle = sets.get(times.kernel_set, per_cycle)
+        cpus = times.after.processors
+        khz, cores = max((cpu.khz or cpu.maximum_khz or 0 for cpu in cpus), default=0), min(threads, len(cpus))
+    else:
         return None
-    sets = [entry for entry in processor.get("kernel_sets", []) if entry.get("name") == times.kernel_set]
-    per_cycle = (sets[0] if sets else processor).get("binary_macs_per_cycle")
-    cpus = times.after.processors
-    clocks = [cpu.khz or cpu.maximum_khz or 0 for cpu in cpus]
-    if not isinstance(per_cycle, (int, float)) or isinstance(per_cycle, bool) or not max(clocks, default=0):
-        return None
-    return per_cycle * max(clocks) * 1e3 * min(threads, len(cpus)) * 1e-9
+    return per_cycle * khz * cores * 1e-6 if per_cycle and khz and cores else None

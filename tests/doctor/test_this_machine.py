@@ -35,7 +35,7 @@ def test_examines_this_machine() -> None:
 def found_here(monkeypatch: pytest.MonkeyPatch, *checks: Check) -> None:
     """Let these be what doctor finds on this machine."""
     report = DoctorReport(None, (BoardChecks("here", checks),))
-    monkeypatch.setattr("bnn_deploy.doctor.examine_this_machine", lambda progress: report)
+    monkeypatch.setattr("bnn_deploy.doctor.this_machine.examine_this_machine", lambda progress: report)
 
 
 def test_cannot_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.profiling import ProfileReport
+from bnn_deploy.profiling.model import ProfileReport
 from tests.profiling import profile_samples
 from tests.profiling.profile_samples import STEPS, bundle_of
 

@@ -10,8 +10,8 @@ import numpy as np
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.base import DeviceProfile
 from bnn_deploy.plan import Step
-from bnn_deploy.profiling import ProfileReport
 from bnn_deploy.profiling.measuring import summarise
+from bnn_deploy.profiling.model import ProfileReport
 
 STEPS = (
     Step("pack_1", "stem", "pack", ()),

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from bnn_deploy.errors import InputError
 from bnn_deploy.plan import Step
-from bnn_deploy.profiling import ProfileReport
 from bnn_deploy.profiling.comparison import compare
+from bnn_deploy.profiling.model import ProfileReport
 
 Invoke = Callable[..., Result]
 MakeReport = Callable[..., ProfileReport]

@@ -16,7 +16,8 @@ from click.testing import Result
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.base import DeviceProfile
 from bnn_deploy.plan import Step
-from bnn_deploy.profiling import ProfileReport, profile_bundle
+from bnn_deploy.profiling.measuring import profile_bundle
+from bnn_deploy.profiling.model import ProfileReport
 
 Invoke = Callable[..., Result]
 MakeReport = Callable[..., ProfileReport]

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnn_deploy.errors import BnnDeployError, InputError
-from bnn_deploy.profiling import LostBoard, ProfileReport
+from bnn_deploy.profiling.model import LostBoard, ProfileReport
 from bnn_deploy.profiling.reading import profile_from_json, read_profile
 
 Invoke = Callable[..., Result]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from bnn_deploy.profiling import LostBoard, ProfileReport
+from bnn_deploy.profiling.model import LostBoard, ProfileReport
 from bnn_deploy.profiling.reading import profile_from_json
 from bnn_deploy.validation.report import ValidationReport
 from tests.report.browser import Browser, find_chromium

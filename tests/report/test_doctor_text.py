@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bnn_deploy.doctor import BoardChecks, Check, DoctorReport, Status
+from bnn_deploy.doctor.check import Check, Status
+from bnn_deploy.doctor.report import BoardChecks, DoctorReport
 from bnn_deploy.report.doctor_text import doctor_text
 
 FINE = Check("disk", Status.OK, "9 GB free")

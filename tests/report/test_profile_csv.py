@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from bnn_deploy.profiling import ProfileReport
+from bnn_deploy.profiling.model import ProfileReport
 from bnn_deploy.report.profile_csv import COLUMNS, profile_csv
 
 

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bnn_deploy.profiling import LostBoard, ProfileReport
 from bnn_deploy.profiling.comparison import compare
+from bnn_deploy.profiling.model import LostBoard, ProfileReport
 from bnn_deploy.report import profile_page as module
 from bnn_deploy.report.profile_page import comparison_page, profile_page
 from tests.report.browser import Browser, show

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from bnn_deploy.profiling import ProfileReport
+from bnn_deploy.profiling.model import ProfileReport
 from bnn_deploy.report.profile_picture import profile_picture
 
 

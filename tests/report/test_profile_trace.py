@@ -7,7 +7,7 @@ import json
 import jsonschema
 import pytest
 
-from bnn_deploy.profiling import ProfileReport
+from bnn_deploy.profiling.model import ProfileReport
 from bnn_deploy.report.profile_trace import profile_trace
 
 # "Trace Event Format", https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU: what a complete and

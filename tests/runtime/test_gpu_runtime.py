@@ -356,7 +356,7 @@ import bnn_deploy
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.local import LocalDevice
 from bnn_deploy.errors import DeviceError
-from bnn_deploy.profiling import profile_bundle
+from bnn_deploy.profiling.measuring import profile_bundle
 from bnn_deploy.profiling.reading import profile_from_json
 from tests.runtime.toy_network import reference, toy_input
 bundle = Bundle.open(sys.argv[1])

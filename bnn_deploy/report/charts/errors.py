@@ -41,10 +41,10 @@ def _draw(figure: FigureBase, rows: Sequence[TensorResult]) -> None:
     # A decade below all others stands for none, one above for NaN and infinity.
     bottom = 10.0 ** (floor(log10(min(positive, default=1e-9))) - 1)
     top = 10.0 ** (floor(log10(max(positive, default=1.0))) + 2)
-    margins = [place for place in shown if place.row.margin]
+    margins = [(place.number, place.row.margin) for place in shown if place.row.margin]
     axes.plot(
-        [place.number for place in margins],
-        [place.row.margin for place in margins],
+        [number for number, _ in margins],
+        [margin for _, margin in margins],
         linestyle="none",
         marker="_",
         color=COLOURS["quiet"],
