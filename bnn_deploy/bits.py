@@ -62,7 +62,8 @@ def unpack_bits(packed: np.ndarray, count: int) -> np.ndarray:
     if not 0 <= count <= 8 * packed.shape[-1]:
         raise InputError(f"unpack_bits cannot take {count} elements out of rows of {packed.shape[-1]} bytes.")
     bits = np.unpackbits(packed, axis=-1, count=count, bitorder="little").view(np.int8)
-    return 2 * bits - np.int8(1)
+    signs: np.ndarray = 2 * bits - np.int8(1)
+    return signs
 
 
 def as_words(packed: np.ndarray) -> np.ndarray:

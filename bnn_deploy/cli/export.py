@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from bnn_deploy.cli.options import FILE, format_option, note, print_result
 from bnn_deploy.errors import listed
+from bnn_deploy.metadata import entries
 from bnn_deploy.models.names import MODEL_NAMES
 from bnn_deploy.progress import status_line
 from bnn_deploy.report.text import size_text
 
 if TYPE_CHECKING:
+    from bnn_deploy.export.provenance import BuiltModel
     from bnn_deploy.weights.load_checkpoint import CheckpointReport
 
 
-class BatchSize(click.ParamType):
+def batch_size(text: str) -> int | Literal["dynamic"]:
     """A number from 1 to 4096, or "dynamic"."""
-
-    name = "N|dynamic"
-
-    def convert(self, value: int | str, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        if value == "dynamic" or (str(value).isascii() and str(value).isdigit() and 1 <= int(value) <= 4096):
-            return value if value == "dynamic" else int(value)
-        self.fail(f"{value!r} is neither a number from 1 to 4096 nor 'dynamic'.", param, ctx)
+    if text == "dynamic":
+        return "dynamic"
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 4096):
+        raise click.BadParameter(f"{text!r} is neither a number from 1 to 4096 nor 'dynamic'.")
+    return int(text)
 
 
 @click.command("export", short_help="Write a PyTorch model of this package as ONNX.")
@@ -49,7 +49,14 @@ class BatchSize(click.ParamType):
 @click.option(
     "--input-size", type=click.IntRange(1), metavar="N", help="Height and width; the default is the model's own."
 )
-@click.option("--batch", type=BatchSize(), default="dynamic", show_default=True, help="Batch size of the file.")
+@click.option(
+    "--batch",
+    type=batch_size,
+    default="dynamic",
+    show_default=True,
+    metavar="N|DYNAMIC",
+    help="Batch size of the file.",
+)
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
@@ -67,7 +74,7 @@ def export_command(
     variant: str | None,
     num_classes: int | None,
     input_size: int | None,
-    batch: int | str,
+    batch: int | Literal["dynamic"],
     seed: int,
     output_format: str,
 ) -> None:
@@ -96,43 +103,44 @@ def export_command(
             zero_weights=zero_weights,
         )
         progress(f"exporting {model} to {output}")
-        export_model(
-            built.module,
-            output,
-            input_shape=built.input_shape,
-            batch="dynamic" if batch == "dynamic" else int(batch),
-            metadata=built.metadata,
-        )
-    result = {
-        "path": str(output),
-        "file_bytes": output.stat().st_size,
-        "model": model,
-        "input_shape": list(built.input_shape),
-        "batch": batch,
-        "weights": built.metadata["bnn_deploy.weights"],
-        "zero_weights": {},
-        "ignored": [],
-        "margin": None,
-    }
+        export_model(built.module, output, input_shape=built.input_shape, batch=batch, metadata=built.metadata)
     if built.checkpoint is not None:
-        result["zero_weights"] = built.checkpoint.zero_weights
-        result["ignored"] = list(built.checkpoint.ignored)
-        for sentence in _checkpoint_notes(built.checkpoint, built.metadata["bnn_deploy.variant"], variant):
+        for sentence in _checkpoint_notes(built.checkpoint, built.metadata[entries.VARIANT], variant):
             note(sentence)
     if built.calibration is not None:
         smallest = built.calibration.smallest
-        result["margin"] = {"layer": smallest.name, "relative": smallest.relative, "absolute": smallest.absolute}
         note(
             f"no --weights given: these are seeded (--seed {seed}), calibrated random weights, good for parity checks "
             f"and timing; smallest margin from a threshold: {smallest.relative:.1e} of the layer's root mean square, "
             f"at {smallest.name}."
         )
-    shape = "x".join(str(side) for side in built.input_shape)
+    result, shape = _result(output, batch, built), "x".join(str(side) for side in built.input_shape)
     print_result(
         result,
         output_format,
-        lambda: f"{output}: {model}, input {shape}, batch {batch}, {size_text(output.stat().st_size)}",
+        lambda: f"{output}: {model}, input {shape}, batch {batch}, {size_text(result['file_bytes'])}",
     )
+
+
+def _result(output: Path, batch: int | Literal["dynamic"], built: BuiltModel) -> dict[str, Any]:
+    checkpoint, calibration = built.checkpoint, built.calibration
+    return {
+        "path": str(output),
+        "file_bytes": output.stat().st_size,
+        "model": built.metadata[entries.MODEL],
+        "input_shape": list(built.input_shape),
+        "batch": batch,
+        "weights": built.metadata[entries.WEIGHTS],
+        "zero_weights": {} if checkpoint is None else checkpoint.zero_weights,
+        "ignored": [] if checkpoint is None else list(checkpoint.ignored),
+        "margin": None
+        if calibration is None
+        else {
+            "layer": calibration.smallest.name,
+            "relative": calibration.smallest.relative,
+            "absolute": calibration.smallest.absolute,
+        },
+    }
 
 
 def _checkpoint_notes(checkpoint: CheckpointReport, built_variant: str, asked_variant: str | None) -> list[str]:

@@ -10,11 +10,13 @@ from tvm import ir, relax
 
 from bnn_deploy.errors import ModelFileError
 
+# Relax expressions, None where a node leaves out one that it need not have.
+Inputs = Sequence[Any]
 Attributes = Mapping[str, Any]
-Conversion = Callable[[relax.BlockBuilder, Sequence[relax.Expr | None], Attributes], relax.Expr | None]
+Conversion = Callable[[relax.BlockBuilder, Inputs, Attributes], relax.Expr | None]
 
 
-def _clip(builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attributes: Attributes) -> relax.Expr:
+def _clip(builder: relax.BlockBuilder, inputs: Inputs, attributes: Attributes) -> relax.Expr:
     """Minimum(Maximum(x, lowest), highest), as ONNX defines it; either bound may be missing."""
     x, lowest, highest = [*inputs, None, None][:3]
     if lowest is not None:
@@ -22,7 +24,7 @@ def _clip(builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attr
     return x if highest is None else builder.emit(relax.op.minimum(x, highest))
 
 
-def _pad(builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attributes: Attributes) -> relax.Expr:
+def _pad(builder: relax.BlockBuilder, inputs: Inputs, attributes: Attributes) -> relax.Expr:
     """A constant around the tensor; other modes are refused."""
     x, pads, value, axes = [*inputs, None, None, None][:4]
     mode = attributes.get("mode", b"constant")
@@ -43,7 +45,7 @@ def _pad(builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attri
     return builder.emit(relax.op.nn.pad(x, widths, "constant", number))
 
 
-def _tile(builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attributes: Attributes) -> relax.Expr:
+def _tile(builder: relax.BlockBuilder, inputs: Inputs, attributes: Attributes) -> relax.Expr:
     """Whole copies along each axis."""
     x, repeats = inputs
     if not isinstance(repeats, ir.GenericConst):
@@ -51,9 +53,7 @@ def _tile(builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attr
     return builder.emit(relax.op.tile(x, [int(count) for count in repeats.value.numpy()]))
 
 
-def _gather(
-    builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attributes: Attributes
-) -> relax.Expr | None:
+def _gather(builder: relax.BlockBuilder, inputs: Inputs, attributes: Attributes) -> relax.Expr | None:
     """Elements at constant places: a slice where they are evenly spaced; None leaves anything else to TVM."""
     x, indices = inputs
     if (
@@ -81,26 +81,24 @@ def _gather(
     return result if places.ndim else builder.emit(relax.op.reshape(result, shape[:axis] + shape[axis + 1 :]))
 
 
-def _hard_sigmoid(
-    builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attributes: Attributes
-) -> relax.Expr:
+def _hard_sigmoid(builder: relax.BlockBuilder, inputs: Inputs, attributes: Attributes) -> relax.Expr:
     """max(0, min(1, alpha x + beta))."""
     return _clipped_line(builder, inputs[0], float(attributes.get("alpha", 0.2)), float(attributes.get("beta", 0.5)))
 
 
-def _hard_swish(builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attributes: Attributes) -> relax.Expr:
+def _hard_swish(builder: relax.BlockBuilder, inputs: Inputs, attributes: Attributes) -> relax.Expr:
     """x max(0, min(1, x / 6 + 0.5))."""
     return builder.emit(relax.op.multiply(inputs[0], _clipped_line(builder, inputs[0], 1 / 6, 0.5)))
 
 
-def _clipped_line(builder: relax.BlockBuilder, x: relax.Expr | None, slope: float, offset: float) -> relax.Expr:
+def _clipped_line(builder: relax.BlockBuilder, x: relax.Expr, slope: float, offset: float) -> relax.Expr:
     line = builder.emit(relax.op.multiply(x, relax.const(slope, "float32")))
     line = builder.emit(relax.op.add(line, relax.const(offset, "float32")))
     line = builder.emit(relax.op.maximum(line, relax.const(0.0, "float32")))
     return builder.emit(relax.op.minimum(line, relax.const(1.0, "float32")))
 
 
-def _celu(builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attributes: Attributes) -> relax.Expr:
+def _celu(builder: relax.BlockBuilder, inputs: Inputs, attributes: Attributes) -> relax.Expr:
     """max(0, x) + min(0, alpha (exp(x / alpha) - 1)), which TVM does not know."""
     x, zero = inputs[0], relax.const(0.0, "float32")
     alpha = relax.const(float(attributes.get("alpha", 1.0)), "float32")
@@ -111,17 +109,13 @@ def _celu(builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attr
 
 
 def _refused(reason: str) -> Conversion:
-    def conversion(
-        builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attributes: Attributes
-    ) -> relax.Expr:
+    def conversion(builder: relax.BlockBuilder, inputs: Inputs, attributes: Attributes) -> relax.Expr:
         raise ModelFileError(reason)
 
     return conversion
 
 
-def _transposed_convolution(
-    builder: relax.BlockBuilder, inputs: Sequence[relax.Expr | None], attributes: Attributes
-) -> None:
+def _transposed_convolution(builder: relax.BlockBuilder, inputs: Inputs, attributes: Attributes) -> None:
     """TVM's own import does not look at output_shape."""
     if attributes.get("output_shape"):
         raise ModelFileError(

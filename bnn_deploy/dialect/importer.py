@@ -10,6 +10,7 @@ import contextlib
 import io
 import re
 import warnings
+from typing import Any
 
 import numpy as np
 import onnx
@@ -94,7 +95,7 @@ def _static_shape(value: onnx.ValueInfoProto, batch: int) -> list[int]:
     return shape
 
 
-class _Importer(ONNXGraphImporter):
+class _Importer(ONNXGraphImporter):  # type: ignore[misc] # tvm has no types
     """TVM's importer, which keys on the operator type alone and has no hook for new domains, hence the two overrides."""
 
     def __init__(self, shapes: dict[str, list[int]], dtype: str) -> None:
@@ -126,7 +127,9 @@ class _Importer(ONNXGraphImporter):
                     "does not support; replace it in the model, or open an issue with the ONNX file."
                 )
 
-    def _convert_operator(self, op_name: str, inputs: list[relax.Expr], attrs: dict, opset: int) -> relax.Expr:
+    def _convert_operator(
+        self, op_name: str, inputs: list[relax.Expr], attrs: dict[str, Any], opset: int
+    ) -> relax.Expr:
         layer = attrs["tvm_custom"]["name"] or op_name
         try:
             if op_name.startswith(_PREFIX):
@@ -152,7 +155,7 @@ class _Importer(ONNXGraphImporter):
         return result
 
 
-def _binary_operator(name: str, inputs: list[relax.Expr], attrs: dict) -> relax.Expr:
+def _binary_operator(name: str, inputs: list[relax.Expr], attrs: dict[str, Any]) -> relax.Expr:
     if name == "Sign":
         return call("bnn.sign", list(inputs[:2]), {"zero": int(attrs.get("zero", -1))})
     if name == "Ternary":

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from tvm import ir, relax
 from tvm.ir import _ffi_api as ir_ffi
@@ -49,8 +50,9 @@ class ConvolutionAttributes:
     @classmethod
     def of(cls, call: relax.Call) -> ConvolutionAttributes:
         """Read the attributes back from a Relax call."""
-        values = {key: call.attrs[key] for key in cls.__dataclass_fields__}
-        return cls(**{k: tuple(int(x) for x in v) if k in _TUPLES else int(v) for k, v in values.items()})
+        found = {key: call.attrs[key] for key in cls.__dataclass_fields__}
+        integers: dict[str, Any] = {k: tuple(map(int, v)) if k in _TUPLES else int(v) for k, v in found.items()}
+        return cls(**integers)
 
     def spatial(self, height: int, width: int) -> tuple[int, int]:
         """Output height and width for an input of the given size."""
@@ -74,10 +76,10 @@ def _tensor(shape: list[int], dtype: str) -> relax.TensorType:
 
 
 def _shape(expression: relax.Expr) -> list[int]:
-    return [int(extent) for extent in expression.ty.shape.values]
+    return _extents(expression.ty)
 
 
-def _shape_of(ty: relax.TensorType) -> list[int]:
+def _extents(ty: relax.TensorType) -> list[int]:
     return [int(extent) for extent in ty.shape.values]
 
 
@@ -136,7 +138,7 @@ def _infer_shift_words(call: relax.Call, _context: object) -> relax.TensorType:
 
 def _infer_epilogue_conv2d(call: relax.Call, context: object) -> relax.TensorType | relax.TupleType:
     out = _infer_conv2d(call, context)
-    planes, (*pixels, channels) = int(call.attrs["planes"]), _shape_of(out)
+    planes, (*pixels, channels) = int(call.attrs["planes"]), _extents(out)
     if not planes:
         return out
     words = _tensor([*pixels, word_count(channels)], "uint32")

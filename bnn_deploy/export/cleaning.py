@@ -43,7 +43,7 @@ def clean(model: ir.Model, parameters: Set[str]) -> None:
     for tidy in (
         common.IdentityEliminationPass(),
         common.RemoveUnusedNodesPass(),
-        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call] # onnx_ir gives it no types
         common.RemoveUnusedOpsetsPass(),
     ):
         tidy(model)

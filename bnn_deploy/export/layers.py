@@ -59,11 +59,11 @@ class ExportedConv(_ExportedLayer):
 
     def __init__(self, path: str, layer: BinaryConv2d) -> None:
         super().__init__(path)
-        (vertical, horizontal), strides = layer.padding, list(layer.stride)
+        self.kernel_size, self.stride, self.padding = layer.kernel_size, layer.stride, layer.padding
         self.attributes = {
-            "kernel_shape": list(layer.kernel_size),
-            "strides": strides,
-            "pads": [vertical, horizontal, vertical, horizontal],
+            "kernel_shape": list(self.kernel_size),
+            "strides": list(self.stride),
+            "pads": [*self.padding, *self.padding],
             "group": layer.groups,
             "in_channels": layer.in_channels,
         }
@@ -78,11 +78,9 @@ class ExportedConv(_ExportedLayer):
         self.register_buffer("scale", scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        shape = [x.shape[0], self.out_channels]
-        for axis in (0, 1):
-            before, after = self.attributes["pads"][axis], self.attributes["pads"][axis + 2]
-            span = x.shape[2 + axis] + before + after - self.attributes["kernel_shape"][axis]
-            shape.append(span // self.attributes["strides"][axis] + 1)
+        geometry = zip(x.shape[2:], self.kernel_size, self.stride, self.padding, strict=True)
+        sides = [(side + 2 * padding - kernel) // stride + 1 for side, kernel, stride, padding in geometry]
+        shape = [x.shape[0], self.out_channels, *sides]
         if self.scaling == "tap" and self.scale is not None:
             return self.emit("TapScaledBinaryConv", [x, self.packed, self.scale], shape, self.attributes)
         y = self.emit("BinaryConv", [x, self.packed], shape, self.attributes)

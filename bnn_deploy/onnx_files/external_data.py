@@ -64,7 +64,7 @@ def _byte_size(path: Path, tensor: TensorProto) -> int:
         raise ModelFileError(f"{path}: tensor {tensor.name!r} has the unknown type {tensor.data_type}.") from error
     if tensor.data_type == TensorProto.STRING:
         raise ModelFileError(f"{path}: tensor {tensor.name!r} holds strings, which cannot be in another file.")
-    return (math.prod(tensor.dims) * bits + 7) // 8
+    return (int(math.prod(tensor.dims)) * bits + 7) // 8
 
 
 def _read(path: Path, tensor: TensorProto, size: int) -> bytes:

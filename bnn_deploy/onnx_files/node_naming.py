@@ -105,4 +105,4 @@ def _innermost(scopes: str) -> str | None:
         return None
     if not isinstance(paths, list) or not paths or not all(isinstance(path, str) for path in paths):
         return None
-    return ["", *paths][-2]
+    return str(["", *paths][-2])

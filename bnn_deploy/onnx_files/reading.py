@@ -73,7 +73,7 @@ def _read(path: Path) -> bytes:
 
 def _parse(path: Path, content: bytes) -> ModelProto:
     try:
-        model = ModelProto.FromString(content)
+        model: ModelProto = ModelProto.FromString(content)
     except (DecodeError, RuntimeError) as error:
         if _looks_like_text(content):
             raise ModelFileError(

@@ -27,4 +27,4 @@ def standard_opset(model: ModelProto) -> int:
     versions = [entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS]
     if not versions:
         raise ModelFileError("The model does not say which version of the ONNX operators it uses; export it again.")
-    return max(versions)
+    return int(max(versions))

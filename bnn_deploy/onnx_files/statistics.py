@@ -231,7 +231,7 @@ def _batch(model: ModelProto) -> int:
     for value in model.graph.input:
         dimensions = value.type.tensor_type.shape.dim
         if value.name not in constants and dimensions:
-            return max(1, dimensions[0].dim_value)
+            return max(1, int(dimensions[0].dim_value))
     return 1
 
 

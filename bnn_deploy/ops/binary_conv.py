@@ -31,7 +31,7 @@ LARGEST_DOT_PRODUCT = 2**24
 def weight_bits(attributes: Attributes) -> int:
     """K: weights per output channel, ``kh * kw * (in_channels / group)``."""
     height, width = attributes["kernel_shape"]
-    return height * width * (attributes["in_channels"] // attributes["group"])
+    return int(height * width * (attributes["in_channels"] // attributes["group"]))
 
 
 def infer_shape(shapes: Sequence[Shape], attributes: Attributes, operator: str = "BinaryConv") -> Shape:
@@ -89,7 +89,8 @@ def reference(arrays: Sequence[np.ndarray], attributes: Attributes) -> np.ndarra
     """X float32 (N, C, H, W) of -1, 0, +1; W uint8 (O, ceil(K/8)) -> float32 (N, O, Ho, Wo) of exact integers."""
     values, weights = arrays
     products = [product for _, product in tap_products(values, weights, attributes, "BinaryConv")]
-    return np.sum(products, axis=0).astype(np.float32)
+    total: np.ndarray = np.sum(products, axis=0)
+    return total.astype(np.float32)
 
 
 def kernel_nodes() -> list[NodeProto]:

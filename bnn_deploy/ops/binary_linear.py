@@ -56,7 +56,8 @@ def reference(arrays: Sequence[np.ndarray], attributes: Attributes) -> np.ndarra
     require_three_valued(NAME, values)
     # float64 holds these integers exactly and makes numpy use a fast matrix product.
     signs = unpack_bits(weights, weight_bits(attributes)).astype(np.float64)
-    return (values.astype(np.float64) @ signs.T).astype(np.float32)
+    total: np.ndarray = values.astype(np.float64) @ signs.T
+    return total.astype(np.float32)
 
 
 def body() -> list[NodeProto]:

@@ -33,7 +33,8 @@ def reference(arrays: Sequence[np.ndarray], attributes: Attributes) -> np.ndarra
     values, threshold = arrays
     infer_shape([values.shape, threshold.shape], attributes)
     if attributes["zero"] == 0:
-        return (values > threshold).astype(np.float32) - (values < threshold).astype(np.float32)
+        signs: np.ndarray = np.subtract(values > threshold, values < threshold, dtype=np.float32)
+        return signs
     positive = values >= threshold if attributes["zero"] == 1 else values > threshold
     return np.where(positive, np.float32(1), np.float32(-1))
 

@@ -33,7 +33,8 @@ def reference(arrays: Sequence[np.ndarray], attributes: Attributes) -> np.ndarra
     infer_shape([values.shape, weights.shape, scale.shape], attributes)
     factors = scale.astype(np.float64)[:, :, None, None]
     products = [factors[:, tap] * product for tap, product in tap_products(values, weights, attributes, NAME)]
-    return np.sum(products, axis=0).astype(np.float32)
+    total: np.ndarray = np.sum(products, axis=0)
+    return total.astype(np.float32)
 
 
 def body() -> list[NodeProto]:

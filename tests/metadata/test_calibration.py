@@ -44,5 +44,7 @@ def test_what_is_written_is_read() -> None:
 )
 def test_damaged_entries_are_refused(text: str) -> None:
     """Breaks if a damaged file ends in a stack trace instead of a sentence that names it."""
-    with pytest.raises(ModelFileError, match="^x.onnx: its metadata entry bnn_deploy.calibration cannot be understood"):
+    with pytest.raises(
+        ModelFileError, match=r"^x\.onnx: its metadata entry bnn_deploy\.calibration cannot be understood"
+    ):
         calibration_of({CALIBRATION: text}, Path("x.onnx"))
