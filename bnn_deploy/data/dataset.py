@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bnn_deploy.errors import InputError
+
 Batch = tuple[np.ndarray, np.ndarray | None]
 Identity = dict[str, str]
 
@@ -57,6 +59,18 @@ class Dataset:
                 return
         if held:
             yield np.concatenate(images), np.concatenate(labels) if self.labelled else None
+
+    def number_asked(self, samples: int | None) -> int:
+        """``samples``, or how many there are if that is None.
+
+        Raises:
+            InputError: there are fewer.
+        """
+        if samples is not None and samples > self.samples:
+            raise InputError(
+                f"{self.source}: holds {self.samples} images, fewer than --samples {samples}; ask for fewer."
+            )
+        return self.samples if samples is None else samples
 
     def identity(self) -> Identity:
         """What tells these images from others wherever they lie, for going on with an interrupted run."""

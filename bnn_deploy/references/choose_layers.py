@@ -6,23 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnn_deploy.errors import InputError
-from bnn_deploy.passes.onnx.import_report import ImportOptions
 
 if TYPE_CHECKING:
+    from bnn_deploy.frontend.open_model import OpenedModel
     from bnn_deploy.references.onnxruntime_layers import OnnxruntimeLayers
     from bnn_deploy.references.torch_layers import TorchLayers
 
 
 def open_layers(
-    name: str, onnx_path: Path, weights: Path | None = None, options: ImportOptions | None = None
+    name: str, opened: OpenedModel, onnx_path: Path, weights: Path | None = None
 ) -> OnnxruntimeLayers | TorchLayers:
     """Prepare the layers of the model in ``onnx_path``, as a ``LayerReference``.
 
     Args:
         name: "onnxruntime" or "torch".
-        onnx_path: any file that was compiled; for "torch" one that was exported.
+        opened: the file, opened with the options that it was compiled with; for "torch" one that was exported.
+        onnx_path: its name.
         weights: the checkpoint that it was exported with, for "torch".
-        options: those that the file was compiled with, for "onnxruntime"; None are the defaults.
 
     Raises:
         InputError: another name, or a checkpoint that is not wanted.
@@ -35,9 +35,9 @@ def open_layers(
             )
         from bnn_deploy.references.onnxruntime_layers import OnnxruntimeLayers
 
-        return OnnxruntimeLayers(onnx_path, options)
+        return OnnxruntimeLayers(opened, onnx_path)
     if name == "torch":
         from bnn_deploy.references.torch_layers import TorchLayers
 
-        return TorchLayers(onnx_path, weights)
+        return TorchLayers(opened, onnx_path, weights)
     raise InputError(f"Unknown reference {name!r} for layers; choose onnxruntime or torch.")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from bnn_deploy.data.dataset import Dataset
 from bnn_deploy.data.open_dataset import open_dataset
-from bnn_deploy.errors import InputError, ModelFileError
+from bnn_deploy.errors import ModelFileError
 from bnn_deploy.files import require_writable
+from bnn_deploy.frontend.open_model import open_model
 from bnn_deploy.passes.onnx.import_report import ImportOptions
 from bnn_deploy.progress import ReportProgress, quiet
 from bnn_deploy.references.choose_layers import open_layers
@@ -54,19 +57,9 @@ def record_golden(
     """
     require_writable(output)
     progress(f"{onnx_path}: preparing the reference")
-    layers = open_layers(reference, onnx_path, weights, options)
-    whole = open_reference("onnxruntime", onnx_path)
+    layers = open_layers(reference, open_model(onnx_path, options), onnx_path, weights)
     metadata = {item.key: item.value for item in layers.model.metadata_props}
-    if data is None:
-        dataset = whole.default_dataset(samples)
-        count = dataset.samples
-    else:
-        dataset = open_dataset(data, whole.input_shape, whole.classes, metadata, str(onnx_path))
-        count = min(DEFAULT_SAMPLES, dataset.samples) if samples is None else samples
-    if count > dataset.samples:
-        raise InputError(
-            f"{dataset.source}: holds {dataset.samples} images, fewer than --samples {count}; ask for fewer."
-        )
+    dataset, count = _chosen_images(onnx_path, metadata, data, samples)
     images, labels = next(dataset.batches(count, count))
     progress(f"record {count} images")
     values = layers.capture(images)
@@ -86,19 +79,37 @@ def record_golden(
         notes=values.notes,
         signs=tuple(_header_of(sign) for sign in values.signs.values()),
     )
-    arrays = {"header": np.frombuffer(header.to_json(), np.uint8), "images": images}
-    if labels is not None:
-        arrays["labels"] = labels.astype(np.int64)
-    arrays["logits"] = values.logits
-    for number, sign in enumerate(values.signs.values()):
+    golden = Golden(output, header, images, labels, values)
+    write_arrays(output, _arrays(golden))
+    return golden
+
+
+def _chosen_images(
+    onnx_path: Path, metadata: Mapping[str, str], data: Path | None, samples: int | None
+) -> tuple[Dataset, int]:
+    """The images, and how many of them are recorded."""
+    whole = open_reference("onnxruntime", onnx_path)
+    if data is None:
+        dataset = whole.default_dataset(samples)
+        return dataset, dataset.samples
+    dataset = open_dataset(data, whole.input_shape, whole.classes, metadata, str(onnx_path))
+    return dataset, min(DEFAULT_SAMPLES, dataset.samples) if samples is None else dataset.number_asked(samples)
+
+
+def _arrays(golden: Golden) -> dict[str, np.ndarray]:
+    """What the file holds, by the names in ``golden``."""
+    arrays = {"header": np.frombuffer(golden.header.to_json(), np.uint8), "images": golden.images}
+    if golden.labels is not None:
+        arrays["labels"] = golden.labels.astype(np.int64)
+    arrays["logits"] = golden.logits
+    for number, sign in enumerate(golden.values.signs.values()):
         on = sign.near_distance == 0
         planes = [sign.values == 1, sign.values == -1] if sign.ternary else [sign.values == 1]
         arrays[f"sign_{number}.bits"] = np.stack([_packed(plane) for plane in planes])
         arrays[f"sign_{number}.on_threshold"] = _stored_positions(sign.near_index[on], sign.values.size)
         arrays[f"sign_{number}.near"] = _stored_positions(sign.near_index[~on], sign.values.size)
         arrays[f"sign_{number}.distance"] = sign.near_distance[~on]
-    write_arrays(output, arrays)
-    return Golden(output, header, images, labels, values)
+    return arrays
 
 
 def _header_of(sign: SignValues) -> GoldenSign:

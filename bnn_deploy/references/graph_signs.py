@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from onnx import ModelProto, NodeProto
 
-from bnn_deploy.errors import InputError
 from bnn_deploy.ops.registry import DOMAIN
 from bnn_deploy.references.layer_values import SignPlace
 
@@ -50,24 +47,3 @@ def _between(sign: NodeProto, producers: dict[str, NodeProto]) -> list[NodeProto
         found[id(node)] = node
         pending.extend(node.input)
     return list(found.values())
-
-
-def image_shape(model: ModelProto, path: Path) -> tuple[tuple[int, ...], int]:
-    """Shape of one image, and the fixed batch (0 if it takes any).
-
-    Raises:
-        InputError: not one input and one output, or an image of no fixed size.
-    """
-    constants = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in constants]
-    if len(inputs) != 1 or len(model.graph.output) != 1:
-        raise InputError(
-            f"{path}: has {len(inputs)} inputs and {len(model.graph.output)} outputs; layers are compared in models with one "
-            "image in and one row of logits out."
-        )
-    batch, *image = [dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim] or [0]
-    if not image or min(image) < 1 or batch < 0:
-        raise InputError(
-            f"{path}: {inputs[0].name!r} needs a batch dimension and fixed sizes after it; export with a fixed image size."
-        )
-    return tuple(image), batch

@@ -16,7 +16,7 @@ values belong to another network.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -24,46 +24,27 @@ from typing import cast
 import numpy as np
 from onnx import ModelProto, NodeProto
 
-from bnn_deploy.frontend.open_model import OpenedModel, open_model
+from bnn_deploy.frontend.open_model import OpenedModel
 from bnn_deploy.ops.registry import OPERATORS
-from bnn_deploy.passes.onnx.import_report import ActivationReport, ImportOptions
-from bnn_deploy.references.batches import check_images, fill_batch, images_at_once, may_keep
-from bnn_deploy.references.graph_signs import image_shape, sign_nodes, sign_places
-from bnn_deploy.references.layer_values import LayerValues, RawLayers, RawSign, measure
+from bnn_deploy.passes.onnx.import_report import ActivationReport
+from bnn_deploy.references.batches import fill_batch
+from bnn_deploy.references.graph_layers import GraphLayers
+from bnn_deploy.references.layer_values import LayerValues, RawLayers, RawSign
 from bnn_deploy.references.rounding import Rounding
 from bnn_deploy.references.watched_graph import WatchedGraph
 
 TERNARY_THRESHOLDS = (np.float32(-0.5), np.float32(0.5))
 
 
-class OnnxruntimeLayers:
-    """A ``LayerReference``.
-
-    Attributes:
-        name: "onnxruntime".
-        input_shape: shape of one image.
-        model: the graph that the compiler sees.
-    """
+class OnnxruntimeLayers(GraphLayers):
+    """A ``LayerReference``."""
 
     name = "onnxruntime"
 
-    def __init__(self, path: Path, options: ImportOptions | None = None) -> None:
-        """Open an ONNX file.
-
-        Args:
-            path: any file that can be compiled.
-            options: those that it was compiled with; None are the defaults.
-
-        Raises:
-            ModelFileError: the file cannot be used, or needs a choice.
-        """
-        opened = open_model(path, options)
-        self.path = path
-        self.model = opened.model
-        self.input_shape, self.batch = image_shape(opened.model, path)
-        self.places = sign_places(opened.model)
-        self._signs = sign_nodes(opened.model)
-        self._file = _FileSigns.find(opened, self._signs, str(path)) if opened.foreign else None
+    def __init__(self, opened: OpenedModel, path: Path) -> None:
+        """``opened`` is any file that can be compiled, opened as it was for that; raises InputError as ``model_shapes`` does."""
+        super().__init__(opened, path)
+        self._file = _FileSigns.find(opened, self.signs, str(path)) if opened.foreign else None
         self._foreign = opened.foreign
 
     def capture(self, images: np.ndarray, floats: Sequence[str] = ()) -> LayerValues:
@@ -78,11 +59,10 @@ class OnnxruntimeLayers:
             ModelFileError: ``model`` has no such value.
             ToolError: onnxruntime cannot run the file.
         """
-        check_images(images, self.input_shape)
-        rounding = Rounding(self.model, self.batch, floats, str(self.path))
+        rounding = self._rounding(images, floats)
         if self._file is not None:
             try:
-                return self._measure(images, floats, rounding, self._file, ())
+                return self._follow(images, floats, rounding, self._file)
             except _ZeroMet:
                 notes: tuple[str, ...] = (
                     f"{self.path}: some values lie exactly on a threshold, where the file says 0 and the compiled model "
@@ -95,43 +75,35 @@ class OnnxruntimeLayers:
             )
         else:
             notes = ()
-        return self._measure(images, floats, rounding, None, notes)
+        return self._follow(images, floats, rounding, None, notes)
 
-    def _measure(
+    def _follow(
         self,
         images: np.ndarray,
         floats: Sequence[str],
         rounding: Rounding,
         file: _FileSigns | None,
-        notes: Sequence[str],
+        notes: Sequence[str] = (),
     ) -> LayerValues:
-        names = [name for node in self._signs for name in (*filter(None, node.input), node.output[0])]
+        """The values of the graph, with the bits of ``file`` where that is given."""
+        names = [name for node in self.signs for name in (*filter(None, node.input), node.output[0])]
         replaced = [] if file is None else [sign.node.output[0] for sign in file.signs]
         graph = WatchedGraph(self.model, [*names, *floats], replaced, str(self.path))
-        size = self.batch or images_at_once(self.input_shape)
-        return measure(
-            self.places,
-            lambda: self._batches(images, size, graph, floats, file),
-            lambda raw: rounding.margins(images[: len(raw.logits)], raw),
-            may_keep(images),
-            notes,
-        )
+        return self._measure(images, rounding, lambda part: self._run(part, graph, floats, file), notes)
 
-    def _batches(
-        self, images: np.ndarray, size: int, graph: WatchedGraph, floats: Sequence[str], file: _FileSigns | None
-    ) -> Iterator[RawLayers]:
-        for start in range(0, len(images), size):
-            part = images[start : start + size]
-            given = fill_batch(part, self.batch or 1)
-            of_file, logits = file.run(given) if file is not None else ({}, None)
-            values = graph.run(given, {name: sign.values.astype(np.float32) for name, sign in of_file.items()})
-            signs = {node.output[0]: of_file.get(node.output[0]) or _recognised(node, values) for node in self._signs}
-            count = len(part)
-            yield RawLayers(
-                {name: _first_images(sign, count, len(given)) for name, sign in signs.items()},
-                {name: _rows(values[name], count, len(given)) for name in floats},
-                (values[graph.outputs[0]] if logits is None else logits)[:count],
-            )
+    def _run(
+        self, images: np.ndarray, graph: WatchedGraph, floats: Sequence[str], file: _FileSigns | None
+    ) -> RawLayers:
+        given = fill_batch(images, self._shapes.batch or 1)
+        of_file, logits = file.run(given) if file is not None else ({}, None)
+        values = graph.run(given, {name: sign.values.astype(np.float32) for name, sign in of_file.items()})
+        signs = {node.output[0]: of_file.get(node.output[0]) or _recognised(node, values) for node in self.signs}
+        count = len(images)
+        return RawLayers(
+            {name: _first_images(sign, count, len(given)) for name, sign in signs.items()},
+            {name: _rows(values[name], count, len(given)) for name in floats},
+            (values[graph.outputs[0]] if logits is None else logits)[:count],
+        )
 
 
 def _recognised(node: NodeProto, values: dict[str, np.ndarray]) -> RawSign:

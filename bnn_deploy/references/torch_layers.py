@@ -8,8 +8,7 @@ Real values are known where a module without children became one node of the fil
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from math import prod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +18,35 @@ from torch import Tensor, nn
 
 from bnn_deploy.errors import ModelFileError
 from bnn_deploy.export.provenance import rebuild
-from bnn_deploy.frontend.open_model import open_model
+from bnn_deploy.frontend.open_model import OpenedModel
 from bnn_deploy.models.layers import BinaryActivation, TernaryActivation
-from bnn_deploy.references.batches import check_images, images_at_once, may_keep
-from bnn_deploy.references.graph_signs import image_shape, sign_nodes, sign_places
-from bnn_deploy.references.layer_values import LayerValues, RawLayers, RawSign, measure
-from bnn_deploy.references.rounding import Rounding
+from bnn_deploy.references.graph_layers import GraphLayers
+from bnn_deploy.references.layer_values import LayerValues, RawLayers, RawSign
 
 
-class TorchLayers:
-    """A ``LayerReference``.
-
-    Attributes:
-        name: "torch".
-        input_shape: shape of one image.
-        model: the graph that the compiler sees.
-    """
+class TorchLayers(GraphLayers):
+    """A ``LayerReference``."""
 
     name = "torch"
 
-    def __init__(self, path: Path, weights: Path | None = None) -> None:
-        """Build the model that the metadata of the file ``path`` describe, see ``recipe.rebuild``.
+    def __init__(self, opened: OpenedModel, path: Path, weights: Path | None = None) -> None:
+        """Build the model that the metadata of the file ``path`` describe, see ``provenance.rebuild``.
 
         Args:
-            path: file of ``bnn-deploy export``.
+            opened: the file, of ``bnn-deploy export``.
+            path: its name.
             weights: the checkpoint that it was exported with, if it was.
 
         Raises:
             InputError: the metadata describe a model that cannot be.
             ModelFileError: the file does not say what model it is, or the checkpoint does not fit.
         """
-        self.path = path
-        self.model = open_model(path).model
-        self.input_shape, self.batch = image_shape(self.model, path)
-        self.places = sign_places(self.model)
+        super().__init__(opened, path)
         metadata = {item.key: item.value for item in self.model.metadata_props}
-        classes = prod(dimension.dim_value for dimension in self.model.graph.output[0].type.tensor_type.shape.dim[1:])
+        classes = self._shapes.required_classes(path)
         self._module = rebuild(metadata, weights, path, self.input_shape, classes).module
         self._modules = dict(self._module.named_modules())
-        for node in sign_nodes(self.model):
+        for node in self.signs:
             if not isinstance(self._modules.get(node.name), BinaryActivation | TernaryActivation):
                 raise ModelFileError(
                     f"{path}: its {node.op_type} node {node.name!r} is no activation module of the PyTorch model; "
@@ -75,22 +64,9 @@ class TorchLayers:
             InputError: images of another shape or type.
             ModelFileError: a module is called more than once, or not at all.
         """
-        check_images(images, self.input_shape)
         outputs = self._outputs_of_modules()
         known = {tensor: outputs[tensor] for tensor in floats if tensor in outputs}
-        rounding = Rounding(self.model, self.batch, list(known), str(self.path))
-        size = self.batch or images_at_once(self.input_shape)
-
-        def batches() -> Iterator[RawLayers]:
-            for start in range(0, len(images), size):
-                yield self._run(images[start : start + size], known)
-
-        return measure(
-            self.places,
-            batches,
-            lambda raw: rounding.margins(images[: len(raw.logits)], raw),
-            may_keep(images),
-        )
+        return self._measure(images, self._rounding(images, list(known)), lambda part: self._run(part, known))
 
     def _outputs_of_modules(self) -> dict[str, str]:
         """ONNX values that are the output of a module, with the module's path."""
@@ -109,7 +85,7 @@ class TorchLayers:
         values: dict[str, np.ndarray] = {}
         hooks = []
         try:
-            for node in sign_nodes(self.model):
+            for node in self.signs:
                 hooks.append(self._modules[node.name].register_forward_hook(_sign_hook(node.output[0], signs)))
             for tensor, path in floats.items():
                 hooks.append(self._modules[path].register_forward_hook(_value_hook(tensor, values)))
@@ -118,7 +94,7 @@ class TorchLayers:
         finally:
             for hook in hooks:
                 hook.remove()
-        missing = [node.name for node in sign_nodes(self.model) if node.output[0] not in signs]
+        missing = [node.name for node in self.signs if node.output[0] not in signs]
         if missing:
             raise ModelFileError(
                 f"{self.path}: PyTorch does not run the module {missing[0]!r}, which the file has; export the model again, or "

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto, ValueInfoProto
+from onnx import ModelProto
 
 from bnn_deploy.data.dataset import Batch, Dataset, random_inputs
 from bnn_deploy.errors import InputError, ToolError, message_lines
@@ -21,6 +20,7 @@ from bnn_deploy.frontend.zero_count import ZeroCounter, probes_of
 from bnn_deploy.metadata.calibration import Calibration, calibration_inputs, calibration_of
 from bnn_deploy.passes.onnx.import_report import ActivationReport
 from bnn_deploy.references.batches import fill_batch
+from bnn_deploy.references.model_shapes import model_shapes
 
 REFERENCES = ("onnxruntime", "torch")
 DEFAULT_RANDOM_SAMPLES = 16
@@ -76,21 +76,21 @@ def open_reference(
         raise InputError("--weights is for --reference torch only: onnxruntime takes the weights from the ONNX file.")
     model = foreign_model.open_reference(onnx_path)
     metadata = {item.key: item.value for item in model.metadata_props}
-    batch, input_shape, classes = _shapes(model, onnx_path)
+    shapes = model_shapes(model, onnx_path)
     calibration = calibration_of(metadata, onnx_path)
     if name == "onnxruntime":
         probes = probes_of(model, activations)
         zeros = ZeroCounter(model, probes) if probes else None
-        run = _onnxruntime(model, onnx_path, batch, zeros)
+        run = _onnxruntime(model, onnx_path, shapes.batch, zeros)
+        classes = shapes.classes
         if classes is None:
             # Before there is anything to count: this image is not one of the user's.
-            blank = np.zeros((max(1, batch), *input_shape), np.float32)
-            classes = _onnxruntime(model, onnx_path, batch)(blank).reshape(len(blank), -1).shape[1]
-        return Reference(run, input_shape, classes, max(1, batch), calibration, zeros)
-    if classes is None:
-        raise InputError(f"{onnx_path}: does not say how many logits it has; export it again.")
-    built = rebuild(metadata, weights, onnx_path, input_shape, classes)
-    return Reference(_torch(built.module), input_shape, classes, 1, calibration)
+            blank = np.zeros((max(1, shapes.batch), *shapes.image), np.float32)
+            classes = _onnxruntime(model, onnx_path, shapes.batch)(blank).reshape(len(blank), -1).shape[1]
+        return Reference(run, shapes.image, classes, max(1, shapes.batch), calibration, zeros)
+    classes = shapes.required_classes(onnx_path)
+    built = rebuild(metadata, weights, onnx_path, shapes.image, classes)
+    return Reference(_torch(built.module), shapes.image, classes, 1, calibration)
 
 
 def calibration_dataset(calibration: Calibration, samples: int) -> Dataset:
@@ -153,26 +153,3 @@ def _torch(module: Callable[..., object]) -> Callable[[np.ndarray], np.ndarray]:
             return module(torch.tensor(images)).numpy()  # type: ignore[attr-defined, no-any-return]
 
     return run
-
-
-def _shapes(model: ModelProto, path: Path) -> tuple[int, tuple[int, ...], int | None]:
-    """(fixed batch or 0, shape of one image, number of logits if the file says it), of one input and one output."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in constants]
-    if len(inputs) != 1 or len(model.graph.output) != 1:
-        raise InputError(
-            f"{path}: has {len(inputs)} inputs and {len(model.graph.output)} outputs; "
-            "validate compares models with one image in and one row of logits out."
-        )
-    batch, *image = _dimensions(inputs[0])
-    if not image or min(image) < 1 or batch < 0:
-        raise InputError(
-            f"{path}: {inputs[0].name!r} needs a batch dimension and fixed sizes after it; export with a fixed image size."
-        )
-    _, *logits = _dimensions(model.graph.output[0])
-    return batch, tuple(image), prod(logits) if logits and min(logits) > 0 else None
-
-
-def _dimensions(value: ValueInfoProto) -> list[int]:
-    """Dimensions, 0 for those that are free; [0] if there is none."""
-    return [dimension.dim_value for dimension in value.type.tensor_type.shape.dim] or [0]

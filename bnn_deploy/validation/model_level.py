@@ -88,8 +88,13 @@ class Comparison:
             self.reference_top5_hits += int((finite_expected & _among_first(expected, labels)).sum())
             self.bundle_top5_hits += int((finite_found & _among_first(found, labels)).sum())
 
-    def result(self, min_agreement: float = 1.0) -> ModelResult:
-        """The totals; top-5 figures are None where there are no more than five classes."""
+    def result(self, min_agreement: float = 1.0, *, exact: bool = False) -> ModelResult:
+        """The totals; top-5 figures are None where there are no more than five classes.
+
+        Args:
+            min_agreement: the top-1 agreement that passes.
+            exact: all logits must be equal bit for bit, too.
+        """
         agreement = self.agreements / self.samples
         labelled, top5 = bool(self.labelled), self.classes > TOP
         return ModelResult(
@@ -109,7 +114,7 @@ class Comparison:
             reference_top5=self.reference_top5_hits / self.labelled if labelled and top5 else None,
             bundle_top5=self.bundle_top5_hits / self.labelled if labelled and top5 else None,
             min_agreement=min_agreement,
-            passed=agreement >= min_agreement,
+            passed=agreement >= min_agreement and (not exact or self.bit_identical == self.samples),
         )
 
     def warnings(self) -> list[str]:

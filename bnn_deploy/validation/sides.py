@@ -12,7 +12,8 @@ import numpy as np
 from bnn_deploy.data.dataset import Batch, Dataset
 from bnn_deploy.data.open_dataset import open_dataset
 from bnn_deploy.errors import InputError
-from bnn_deploy.validation.origin import check_origin, recorded_activations, recorded_options
+from bnn_deploy.validation.compiled_file import CompiledFile
+from bnn_deploy.validation.origin import check_origin, recorded_activations
 from bnn_deploy.validation.resume import KeptCounts, Resumable
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Side:
 
 def open_side(
     reference: str,
-    onnx_path: Path | None,
+    compiled: CompiledFile | None,
     bundle: Bundle,
     *,
     weights: Path | None = None,
@@ -69,7 +70,7 @@ def open_side(
     data: Path | None = None,
     samples: int | None = None,
 ) -> Side:
-    """Prepare the reference; arguments as in ``validate``.
+    """Prepare the reference; ``compiled`` is the ONNX file if there is one, other arguments are those of ``validate``.
 
     Raises:
         InputError: options that exclude each other, data that does not fit.
@@ -83,18 +84,19 @@ def open_side(
             raise InputError(
                 f"{golden}: a golden file holds its images and what the model made of them; leave --data and --weights out."
             )
-        return _golden_side(golden, onnx_path)
-    if onnx_path is None:
+        return _golden_side(golden, None if compiled is None else compiled.path)
+    if compiled is None:
         raise InputError(f"The reference {reference} runs the ONNX file that the bundle was compiled from; give it.")
-    return _model_side(reference, onnx_path, bundle, weights, data, samples)
+    return _model_side(reference, compiled, bundle, weights, data, samples)
 
 
 def _model_side(
-    reference: str, onnx_path: Path, bundle: Bundle, weights: Path | None, data: Path | None, samples: int | None
+    reference: str, compiled: CompiledFile, bundle: Bundle, weights: Path | None, data: Path | None, samples: int | None
 ) -> Side:
     from bnn_deploy.references.choose_layers import open_layers
     from bnn_deploy.references.whole_model import open_reference
 
+    onnx_path = compiled.path
     strangers = check_origin(onnx_path, bundle)
     watched = [] if strangers or reference != "onnxruntime" else recorded_activations(onnx_path, bundle)
     model = open_reference(reference, onnx_path, weights, watched)
@@ -112,7 +114,7 @@ def _model_side(
         batch=model.batch,
         run=model.run,
         dataset=dataset,
-        layers=lambda: open_layers(reference, onnx_path, weights, recorded_options(bundle)),
+        layers=lambda: open_layers(reference, compiled.opened, onnx_path, weights),
         zeros=model.zeros,
     )
 

@@ -19,10 +19,11 @@ from bnn_deploy.errors import InputError
 from bnn_deploy.progress import ReportProgress, quiet
 from bnn_deploy.references.batches import fill_batch
 from bnn_deploy.runtime.arrays import batch_size
+from bnn_deploy.validation.compiled_file import CompiledFile
 from bnn_deploy.validation.kernel_level import LevelOutcome, compare_kernels
 from bnn_deploy.validation.layer_level import compare_layers
-from bnn_deploy.validation.model_level import compare
-from bnn_deploy.validation.origin import check_origin, check_shapes, recorded_options
+from bnn_deploy.validation.model_level import Comparison, compare
+from bnn_deploy.validation.origin import check_origin, check_shapes
 from bnn_deploy.validation.patterns import PATTERNS
 from bnn_deploy.validation.report import LevelResult, ModelResult, TensorResult, ValidationReport
 from bnn_deploy.validation.sides import EXACT, Side, open_side
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from bnn_deploy.bundle.bundle import Bundle
     from bnn_deploy.devices.base import Device, Session
     from bnn_deploy.exact.network import ExactNetwork
-    from bnn_deploy.frontend.open_model import OpenedModel
     from bnn_deploy.validation.graph_paths import GraphPaths
 
 LEVELS = (1, 2, 3)
@@ -97,64 +97,38 @@ def validate(
         raise InputError("There is nothing to compare the bundle with; give the ONNX file, or a golden file.")
     progress(f"{source}: preparing the reference")
     table = open_table(bundle) if wanted - {3} else None
-    side = open_side(reference, onnx_path, bundle, weights=weights, golden=golden, data=data, samples=samples)
+    compiled = None if onnx_path is None else CompiledFile(onnx_path, bundle)
+    side = open_side(reference, compiled, bundle, weights=weights, golden=golden, data=data, samples=samples)
     check_shapes(side.input_shape, side.classes, bundle, source)
-    dataset = side.dataset
-    count = dataset.samples if samples is None else samples
-    if count > dataset.samples:
-        raise InputError(
-            f"{dataset.source}: holds {dataset.samples} images, fewer than --samples {count}; ask for fewer."
-        )
-    warnings = [dataset.note] if dataset.note else []
-    warnings += check_origin(onnx_path, bundle) if onnx_path is not None else []
-    if onnx_path is None and 1 in levels:
-        warnings.append("Level 1 was left out, for it needs the ONNX file; give it as well.")
-
-    opened = None
-    if onnx_path is not None and (table is not None or deterministic_reference):
-        from bnn_deploy.frontend.open_model import open_model
-
-        opened = open_model(onnx_path, recorded_options(bundle))
-    paths = None if opened is None or table is None else _paths(opened, table)
-    evaluated = opened is not None and (1 in wanted or deterministic_reference)
-    network = _exact_network(opened, bundle, table) if evaluated else None
+    count = side.dataset.number_asked(samples)
+    warnings = _warnings(side, bundle, levels)
+    # All that may fail is made before the device is taken.
+    paths = None if compiled is None or table is None else compiled.paths(table)
+    batches = [] if table is None else _batches(side, layer_samples, bundle.batch)
+    evaluated = 1 in wanted or deterministic_reference
+    network = None if compiled is None or not evaluated else compiled.exact_network(table)
     outcomes: list[LevelOutcome] = []
     model: ModelResult | None = None
     with chosen.open(bundle, threads, progress) as session:
         if table is not None:
-            batches = _batches(side, layer_samples, bundle.batch)
-            if network is not None and 1 in wanted:
-                on_processor = bundle.gpu is None
-                outcomes.append(
-                    compare_kernels(
-                        session,
-                        network,
-                        table,
-                        batches,
-                        float_margin=None if on_processor else GPU_MARGIN,
-                        # Thresholds next to forced values are for kernels that round alike.
-                        patterns=PATTERNS if on_processor else ("data",),
-                        progress=progress,
-                    )
-                )
+            if 1 in wanted and network is not None:
+                outcomes.append(_kernel_level(session, network, table, batches, bundle, progress))
             if 2 in wanted:
+                # Of other references x and the bits are not of one evaluation, or x is not known.
+                exact = paths.exact if paths is not None and reference == "onnxruntime" else None
+                output = _output_name(table, bundle)
+                layers = side.layers()
                 outcomes.append(
                     compare_layers(
-                        session,
-                        side.layers(),
-                        table,
-                        batches,
-                        margin=margin,
-                        output=_output_name(table, bundle),
-                        # Of other references x and the bits are not of one evaluation, or x is not known.
-                        exact=paths.exact if paths is not None and reference == "onnxruntime" else None,
-                        progress=progress,
+                        session, layers, table, batches, margin=margin, output=output, exact=exact, progress=progress
                     )
                 )
         if 3 in wanted:
-            exact = network if deterministic_reference else None
-            model, more = _whole_model(session, side, exact, bundle, count, min_agreement, chosen.name, state, progress)
-            warnings += more
+            if deterministic_reference and network is not None:
+                side = replace(side, name=EXACT, run=network.run)
+            comparison = _whole_model(session, side, bundle, count, chosen.name, state, progress)
+            model = comparison.result(min_agreement, exact=deterministic_reference)
+            warnings += comparison.warnings()
         boards = session.boards()
     results = tuple(_with_paths(outcome.result, paths, bundle) for outcome in outcomes)
     return ValidationReport(
@@ -163,7 +137,7 @@ def validate(
         target=bundle.target,
         device=chosen.name,
         reference=f"{EXACT} of the compiled network" if deterministic_reference else reference,
-        data=dataset.source,
+        data=side.dataset.source,
         levels=results,
         model=model,
         warnings=(*warnings, *(warning for outcome in outcomes for warning in outcome.warnings)),
@@ -201,10 +175,14 @@ def _wanted_levels(
     return wanted
 
 
-def _paths(opened: OpenedModel, table: TensorTable) -> GraphPaths:
-    from bnn_deploy.validation.graph_paths import GraphPaths
-
-    return GraphPaths(opened.model, table, opened.foreign)
+def _warnings(side: Side, bundle: Bundle, levels: Collection[int]) -> list[str]:
+    """What limits the result before anything has run, a sentence each."""
+    found = [side.dataset.note] if side.dataset.note else []
+    if side.onnx_path is not None:
+        return [*found, *check_origin(side.onnx_path, bundle)]
+    if 1 in levels:
+        found.append("Level 1 was left out, for it needs the ONNX file; give it as well.")
+    return found
 
 
 def _with_paths(result: LevelResult, paths: GraphPaths | None, bundle: Bundle) -> LevelResult:
@@ -218,14 +196,25 @@ def _with_paths(result: LevelResult, paths: GraphPaths | None, bundle: Bundle) -
     return replace(result, rows=tuple(replace(row, fed_by=fed_by(row)) for row in result.rows))
 
 
-def _exact_network(opened: OpenedModel, bundle: Bundle, table: TensorTable | None) -> ExactNetwork:
-    from bnn_deploy.exact.network import ExactNetwork
-    from bnn_deploy.passes.pipeline import pack_network
-
-    network = ExactNetwork(pack_network(opened.model, bundle.batch))
-    if table is not None:
-        network.follow({entry.key: entry.channels_last for entry in table.entries})
-    return network
+def _kernel_level(
+    session: Session,
+    network: ExactNetwork,
+    table: TensorTable,
+    batches: list[np.ndarray],
+    bundle: Bundle,
+    progress: ReportProgress,
+) -> LevelOutcome:
+    on_processor = bundle.gpu is None
+    return compare_kernels(
+        session,
+        network,
+        table,
+        batches,
+        float_margin=None if on_processor else GPU_MARGIN,
+        # Thresholds next to forced values are for kernels that round alike.
+        patterns=PATTERNS if on_processor else ("data",),
+        progress=progress,
+    )
 
 
 def _output_name(table: TensorTable, bundle: Bundle) -> str:
@@ -246,18 +235,15 @@ def _batches(side: Side, layer_samples: int, unit: int) -> list[np.ndarray]:
 def _whole_model(
     session: Session,
     side: Side,
-    exact: ExactNetwork | None,
     bundle: Bundle,
     count: int,
-    min_agreement: float,
     device: str,
     state: Path | None,
     progress: ReportProgress,
-) -> tuple[ModelResult, list[str]]:
-    """Level 3, and its warnings; ``exact`` takes the reference's place."""
+) -> Comparison:
+    """Level 3."""
     # Whole batches of both, so that only the last ones have to be filled up.
     size = batch_size(side.input_shape, lcm(side.batch, bundle.batch))
-    dataset = side.dataset
 
     def run_bundle(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         return session.run_many(fill_batch(images, bundle.batch) for images in batches)
@@ -266,21 +252,15 @@ def _whole_model(
     if state is not None:
         from bnn_deploy.validation.resume import RunState, fingerprint
 
-        name = EXACT if exact is not None else side.name
         identity = fingerprint(
             side.onnx_path,
             bundle,
-            dataset,
+            side.dataset,
             samples=count,
             batch=size,
-            reference=name,
+            reference=side.name,
             device=device,
             others=side.identity,
         )
         kept = RunState(state, identity, side.kept())
-    run = side.run if exact is None else exact.run
-    comparison = compare(dataset, count, run, run_bundle, size, progress, kept)
-    result = comparison.result(min_agreement)
-    if exact is not None and result.bit_identical != result.samples:
-        result = replace(result, passed=False)
-    return result, comparison.warnings()
+    return compare(side.dataset, count, side.run, run_bundle, size, progress, kept)

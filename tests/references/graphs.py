@@ -8,8 +8,13 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from bnn_deploy.bits import pack_bits
+from bnn_deploy.frontend.open_model import open_model
 from bnn_deploy.onnx_files.writing import finish, write_onnx
 from bnn_deploy.ops.registry import DOMAIN, STANDARD_OPSET
+from bnn_deploy.passes.onnx.import_report import ImportOptions
+from bnn_deploy.references.choose_layers import open_layers
+from bnn_deploy.references.onnxruntime_layers import OnnxruntimeLayers
+from bnn_deploy.references.torch_layers import TorchLayers
 
 TINY = np.float32(1e-45)  # the smallest subnormal
 SPECIAL = np.array([0.0, -0.0, np.nan, TINY, -TINY, np.inf, -np.inf, 1.0], np.float32)
@@ -74,3 +79,10 @@ def two_signs(path: Path, shape: tuple[int, ...] = (FEATURES,), batch: int | str
 def images(count: int, shape: tuple[int, ...] = (FEATURES,), seed: int = 0) -> np.ndarray:
     """Eighths in -1 to 1: sums, means and products of 8 of them are exact."""
     return (np.random.default_rng(seed).integers(-8, 9, (count, *shape)) / 8).astype(np.float32)
+
+
+def layers_of(
+    path: Path, reference: str = "onnxruntime", options: ImportOptions | None = None, weights: Path | None = None
+) -> OnnxruntimeLayers | TorchLayers:
+    """The layers of the model in a file, opened as a bundle with these options would be compiled from it."""
+    return open_layers(reference, open_model(path, options), path, weights)

@@ -20,10 +20,9 @@ from bnn_deploy.errors import InputError
 from bnn_deploy.references.golden import Golden
 from bnn_deploy.references.golden_recording import record_golden
 from bnn_deploy.references.layer_values import LayerValues
-from bnn_deploy.references.onnxruntime_layers import OnnxruntimeLayers
 from bnn_deploy.references.stored_arrays import StoredArrays, write_arrays
 from tests.conftest import Invoke
-from tests.references.graphs import FEATURES, images, two_signs
+from tests.references.graphs import FEATURES, images, layers_of, two_signs
 
 COUNT = 5
 
@@ -62,7 +61,7 @@ def check_equal(found: LayerValues, expected: LayerValues) -> None:
 def test_round_trip(recorded: tuple[Path, Path]) -> None:
     """Breaks if a golden file gives other values than the reference gave, or loses images, labels or the model's name."""
     model, path = recorded
-    golden, layers = Golden.open(path), OnnxruntimeLayers(model)
+    golden, layers = Golden.open(path), layers_of(model)
     np.testing.assert_array_equal(golden.images, pictures())
     assert golden.labels is not None and golden.labels.tolist() == [0, 1, 2, 0, 1]
     assert (golden.header.onnx_file, golden.header.reference, golden.input_shape) == (

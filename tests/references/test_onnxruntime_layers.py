@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,13 +15,25 @@ from bnn_deploy.bits import pack_bits
 from bnn_deploy.errors import InputError, ModelFileError
 from bnn_deploy.frontend.open_model import open_model
 from bnn_deploy.passes.onnx.import_report import ImportOptions
-from bnn_deploy.references import onnxruntime_layers
+from bnn_deploy.references import graph_layers
 from bnn_deploy.references.layer_values import HISTOGRAM_EDGES, LayerValues
 from bnn_deploy.references.margin import RELATIVE_MARGIN, near_limit
 from bnn_deploy.references.onnxruntime_layers import OnnxruntimeLayers
 from tests.frontend import plain_networks as networks
 from tests.frontend.exporters import export
-from tests.references.graphs import CLASSES, FEATURES, SPECIAL, TINY, images, linear, one_sign, ours, two_signs, write
+from tests.references.graphs import (
+    CLASSES,
+    FEATURES,
+    SPECIAL,
+    TINY,
+    images,
+    layers_of,
+    linear,
+    one_sign,
+    ours,
+    two_signs,
+    write,
+)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +42,7 @@ from tests.references.graphs import CLASSES, FEATURES, SPECIAL, TINY, images, li
 )
 def test_conventions(zero: int, expected: list[int], tmp_path: Path) -> None:
     """Breaks if ±0, NaN, subnormals or infinities get another sign, distance or place in the histogram than documented."""
-    values = OnnxruntimeLayers(one_sign(tmp_path / "m.onnx", zero)).capture(SPECIAL[None])
+    values = layers_of(one_sign(tmp_path / "m.onnx", zero)).capture(SPECIAL[None])
     sign = values.signs["s"]
     assert (sign.layer, sign.tensor, sign.fed_by, sign.ternary) == ("sign", "s", (), zero == 0)
     assert sign.values.dtype == np.int8 and sign.values.tolist() == [expected]
@@ -48,7 +59,7 @@ def test_conventions(zero: int, expected: list[int], tmp_path: Path) -> None:
 def test_values_and_distances(shape: tuple[int, ...], batch: int | str, tmp_path: Path) -> None:
     """Breaks if a threshold computed at run time, a three-valued sign, or a batch that is not full is read wrongly."""
     given = images(5, shape)
-    values = OnnxruntimeLayers(two_signs(tmp_path / "m.onnx", shape, batch)).capture(given, ["x1", "x2", "s1"])
+    values = layers_of(two_signs(tmp_path / "m.onnx", shape, batch)).capture(given, ["x1", "x2", "s1"])
     np.testing.assert_array_equal(values.floats["s1"], values.signs["s1"].values)
     assert set(values.float_margins) == {"x1", "x2", "s1", "logits"}
     x1, t1 = 2 * given, given.mean(axis=-1, keepdims=True)
@@ -79,11 +90,11 @@ def check_sign(values: LayerValues, tensor: str, expected: np.ndarray, distance:
 
 def test_batch_by_batch_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if images that do not fit in memory at once get other values, or distances relative to another scale."""
-    layers = OnnxruntimeLayers(two_signs(tmp_path / "m.onnx"))
+    layers = layers_of(two_signs(tmp_path / "m.onnx"))
     given = images(7) * np.arange(1, 8, dtype=np.float32)[:, None]
     whole = layers.capture(given, ["x2"])
-    monkeypatch.setattr(onnxruntime_layers, "may_keep", lambda images: False)
-    monkeypatch.setattr(onnxruntime_layers, "images_at_once", lambda shape: 2)
+    monkeypatch.setattr(graph_layers, "may_keep", lambda images: False)
+    monkeypatch.setattr(graph_layers, "images_at_once", lambda shape: 2)
     parts = layers.capture(given, ["x2"])
     for tensor, sign in whole.signs.items():
         other = parts.signs[tensor]
@@ -97,7 +108,7 @@ def test_batch_by_batch_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_wrong_requests(tmp_path: Path) -> None:
     """Breaks if images that do not fit, or values that are not there, give a traceback of onnxruntime."""
-    layers = OnnxruntimeLayers(two_signs(tmp_path / "m.onnx"))
+    layers = layers_of(two_signs(tmp_path / "m.onnx"))
     for wrong in (images(1, (7,)), images(1).astype(np.float64), images(0)):
         with pytest.raises(InputError, match="takes float32 images of shape"):
             layers.capture(wrong)
@@ -137,7 +148,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_the_file_computes(foreign: Path) -> None:
     """Breaks if values of a file from elsewhere, or of a sign that the front end moved, are not those of the file."""
     given = np.random.default_rng(0).standard_normal((3, *TwoSigns.shape)).astype(np.float32)
-    layers = OnnxruntimeLayers(foreign)
+    layers = layers_of(foreign)
     assert layers._file is not None and len(layers._file.signs) == 1 and len(layers.places) == 2
     values = layers.capture(given)
     torch.manual_seed(0)
@@ -152,20 +163,16 @@ def test_what_the_file_computes(foreign: Path) -> None:
     assert not values.notes
 
 
-def test_a_fault_of_the_front_end_shows(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_the_front_end_shows(foreign: Path) -> None:
     """Breaks if the reference for a file from elsewhere repeats what the front end got wrong."""
     given = np.random.default_rng(0).standard_normal((3, *TwoSigns.shape)).astype(np.float32)
-    right = next(iter(OnnxruntimeLayers(foreign).capture(given).signs.values()))
+    right = next(iter(layers_of(foreign).capture(given).signs.values()))
 
-    def faulty(path: Path, options: ImportOptions | None = None) -> Any:
-        opened = open_model(path, options)
-        stem = next(node for node in opened.model.graph.node if node.op_type == "Conv")
-        bias = next(tensor for tensor in opened.model.graph.initializer if tensor.name == stem.input[2])
-        bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(1), bias.name))
-        return opened
-
-    monkeypatch.setattr(onnxruntime_layers, "open_model", faulty)
-    layers = OnnxruntimeLayers(foreign)
+    opened = open_model(foreign)
+    stem = next(node for node in opened.model.graph.node if node.op_type == "Conv")
+    bias = next(tensor for tensor in opened.model.graph.initializer if tensor.name == stem.input[2])
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(1), bias.name))
+    layers = OnnxruntimeLayers(opened, foreign)
     found = next(iter(layers.capture(given).signs.values()))
     np.testing.assert_array_equal(found.values, right.values)
     # The fault is one: what was recognised computes other signs.
@@ -188,14 +195,14 @@ def test_zero_that_was_changed(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = export(Pixels().eval(), tmp_path / "m.onnx", (1, 8, 8), "script")
     given = np.random.default_rng(0).standard_normal((2, 1, 8, 8)).astype(np.float32)
-    layers = OnnxruntimeLayers(path, ImportOptions(sign_zero="-1"))
+    layers = layers_of(path, options=ImportOptions(sign_zero="-1"))
     assert not layers.capture(given).notes
     given[0, 0, 0, 0] = 0
     values = layers.capture(given)
     assert len(values.notes) == 1 and "exactly on a threshold" in values.notes[0]
     sign = next(iter(values.signs.values()))
     np.testing.assert_array_equal(sign.values, np.where(given.reshape(2, -1) > 0, 1, -1))
-    kept = next(iter(OnnxruntimeLayers(path, ImportOptions(sign_zero="0")).capture(given).signs.values()))
+    kept = next(iter(layers_of(path, options=ImportOptions(sign_zero="0")).capture(given).signs.values()))
     np.testing.assert_array_equal(kept.values, np.sign(given.reshape(2, -1)))
     assert kept.ternary and kept.within(0.0).tolist() == [0]
 
@@ -207,7 +214,7 @@ def test_several_outputs_are_refused(tmp_path: Path) -> None:
     model.graph.output.append(onnx.helper.make_tensor_value_info("x2", onnx.TensorProto.FLOAT, ["n", FEATURES]))
     onnx.save(model, path)
     with pytest.raises(InputError, match="1 inputs and 2 outputs"):
-        OnnxruntimeLayers(path)
+        layers_of(path)
 
 
 def test_margins_of_long_sums(tmp_path: Path) -> None:
@@ -228,7 +235,7 @@ def test_margins_of_long_sums(tmp_path: Path) -> None:
     }
     path = write(tmp_path / "m.onnx", nodes, constants, (terms,), "n")
     given = np.random.default_rng(0).uniform(0, 1, (4, terms)).astype(np.float32)
-    values = OnnxruntimeLayers(path).capture(given, ["mean"])
+    values = layers_of(path).capture(given, ["mean"])
     one_by_one = np.cumsum(given, axis=1, dtype=np.float32)[:, -1:] / np.float32(terms)
     error = np.abs(one_by_one - given.mean(axis=1, dtype=np.float64, keepdims=True)).max() / one_by_one.max()
     # Each addition is rounded by up to 2^-24 of the sum: 2^-24 sqrt(n) of it in all, if not in one direction.

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from bnn_deploy.errors import InputError, ModelFileError
-from bnn_deploy.references.choose_layers import open_layers
 from bnn_deploy.references.layer_values import LayerValues
 from bnn_deploy.references.margin import LARGEST_MARGIN, RELATIVE_MARGIN, SAFETY, margin_of
 from bnn_deploy.references.torch_layers import TorchLayers
+from tests.references.graphs import layers_of
 
 # bimlp_tiny as in the paper has no layer that these lack.
 MODELS = (("bimlp_tiny", "released"), ("bcdnet_tiny", None))
@@ -50,7 +50,7 @@ def forced_in_float64(layers: TorchLayers, images: np.ndarray, values: LayerValu
 
 def test_the_same_as_onnxruntime(exported: Path) -> None:
     """Breaks if PyTorch's values get another name, layout or sign than those of the exported file, or margins do not hold."""
-    runtime, layers = open_layers("onnxruntime", exported), open_layers("torch", exported)
+    runtime, layers = layers_of(exported, "onnxruntime"), layers_of(exported, "torch")
     assert isinstance(layers, TorchLayers)
     images = np.random.default_rng(0).standard_normal((2, *layers.input_shape)).astype(np.float32)
     floats = [node.output[0] for node in layers.model.graph.node if node.op_type in ("PRelu", "Add", "Conv", "Gemm")]
@@ -77,12 +77,12 @@ def test_the_same_as_onnxruntime(exported: Path) -> None:
 
 def test_margins_hold_and_are_small(exported: Path) -> None:
     """Breaks if rounding goes farther than the margin, or the margin is so wide that it hides faults."""
-    layers = open_layers("torch", exported)
+    layers = layers_of(exported, "torch")
     assert isinstance(layers, TorchLayers)
     images = np.random.default_rng(1).standard_normal((2, *layers.input_shape)).astype(np.float32)
     values = layers.capture(images)
     exact = forced_in_float64(layers, images, values)
-    runtime = open_layers("onnxruntime", exported).capture(images)
+    runtime = layers_of(exported, "onnxruntime").capture(images)
     inputs = {tensor: raw.x for tensor, raw in layers._run(images, {}).signs.items()}
     for tensor, sign in values.signs.items():
         # The distance of two computations is the sum of two such errors.
@@ -122,7 +122,7 @@ class Never(nn.Module):
 
 def test_modules_that_have_no_one_value(tiny_onnx: Path) -> None:
     """Breaks if a module that runs twice or never gives the values of one run, or those of nothing."""
-    layers = TorchLayers(tiny_onnx)
+    layers = layers_of(tiny_onnx, "torch")
     images = np.zeros((1, *layers.input_shape), np.float32)
     layers._module = Twice(layers._module)
     with pytest.raises(ModelFileError, match="calls more than once"):
@@ -139,8 +139,8 @@ def test_files_that_are_another_network(tiny_onnx: Path, tmp_path: Path) -> None
     sign.name = "elsewhere"
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(ModelFileError, match="'elsewhere' is no activation module"):
-        TorchLayers(tmp_path / "m.onnx")
+        layers_of(tmp_path / "m.onnx", "torch")
     with pytest.raises(InputError, match="Unknown reference 'tflite'"):
-        open_layers("tflite", tiny_onnx)
+        layers_of(tiny_onnx, "tflite")
     with pytest.raises(InputError, match="--weights is for --reference torch"):
-        open_layers("onnxruntime", tiny_onnx, tmp_path / "w.pt")
+        layers_of(tiny_onnx, "onnxruntime", weights=tmp_path / "w.pt")
