@@ -104,7 +104,6 @@ class SshBoard:
         program: InstalledProgram,
         arguments: list[str],
         *,
-        data: bytes = b"",
         files: Mapping[str, bytes] | None = None,
         results: Sequence[str] = ("printed",),
         maximum: int,
@@ -115,8 +114,7 @@ class SshBoard:
         Args:
             program: what to run.
             arguments: of the program.
-            data: becomes ``input.npy`` in its folder.
-            files: further ones there, by their names of letters and a dot.
+            files: what lies in its folder, by names of letters and a dot; ``input.npy`` is empty if it is not among them.
             results: the files that it writes, ``printed`` for its stdout; they come back one after the other.
             maximum: bytes that the results may have.
             threads: that the program uses, for a limit on the processor's time.
@@ -125,9 +123,9 @@ class SshBoard:
             ToolError: the program failed; quotes what it says.
         """
         limit = str((math.ceil(self.timeout) + GRACE_SECONDS) * threads)
-        files = files or {}
-        sizes = " ".join(f"{name}:{len(content)}" for name, content in files.items())
-        data = b"".join(files.values()) + data
+        others = {name: content for name, content in (files or {}).items() if name != "input.npy"}
+        sizes = " ".join(f"{name}:{len(content)}" for name, content in others.items())
+        data = b"".join(others.values()) + (files or {}).get("input.npy", b"")
         words = [program.place, program.digest[:32], str(len(data)), sizes, limit, " ".join(results), *arguments]
         end = time.monotonic() + self.timeout
         return self._persist(lambda: self._run(program, words, data, maximum, end), self.timeout)

@@ -1,7 +1,7 @@
 """The state of a board that decides about its speed: processor, clock, temperature, throttling, memory.
 
-The C runtime writes it as JSON (``bnn_deploy/runtime/system/system_state.c``, docs/profile.md describes the fields); this file reads
-that, as untrusted text from another machine.
+The C runtime writes it as JSON (``bnn_deploy/runtime/system/system_state.c``, docs/profile.md describes the fields); this file
+reads that, as untrusted text from another machine.
 """
 
 from __future__ import annotations
