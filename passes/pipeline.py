@@ -89,7 +89,7 @@ def pack_network(model: onnx.ModelProto, batch: int, run: PassRunner | None = No
     model = run(merge_heads, model)
 
     # Phase 2, Relax: what the network computes.
-    module = run(import_onnx, model, batch)
+    module = run(import_onnx, model)
     module = run(name_layers, module)
     module = run(fold_constants, module)
     module = run(drop_identity, module)

@@ -28,27 +28,26 @@ from bnn_deploy.ops.registry import DOMAIN, OPERATORS
 _PREFIX = f"{DOMAIN}."
 
 
-def import_onnx(model: onnx.ModelProto, batch: int) -> tvm.IRModule:
+def import_onnx(model: onnx.ModelProto) -> tvm.IRModule:
     """Build a Relax module with binary operators from an ONNX model.
 
     Args:
-        model: checked model; standard operators and the ``bnn_deploy`` domain.
-        batch: value given to a dynamic first dimension; a fixed one must equal it.
+        model: of ``onnx_files.reading.load_onnx``, with a static batch; standard operators and the ``bnn_deploy`` domain.
 
     Returns:
         Module with one dataflow function ``main``, static shapes, constants embedded, and attribute ``layer_names``.
 
     Raises:
-        ModelFileError: an operator is not supported, a dimension other than the batch is dynamic, or there is not exactly
-            one input and one output; names the node.
+        ModelFileError: an operator is not supported, a dimension is dynamic, or there is not exactly one input and one
+            output; names the node.
     """
-    inputs = _true_inputs(model.graph)
-    if len(inputs) != 1 or len(model.graph.output) != 1:
+    inputs, outputs = model.graph.input, model.graph.output
+    if len(inputs) != 1 or len(outputs) != 1:
         raise ModelFileError(
-            f"The model has {len(inputs)} inputs and {len(model.graph.output)} outputs, but the compiler takes exactly one "
+            f"The model has {len(inputs)} inputs and {len(outputs)} outputs, but the compiler takes exactly one "
             "of each; export only the part from the image to the logits."
         )
-    shapes = {value.name: _static_shape(value, batch) for value in inputs}
+    shapes = {value.name: _static_shape(value) for value in inputs}
     importer = _Importer(shapes, "float32")
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # the front end warns about every renamed identifier
@@ -63,11 +62,6 @@ def import_onnx(model: onnx.ModelProto, batch: int) -> tvm.IRModule:
     return with_values(module, {v: Value(name) for v, name in importer.onnx_values().items()})
 
 
-def _true_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    constants = {tensor.name for tensor in graph.initializer}
-    return [value for value in graph.input if value.name not in constants]
-
-
 def _qualified(graph: onnx.GraphProto) -> onnx.GraphProto:
     """A copy in which our operators carry their domain: TVM goes by the type alone, and standard ONNX has a Sign of its own."""
     qualified = onnx.GraphProto()
@@ -78,19 +72,14 @@ def _qualified(graph: onnx.GraphProto) -> onnx.GraphProto:
     return qualified
 
 
-def _static_shape(value: onnx.ValueInfoProto, batch: int) -> list[int]:
+def _static_shape(value: onnx.ValueInfoProto) -> list[int]:
     dimensions = value.type.tensor_type.shape.dim
-    shape = [batch if index == 0 and not d.dim_value else d.dim_value for index, d in enumerate(dimensions)]
+    shape = [d.dim_value for d in dimensions]
     if not shape or any(extent <= 0 for extent in shape):
         found = [d.dim_param or d.dim_value for d in dimensions]
         raise ModelFileError(
             f"Input '{value.name}' has shape {found}: every dimension but the first must be a fixed positive number; "
             "export the model with a fixed input size."
-        )
-    if shape[0] != batch:
-        raise ModelFileError(
-            f"Input '{value.name}' has a fixed batch of {shape[0]}, asked for {batch}: compile with --batch {shape[0]} "
-            "or export with --batch dynamic."
         )
     return shape
 

@@ -201,10 +201,9 @@ def _infer_shapes(model: ModelProto) -> dict[str, Shape]:
     """Static shapes of every value that has one, with batch 1 where the first dimension of the inputs is dynamic."""
     fixed = ModelProto()
     fixed.CopyFrom(model)
-    constants = {tensor.name for tensor in fixed.graph.initializer}
     for value in fixed.graph.input:
         dimensions = value.type.tensor_type.shape.dim
-        if value.name not in constants and dimensions and not dimensions[0].HasField("dim_value"):
+        if dimensions and not dimensions[0].HasField("dim_value"):
             dimensions[0].dim_value = 1
     # Written for the dynamic batch, or by somebody else: inferred anew.
     del fixed.graph.value_info[:]
@@ -227,12 +226,10 @@ def _infer_shapes(model: ModelProto) -> dict[str, Shape]:
 
 
 def _batch(model: ModelProto) -> int:
-    constants = {tensor.name for tensor in model.graph.initializer}
-    for value in model.graph.input:
-        dimensions = value.type.tensor_type.shape.dim
-        if value.name not in constants and dimensions:
-            return max(1, int(dimensions[0].dim_value))
-    return 1
+    sizes = [
+        value.type.tensor_type.shape.dim[0].dim_value for value in model.graph.input if value.type.tensor_type.shape.dim
+    ]
+    return max(1, int(sizes[0])) if sizes else 1
 
 
 def _shape(node: NodeProto, name: str, shapes: Mapping[str, Shape]) -> Shape:

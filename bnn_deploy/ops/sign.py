@@ -34,9 +34,10 @@ def reference(arrays: Sequence[np.ndarray], attributes: Attributes) -> np.ndarra
     infer_shape([values.shape, threshold.shape], attributes)
     if attributes["zero"] == 0:
         signs: np.ndarray = np.subtract(values > threshold, values < threshold, dtype=np.float32)
-        return signs
-    positive = values >= threshold if attributes["zero"] == 1 else values > threshold
-    return np.where(positive, np.float32(1), np.float32(-1))
+    else:
+        positive = values >= threshold if attributes["zero"] == 1 else values > threshold
+        signs = np.where(positive, np.float32(1), np.float32(-1))
+    return signs
 
 
 def body() -> list[NodeProto]:

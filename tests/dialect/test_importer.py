@@ -21,7 +21,7 @@ ZERO = np.zeros(1, "float32")
 
 
 def imported_value(network: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    module = import_onnx(network, len(x))
+    module = import_onnx(network)
     relax.analysis.well_formed(module)
     return evaluate(module, x, precision=np.float32)
 
@@ -74,11 +74,11 @@ BINARY = {
 def test_operators_mean_what_onnxruntime_computes(name: str) -> None:
     """Breaks: an attribute, the packing or the operator itself is read differently than the file defines it."""
     nodes, constants = BINARY[name]
-    network = model(nodes, ["batch", *IMAGE[1:]], constants)
+    network = model(nodes, IMAGE, constants)
     x = image()
     if name == "ai.onnx.Sign":
         # The standard's Sign has sign(0) = 0 and must not be taken for ours; the evaluator knows no relax.sign.
-        assert operators(import_onnx(network, 2)) == ["relax.sign", "relax.abs"]
+        assert operators(import_onnx(network)) == ["relax.sign", "relax.abs"]
         return
     np.testing.assert_array_equal(imported_value(network, x), run(network, x))
 
@@ -86,14 +86,14 @@ def test_operators_mean_what_onnxruntime_computes(name: str) -> None:
 def test_binary_linear() -> None:
     """Breaks: rows and features of a binary linear layer are confused."""
     nodes = [node("Sign", "x t", "s"), node("BinaryLinear", "s w", "y", in_features=12)]
-    network = model(nodes, ["batch", 3, 12], {"t": ZERO, "w": packed(5, 12)}, rank=3)
+    network = model(nodes, [2, 3, 12], {"t": ZERO, "w": packed(5, 12)}, rank=3)
     x = image((2, 3, 12))
     np.testing.assert_array_equal(imported_value(network, x), run(network, x))
 
 
 def test_a_whole_network() -> None:
     """Breaks: standard operators between binary ones are imported differently than onnxruntime runs them."""
-    network = small_network()
+    network = small_network(2)
     x = np.random.default_rng(2).integers(-4, 5, (2, 3, 8, 8)).astype("float32")
     # All numbers are multiples of 2**-12 below 2**11: exact in float32 in any order.
     np.testing.assert_array_equal(imported_value(network, x), run(network, x))
@@ -101,7 +101,7 @@ def test_a_whole_network() -> None:
 
 def test_layer_names_are_kept() -> None:
     """Breaks: profile and validate cannot say which PyTorch layer a kernel computes."""
-    module = import_onnx(small_network(), 1)
+    module = import_onnx(small_network(1))
     names = {str(key): str(value) for key, value in module.attrs["layer_names"].items()}
     variables = {binding.var.name for binding in main_bindings(module["main"])}
     assert {"block.sign", "block.binary", "block.add", "block.prelu", "head"} <= set(names.values())
@@ -110,61 +110,55 @@ def test_layer_names_are_kept() -> None:
 
 def test_unsupported_operator_names_its_node() -> None:
     """Breaks: the user learns neither which operator nor which layer cannot be compiled."""
-    network = model([node("Det", "x", "y", "head.determinant")], ["batch", 3, 3], {}, rank=1)
+    network = model([node("Det", "x", "y", "head.determinant")], [1, 3, 3], {}, rank=1)
     with pytest.raises(ModelFileError, match=r"Node 'head.determinant' has operator 'ai.onnx.Det', .*not support"):
-        import_onnx(network, 1)
+        import_onnx(network)
 
 
 def test_node_that_tvm_cannot_import_is_named() -> None:
     """Breaks: a failure inside TVM's front end reaches the user as a traceback without the node."""
-    network = model([node("BinaryConv", "x w", "y", "block.conv", **GEOMETRY)], ["batch", 3, 4], {"w": packed(7, 72)})
+    network = model([node("BinaryConv", "x w", "y", "block.conv", **GEOMETRY)], [1, 3, 4], {"w": packed(7, 72)})
     with pytest.raises(CompileError, match=r"Node 'block.conv' \(operator BinaryConv\) could not be imported"):
-        import_onnx(network, 1)
+        import_onnx(network)
 
 
 def test_output_shape_of_a_transposed_convolution_is_refused() -> None:
     """Breaks: TVM, which does not look at output_shape, makes an image of another size."""
     attributes = {"strides": [2, 2], "output_shape": [8, 10]}
     nodes = [node("ConvTranspose", "x w", "y", "up", **attributes)]
-    network = model(nodes, ["batch", 3, 4, 5], {"w": np.ones((3, 2, 3, 3), "float32")})
+    network = model(nodes, [1, 3, 4, 5], {"w": np.ones((3, 2, 3, 3), "float32")})
     with pytest.raises(CompileError, match=r"Node 'up' \(operator ConvTranspose\) .*output_shape is not supported"):
-        import_onnx(network, 1)
+        import_onnx(network)
 
 
 def test_contradicting_shapes_name_the_node() -> None:
     """Breaks: a damaged file crashes the compiler instead of giving a sentence."""
-    network = model([node("MatMul", "x w", "y", "head")], ["batch", 3], {"w": np.ones((4, 2), "float32")}, rank=2)
+    network = model([node("MatMul", "x w", "y", "head")], [1, 3], {"w": np.ones((4, 2), "float32")}, rank=2)
     with pytest.raises(CompileError, match=r"Node 'head' \(operator MatMul\) .*3.* and .*4.* are not equal"):
-        import_onnx(network, 1)
+        import_onnx(network)
 
 
 def test_dynamic_size_is_refused() -> None:
     """Breaks: a dynamic image size crashes a later pass."""
-    network = model([node("Abs", "x", "y")], ["batch", 3, "height", 8], {})
-    with pytest.raises(ModelFileError, match=r"Input 'x' has shape \['batch', 3, 'height', 8\].*fixed input size"):
-        import_onnx(network, 1)
-
-
-def test_another_fixed_batch_is_refused() -> None:
-    """Breaks: the bundle's batch differs from the file's."""
-    with pytest.raises(ModelFileError, match="fixed batch of 4, asked for 2"):
-        import_onnx(small_network(batch=4), 2)
+    network = model([node("Abs", "x", "y")], [1, 3, "height", 8], {})
+    with pytest.raises(ModelFileError, match=r"Input 'x' has shape \[1, 3, 'height', 8\].*fixed input size"):
+        import_onnx(network)
 
 
 @pytest.mark.parametrize("extra", ["input", "output"])
 def test_exactly_one_input_and_output(extra: str) -> None:
     """Breaks: a second input is planned onto the first one's memory."""
-    network = model([node("Abs", "x", "y"), node("Neg", "x", "z")], ["batch", 3], {}, rank=2)
-    value = onnx.helper.make_tensor_value_info("z" if extra == "output" else "x2", onnx.TensorProto.FLOAT, ["batch", 3])
+    network = model([node("Abs", "x", "y"), node("Neg", "x", "z")], [1, 3], {}, rank=2)
+    value = onnx.helper.make_tensor_value_info("z" if extra == "output" else "x2", onnx.TensorProto.FLOAT, [1, 3])
     getattr(network.graph, extra).append(value)
     found = "2 inputs and 1 outputs" if extra == "input" else "1 inputs and 2 outputs"
     with pytest.raises(ModelFileError, match=f"{found}, but the compiler takes exactly one"):
-        import_onnx(network, 1)
+        import_onnx(network)
 
 
 def test_the_model_given_is_not_changed() -> None:
     """Breaks: the statistics that follow see other operator names than the file has."""
-    network = small_network()
+    network = small_network(1)
     content = network.SerializeToString()
-    import_onnx(network, 1)
+    import_onnx(network)
     assert network.SerializeToString() == content
