@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from bnn_deploy.bits import unpack_bits
-from bnn_deploy.exact.fma import fma
+from bnn_deploy.exact.fma import Array, fma
 from bnn_deploy.exact.operation import Operation
 from bnn_deploy.exact.pack import unpack_words
 from bnn_deploy.exact.windows import windows
@@ -21,9 +21,7 @@ _LARGEST_EXACT = 2**24
 _MATRIX_GROUPS = 8
 
 
-def packed_conv2d(
-    operation: Operation, words: np.ndarray, weight: np.ndarray, scale: np.ndarray, shift: np.ndarray
-) -> np.ndarray:
+def packed_conv2d(operation: Operation, words: np.ndarray, weight: np.ndarray, scale: Array, shift: Array) -> Array:
     """``bnn.packed_conv2d``: ``fma(dot, scale[o], shift[o])``; NHWC."""
     terms = int(np.prod(operation.integers("kernel_shape"))) * operation.integer("in_channels")
     number = np.float32 if terms <= _LARGEST_EXACT else np.float64
@@ -34,8 +32,8 @@ def packed_conv2d(
 
 
 def packed_tap_scaled_conv2d(
-    operation: Operation, words: np.ndarray, weight: np.ndarray, scale: np.ndarray, shift: np.ndarray
-) -> np.ndarray:
+    operation: Operation, words: np.ndarray, weight: np.ndarray, scale: Array, shift: Array
+) -> Array:
     """``bnn.packed_tap_scaled_conv2d``: ``t = fma(dot[tap], scale[o, tap], t)`` tap by tap, then ``t + shift[o]``."""
     total = np.zeros(operation.shape, np.float32)
     for tap, product in _tap_products(operation, words, weight, np.float32):
@@ -43,9 +41,7 @@ def packed_tap_scaled_conv2d(
     return total + shift
 
 
-def packed_linear(
-    operation: Operation, words: np.ndarray, weight: np.ndarray, scale: np.ndarray, shift: np.ndarray
-) -> np.ndarray:
+def packed_linear(operation: Operation, words: np.ndarray, weight: np.ndarray, scale: Array, shift: Array) -> Array:
     """``bnn.packed_linear`` along the last axis: ``fma(dot, scale[o], shift[o])``."""
     features = operation.integer("in_features")
     number = np.float32 if features <= _LARGEST_EXACT else np.float64
@@ -69,7 +65,7 @@ def _tap_products(
         yield tap, _product(window, np.ascontiguousarray(matrices[tap])).reshape(operation.shape)
 
 
-def _product(x: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+def _product(x: Array, matrices: Array) -> Array:
     groups, own, outputs = matrices.shape
     pixels = np.ascontiguousarray(x).reshape(-1, groups, own)
     if groups <= _MATRIX_GROUPS:

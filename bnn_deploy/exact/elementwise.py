@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bnn_deploy.exact.fma import Floats
+from bnn_deploy.exact.fma import Array, Floats
 from bnn_deploy.exact.functions import cosine, exponential, gelu_by_tanh, hyperbolic_tangent, sigmoid, sine
 from bnn_deploy.exact.operation import NoRuleError, Operation
 
@@ -32,7 +32,8 @@ def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
             return other
         if _is_scalar(scalar, 0):
             return np.zeros_like(other)
-    return np.multiply(a, b)
+    product: np.ndarray = np.multiply(a, b)
+    return product
 
 
 def divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -54,21 +55,21 @@ def minimum(a: Floats, b: Floats) -> np.ndarray:
     return np.where(a < b, a, b)
 
 
-def power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def power(a: Array, b: Array) -> Array:
     """Squares only: other powers are the C library's."""
     if not _is_scalar(b, 2):
         raise NoRuleError("with an exponent other than 2, which is computed by the C library")
     return a * a
 
 
-def rectify(x: np.ndarray) -> np.ndarray:
+def rectify(x: Array) -> Array:
     """relu: ``x > 0 ? x : +0``, of NaN too."""
     return maximum(x, _ZERO)
 
 
 def sign(x: np.ndarray) -> np.ndarray:
     """-1, 0 or 1; 0 of NaN."""
-    return np.where(x < 0, -_ONE, np.where(x > 0, _ONE, _ZERO)).astype(x.dtype)
+    return np.subtract(x > 0, x < 0, dtype=x.dtype)
 
 
 def clip(_: Operation, x: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -76,14 +77,14 @@ def clip(_: Operation, x: np.ndarray, low: float, high: float) -> np.ndarray:
     return maximum(minimum(x, x.dtype.type(high)), x.dtype.type(low))
 
 
-def prelu(operation: Operation, x: np.ndarray, slope: np.ndarray) -> np.ndarray:
+def prelu(operation: Operation, x: Array, slope: Array) -> Array:
     """``x > 0 ? x : x * slope``, with a slope per channel along an axis."""
     shape = [1] * x.ndim
     shape[operation.axis(x.ndim)] = slope.size
     return np.where(x > 0, x, x * slope.reshape(shape))
 
 
-def leaky_relu(operation: Operation, x: np.ndarray) -> np.ndarray:
+def leaky_relu(operation: Operation, x: Array) -> Array:
     """``x > 0 ? x : x * alpha``."""
     return np.where(x > 0, x, x * operation.number("alpha"))
 

@@ -9,6 +9,7 @@ Melquiond, "Emulation of a FMA and correctly rounded sums", IEEE Transactions on
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 # The bits of a float64 that a normal float32 lacks, and their value halfway between two of them.
 _LOST_BITS = np.int64((1 << 29) - 1)
@@ -21,10 +22,11 @@ _BLOCK = 16384
 _EXACT_BELOW_NORMAL = 2.0**-102
 
 
-Floats = np.ndarray | np.float32
+Array = NDArray[np.float32]
+Floats = Array | np.float32
 
 
-def fma(a: Floats, b: Floats, c: Floats) -> np.ndarray:
+def fma(a: Floats, b: Floats, c: Floats) -> Array:
     """``a * b + c`` rounded once to nearest, ties to even; infinities, NaN, subnormal numbers and signed zeros as in IEEE 754.
 
     Args:
@@ -34,7 +36,7 @@ def fma(a: Floats, b: Floats, c: Floats) -> np.ndarray:
         float32 of the common shape.
     """
     with np.errstate(all="ignore"):
-        product = np.multiply(a, b, dtype=np.float64)
+        product: NDArray[np.float64] = np.multiply(a, b, dtype=np.float64)
         addend = np.asarray(c, np.float64)
         total = np.asarray(product + addend)
         bits = total.view(np.int64)
@@ -46,7 +48,7 @@ def fma(a: Floats, b: Floats, c: Floats) -> np.ndarray:
         return total.astype(np.float32)
 
 
-def _rounded_to_odd(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _rounded_to_odd(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """``a + b`` as float64 whose last bit is 1 if it is not exact: rounding it to float32 is rounding the sum once."""
     total = a + b
     part = total - a
@@ -55,10 +57,11 @@ def _rounded_to_odd(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     # Magnitudes are ordered as their bits are: away from 0 adds 1.
     step = np.where((error > 0) == (total > 0), 1, -1)
     inexact = (error != 0) & np.isfinite(total) & ((bits & 1) == 0)
-    return (bits + np.where(inexact, step, 0)).view(np.float64)
+    rounded: NDArray[np.float64] = (bits + np.where(inexact, step, 0)).view(np.float64)
+    return rounded
 
 
-def multiply_add_chain(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def multiply_add_chain(x: Array, weights: Array) -> Array:
     """``t = fma(x[k], weights[k], t)`` from ``t = +0`` over all k, for every pair of a position and an output of a group.
 
     Args:

@@ -19,8 +19,7 @@ def broadcast_to(operation: Operation, x: np.ndarray, *_: object) -> np.ndarray:
 
 def permute_dims(operation: Operation, x: np.ndarray) -> np.ndarray:
     """Axes in another order; by default the opposite one."""
-    axes = operation.attributes["axes"]
-    return x.transpose(None if axes is None else operation.integers("axes"))
+    return np.transpose(x, None if operation.attributes["axes"] is None else operation.integers("axes"))
 
 
 def concat(operation: Operation, fields: tuple[np.ndarray, ...]) -> np.ndarray:

@@ -31,7 +31,8 @@ class Operation:
 
     def number(self, name: str) -> np.float32:
         """An attribute that is one real number, as the network holds it."""
-        return np.float32(self.attributes[name])
+        number: np.float32 = np.float32(self.attributes[name])
+        return number
 
     def integers(self, name: str) -> tuple[int, ...]:
         """An attribute that is a tuple of whole numbers."""

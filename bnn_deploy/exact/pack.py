@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from bnn_deploy.bits import as_words, pack_bits
+from bnn_deploy.exact.fma import Array
 from bnn_deploy.exact.operation import Operation
 
 # Values up to this round to 0.
@@ -58,18 +59,19 @@ def ternary_pack(_: Operation, x: np.ndarray) -> np.ndarray:
     return pack_planes(x < -_TERNARY_THRESHOLD, x > _TERNARY_THRESHOLD)
 
 
-def float_sign(operation: Operation, x: np.ndarray, threshold: np.ndarray) -> np.ndarray:
+def float_sign(operation: Operation, x: Array, threshold: Array) -> Array:
     """``bnn.sign`` that stays float: -1, +1, or 0 at the threshold; NaN is -1, and 0 where there are three values."""
     zero = operation.integer("zero")
     above = x >= threshold if zero > 0 else x > threshold
-    otherwise = np.where(x < threshold, np.float32(-1), np.float32(0)) if zero == 0 else np.float32(-1)
-    return np.where(above, np.float32(1), otherwise).astype(np.float32)
+    below = x < threshold if zero == 0 else ~above
+    return np.subtract(above, below, dtype=np.float32)
 
 
-def float_ternary(_: Operation, x: np.ndarray) -> np.ndarray:
+def float_ternary(_: Operation, x: Array) -> Array:
     """``bnn.ternary`` that stays float."""
-    negative = np.where(x < -_TERNARY_THRESHOLD, np.float32(-1), np.float32(0))
-    return np.where(x > _TERNARY_THRESHOLD, np.float32(1), negative).astype(np.float32)
+    above, below = x > _TERNARY_THRESHOLD, x < -_TERNARY_THRESHOLD
+    signs: Array = np.subtract(above, below, dtype=np.float32)
+    return signs
 
 
 def shift_words(operation: Operation, x: np.ndarray) -> np.ndarray:

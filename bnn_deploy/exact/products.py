@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bnn_deploy.exact.fma import multiply_add_chain
+from bnn_deploy.exact.fma import Array, multiply_add_chain
 from bnn_deploy.exact.operation import NoRuleError, Operation
 from bnn_deploy.exact.windows import window_count, windows
 
@@ -14,7 +14,7 @@ from bnn_deploy.exact.windows import window_count, windows
 _WINDOW_ELEMENTS = 1 << 22
 
 
-def conv2d(operation: Operation, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def conv2d(operation: Operation, x: Array, weight: Array) -> Array:
     """NHWC: over (kernel row, kernel column, channel); NCHW: over (channel, kernel row, kernel column)."""
     layout, kernel_layout = (str(operation.attributes[name]) for name in ("data_layout", "kernel_layout"))
     if layout not in ("NHWC", "NCHW") or sorted(kernel_layout) != sorted("HWIO"):
@@ -24,10 +24,10 @@ def conv2d(operation: Operation, x: np.ndarray, weight: np.ndarray) -> np.ndarra
     kernel = weight.transpose([kernel_layout.index(axis) for axis in "HWIO"])
     pads, strides, dilation = (operation.integers(name) for name in ("padding", "strides", "dilation"))
     sums = _convolution(image, kernel, operation.integer("groups"), pads, strides, dilation, last)
-    return sums if last else sums.transpose(0, 3, 1, 2)
+    return sums if last else np.transpose(sums, (0, 3, 1, 2))
 
 
-def conv1d(operation: Operation, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def conv1d(operation: Operation, x: Array, weight: Array) -> Array:
     """NCW: over (channel, kernel column)."""
     if (operation.attributes["data_layout"], operation.attributes["kernel_layout"]) != ("NCW", "OIW"):
         raise NoRuleError("of another layout than NCW")
@@ -35,10 +35,10 @@ def conv1d(operation: Operation, x: np.ndarray, weight: np.ndarray) -> np.ndarra
     image, kernel = x.transpose(0, 2, 1)[:, None], weight.transpose(2, 1, 0)[None]
     pads = (0, left, 0, right)
     sums = _convolution(image, kernel, operation.integer("groups"), pads, (1, step), (1, apart), channel_last=False)
-    return sums[:, 0].transpose(0, 2, 1)
+    return np.transpose(sums[:, 0], (0, 2, 1))
 
 
-def conv2d_transpose(operation: Operation, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def conv2d_transpose(operation: Operation, x: Array, weight: Array) -> Array:
     """NCHW by IOHW: a convolution of x with zeros between its pixels, over (channel, kernel row, kernel column)."""
     layouts = (operation.attributes["data_layout"], operation.attributes["kernel_layout"])
     dilation, strides, pads = (operation.integers(name) for name in ("dilation", "strides", "padding"))
@@ -55,18 +55,18 @@ def conv2d_transpose(operation: Operation, x: np.ndarray, weight: np.ndarray) ->
     turned = weight[:, :, ::-1, ::-1].reshape(groups, channels // groups, own_outputs, rows, columns)
     kernel = turned.transpose(3, 4, 1, 0, 2).reshape(rows, columns, channels // groups, groups * own_outputs)
     sums = _convolution(apart, kernel, groups, around, (1, 1), (1, 1), channel_last=False)
-    return sums.transpose(0, 3, 1, 2)
+    return np.transpose(sums, (0, 3, 1, 2))
 
 
 def _convolution(
-    image: np.ndarray,
-    kernel: np.ndarray,
+    image: Array,
+    kernel: Array,
     groups: int,
     pads: Sequence[int],
     strides: Sequence[int],
     dilation: Sequence[int],
     channel_last: bool,
-) -> np.ndarray:
+) -> Array:
     """NHWC by HWIO; ``channel_last``: the channel is the fastest of a chain's axes, not the slowest."""
     rows, columns, own, outputs = kernel.shape
     terms = kernel.reshape(rows * columns, own, groups, outputs // groups)
@@ -91,7 +91,7 @@ def _convolution(
     return result
 
 
-def matmul(operation: Operation, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def matmul(operation: Operation, a: Array, b: Array) -> Array:
     """``t = fma(a[i, k], b[k, j], t)`` over k, for every matrix of the leading axes."""
     left = a[None] if a.ndim == 1 else a
     right = b[:, None] if b.ndim == 1 else b
@@ -100,4 +100,4 @@ def matmul(operation: Operation, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     right = np.broadcast_to(right, leading + right.shape[-2:]).reshape(-1, *right.shape[-2:])
     # (terms, matrices, rows) and (terms, matrices, columns) -> (matrices, columns, rows)
     sums = multiply_add_chain(left.transpose(2, 0, 1), right.transpose(1, 0, 2))
-    return sums.transpose(0, 2, 1).reshape(operation.shape)
+    return np.reshape(np.transpose(sums, (0, 2, 1)), operation.shape)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from bnn_deploy.exact.elementwise import maximum, minimum
-from bnn_deploy.exact.fma import fma
+from bnn_deploy.exact.fma import Array, fma
 from bnn_deploy.exact.functions import exponential
 from bnn_deploy.exact.operation import NoRuleError, Operation
 from bnn_deploy.exact.windows import windows
@@ -16,10 +16,10 @@ from bnn_deploy.exact.windows import windows
 _LOWEST, _HIGHEST = np.finfo(np.float32).min, np.finfo(np.float32).max
 _ONE = np.float32(1)
 
-Combine = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Combine = Callable[[Array, Array], Array]
 
 
-def chain(terms: Iterable[np.ndarray], start: float, combine: Combine) -> np.ndarray:
+def chain(terms: Iterable[Array], start: float, combine: Combine) -> Array:
     """``t = combine(t, term)`` from float32 ``start`` on."""
     total = None
     for term in terms:
@@ -29,31 +29,32 @@ def chain(terms: Iterable[np.ndarray], start: float, combine: Combine) -> np.nda
     return total
 
 
-def terms_along(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+def terms_along(x: Array, axes: tuple[int, ...]) -> Array:
     """x as (terms, everything else): the axes row-major, the last one fastest."""
     moved = np.moveaxis(x, axes, range(len(axes)))
     return np.ascontiguousarray(moved).reshape(int(np.prod(moved.shape[: len(axes)])), *moved.shape[len(axes) :])
 
 
-def total(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+def total(x: Array, axes: tuple[int, ...]) -> Array:
     """The sum along axes, which are dropped."""
     return chain(terms_along(x, axes), 0.0, np.add)
 
 
-def kept(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+def kept(x: Array, axes: tuple[int, ...]) -> Array:
     """x, whose ``axes`` were dropped, with them as axes of one element."""
     return np.expand_dims(x, axes)
 
 
-def average(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+def average(x: Array, axes: tuple[int, ...]) -> Array:
     """The mean along axes, which are dropped."""
-    return total(x, axes) / np.float32(_terms(x, axes))
+    mean_value: Array = total(x, axes) / np.float32(_terms(x, axes))
+    return mean_value
 
 
-def reduction(start: float, combine: Combine) -> Callable[[Operation, np.ndarray], np.ndarray]:
+def reduction(start: float, combine: Combine) -> Callable[[Operation, Array], Array]:
     """The rule of sum, prod, max or min."""
 
-    def rule(operation: Operation, x: np.ndarray) -> np.ndarray:
+    def rule(operation: Operation, x: Array) -> Array:
         if x.dtype != np.float32:
             raise NoRuleError(f"of {x.dtype}")
         return chain(terms_along(x, operation.axes(x.ndim)), start, combine).reshape(operation.shape)
@@ -61,19 +62,19 @@ def reduction(start: float, combine: Combine) -> Callable[[Operation, np.ndarray
     return rule
 
 
-def mean(operation: Operation, x: np.ndarray) -> np.ndarray:
+def mean(operation: Operation, x: Array) -> Array:
     """The sum divided by the number of terms."""
     return average(x, operation.axes(x.ndim)).reshape(operation.shape)
 
 
-def variance(operation: Operation, x: np.ndarray) -> np.ndarray:
+def variance(operation: Operation, x: Array) -> Array:
     """The mean of the squared differences from the mean."""
     axes = operation.axes(x.ndim)
     centred = x - kept(average(x, axes), axes)
     return average(centred * centred, axes).reshape(operation.shape)
 
 
-def softmax(operation: Operation, x: np.ndarray) -> np.ndarray:
+def softmax(operation: Operation, x: Array) -> Array:
     """``e / sum(e)`` of ``e = exp(x - max(x))``."""
     axes = (operation.axis(x.ndim),)
     largest = chain(terms_along(x, axes), float(_LOWEST), maximum)
@@ -81,7 +82,7 @@ def softmax(operation: Operation, x: np.ndarray) -> np.ndarray:
     return powers / kept(total(powers, axes), axes)
 
 
-def layer_norm(operation: Operation, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
+def layer_norm(operation: Operation, x: Array, gamma: Array, beta: Array) -> Array:
     """``((x - mean) * rsqrt(variance + epsilon)) * gamma + beta``; the variance's squares are fused with their sum."""
     axes = operation.axes(x.ndim, "axes")
     if axes != tuple(range(x.ndim - len(axes), x.ndim)):
@@ -93,7 +94,7 @@ def layer_norm(operation: Operation, x: np.ndarray, gamma: np.ndarray, beta: np.
     return normal * gamma + beta
 
 
-def group_norm(operation: Operation, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
+def group_norm(operation: Operation, x: Array, gamma: Array, beta: Array) -> Array:
     """Channels first: ``m`` and ``q``, means of x and of its squares, ``(x - m) * rsqrt(q - m * m + epsilon) * gamma + beta``."""
     groups = operation.integer("num_groups")
     _require_channels_first(operation, x)
@@ -102,18 +103,18 @@ def group_norm(operation: Operation, x: np.ndarray, gamma: np.ndarray, beta: np.
     return _per_channel(normal, gamma, beta)
 
 
-def instance_norm(operation: Operation, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
+def instance_norm(operation: Operation, x: Array, gamma: Array, beta: Array) -> Array:
     """As ``group_norm`` with each channel a group of its own."""
     _require_channels_first(operation, x)
     return _per_channel(_normalised(operation, x, tuple(range(2, x.ndim))), gamma, beta)
 
 
-def _require_channels_first(operation: Operation, x: np.ndarray) -> None:
+def _require_channels_first(operation: Operation, x: Array) -> None:
     if operation.axis(x.ndim, "channel_axis") != 1 or operation.axes(x.ndim, "axes") != tuple(range(2, x.ndim)):
         raise NoRuleError("with its channels not first")
 
 
-def _normalised(operation: Operation, x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+def _normalised(operation: Operation, x: Array, axes: tuple[int, ...]) -> Array:
     count = np.float32(_terms(x, axes))
     first = total(x, axes) / count
     second = chain(terms_along(x, axes), 0.0, lambda t, value: fma(value, value, t)) / count
@@ -121,12 +122,12 @@ def _normalised(operation: Operation, x: np.ndarray, axes: tuple[int, ...]) -> n
     return (x - kept(first, axes)) * kept(_ONE / np.sqrt(deviation), axes)
 
 
-def _per_channel(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
+def _per_channel(x: Array, gamma: Array, beta: Array) -> Array:
     shape = (-1, *[1] * (x.ndim - 2))
     return x * gamma.reshape(shape) + beta.reshape(shape)
 
 
-def max_pool2d(operation: Operation, x: np.ndarray) -> np.ndarray:
+def max_pool2d(operation: Operation, x: Array) -> Array:
     """The largest of each window, of those inside the image."""
     image, pads = _image(operation, x)
     lowest = float(_LOWEST)
@@ -134,7 +135,7 @@ def max_pool2d(operation: Operation, x: np.ndarray) -> np.ndarray:
     return _result(operation, chain(seen, lowest, maximum))
 
 
-def avg_pool2d(operation: Operation, x: np.ndarray) -> np.ndarray:
+def avg_pool2d(operation: Operation, x: Array) -> Array:
     """The sum of each window, row by row, divided by how many positions count."""
     image, pads = _image(operation, x)
     window, dilation = _window(operation), operation.integers("dilation")
@@ -144,14 +145,14 @@ def avg_pool2d(operation: Operation, x: np.ndarray) -> np.ndarray:
             raise NoRuleError("with ceil_mode and padding that counts")
         return _result(operation, sums / np.float32(np.prod(window[0])))
     inside = np.ones((1, *image.shape[1:3], 1), np.float32)
-    counts = chain(windows(inside, *window, pads, dilation), 0.0, np.add)
-    return _result(operation, sums / np.maximum(counts, _ONE))
+    counts: Array = np.maximum(chain(windows(inside, *window, pads, dilation), 0.0, np.add), _ONE)
+    return _result(operation, sums / counts)
 
 
-def pool1d(rule: Callable[[Operation, np.ndarray], np.ndarray]) -> Callable[[Operation, np.ndarray], np.ndarray]:
+def pool1d(rule: Callable[[Operation, Array], Array]) -> Callable[[Operation, Array], Array]:
     """The rule of an operator on rows, NCW, by that on images."""
 
-    def rows(operation: Operation, x: np.ndarray) -> np.ndarray:
+    def rows(operation: Operation, x: Array) -> Array:
         if operation.attributes["layout"] != "NCW":
             raise NoRuleError("of another layout than NCW")
         before, after = operation.integers("padding")
@@ -164,7 +165,7 @@ def pool1d(rule: Callable[[Operation, np.ndarray], np.ndarray]) -> Callable[[Ope
     return rows
 
 
-def adaptive_avg_pool2d(operation: Operation, x: np.ndarray) -> np.ndarray:
+def adaptive_avg_pool2d(operation: Operation, x: Array) -> Array:
     """The mean of each of (rows, columns) parts of the image."""
     image = x if _is_last(operation) else x.transpose(0, 2, 3, 1)
     shape = operation.shape if _is_last(operation) else tuple(operation.shape[axis] for axis in (0, 2, 3, 1))
@@ -179,7 +180,7 @@ def adaptive_avg_pool2d(operation: Operation, x: np.ndarray) -> np.ndarray:
     return _result(operation, result)
 
 
-def _terms(x: np.ndarray, axes: tuple[int, ...]) -> int:
+def _terms(x: Array, axes: tuple[int, ...]) -> int:
     return int(np.prod([x.shape[axis] for axis in axes]))
 
 
@@ -190,7 +191,7 @@ def _is_last(operation: Operation) -> bool:
     return layout == "NHWC"
 
 
-def _image(operation: Operation, x: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+def _image(operation: Operation, x: Array) -> tuple[Array, tuple[int, ...]]:
     """x as NHWC, and its padding; with ceil_mode a window more may fit, which reads padding."""
     image = x if _is_last(operation) else x.transpose(0, 2, 3, 1)
     pads = operation.integers("padding")
@@ -214,11 +215,11 @@ def _window(operation: Operation) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return operation.integers("pool_size"), operation.integers("strides")
 
 
-def _result(operation: Operation, image: np.ndarray) -> np.ndarray:
+def _result(operation: Operation, image: Array) -> Array:
     return image if _is_last(operation) else image.transpose(0, 3, 1, 2)
 
 
-RULES: dict[str, Callable[..., np.ndarray]] = {
+RULES: dict[str, Callable[..., Array]] = {
     "relax.sum": reduction(0.0, np.add),
     "relax.prod": reduction(1.0, np.multiply),
     "relax.max": reduction(float(_LOWEST), maximum),

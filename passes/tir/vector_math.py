@@ -37,16 +37,16 @@ from bnn_deploy.targets.kernels.vector import rounded
 REDUCTION_BOUND = 2.0**17
 _BOUND_BITS = (127 + 17) << 23
 
-_HALF_PI = ("0x1.921fb6p+0", "-0x1.777a5cp-25", "-0x1.ee59dap-50")
-_TWO_OVER_PI = "0x1.45f306p-1"
+HALF_PI = ("0x1.921fb6p+0", "-0x1.777a5cp-25", "-0x1.ee59dap-50")
+TWO_OVER_PI = "0x1.45f306p-1"
 # Adding and subtracting 1.5 * 2**23 rounds to a whole number, which then stands in the lowest bits.
-_ROUNDER = 12582912.0
-_ROUNDER_BITS = 0x4B400000
+ROUNDER = 12582912.0
+ROUNDER_BITS = 0x4B400000
 # Minimax on [-0.8, 0.8] (Lawson's algorithm, coefficients rounded one after another): relative errors 2**-27.7 and 2**-32.6.
-_SINE = (-0.16666653752326965, 0.008332095108926296, -0.00019505539967212826)
-_COSINE = (-0.5, 0.04166664183139801, -0.0013887130189687014, 2.4412080165348016e-05)
+SINE = (-0.16666653752326965, 0.008332095108926296, -0.00019505539967212826)
+COSINE = (-0.5, 0.04166664183139801, -0.0013887130189687014, 2.4412080165348016e-05)
 # Quarter turns per unit: 2**(21 * q) * 2 / pi modulo 4, for q = 0 to 4.
-_QUARTERS = (
+QUARTERS = (
     ("0x1.45f306dc9c883p-1", "-0x1.6b01ec5417056p-55"),
     ("0x1.b727220a94fe1p-2", "0x1.d5f47d4d37703p-57"),
     ("0x1.1054a7f09d5f4p+0", "0x1.f534ddc0db629p-54"),
@@ -54,12 +54,12 @@ _QUARTERS = (
     ("0x1.7d1f534ddc0dbp+0", "0x1.8a5664f10e410p-54"),
 )
 # A float from 2**44 on is a multiple of 2**21, so that m is whole.
-_QUARTER_STEP, _QUARTER_BITS = 21, 44
+QUARTER_STEP, QUARTER_BITS = 21, 44
 
-_LN_2 = ("0x1.62e430p-1", "-0x1.05c610p-29")
-_LOG2_E = "0x1.715476p+0"
+LN_2 = ("0x1.62e430p-1", "-0x1.05c610p-29")
+LOG2_E = "0x1.715476p+0"
 # Minimax of exp(r) = 1 + r + r**2 * (…) on [-ln(2) / 2, ln(2) / 2], relative error 2**-28.2.
-_EXPONENTIAL = (
+EXPONENTIAL = (
     0.4999999403953552,
     0.1666652113199234,
     0.041668277233839035,
@@ -67,7 +67,7 @@ _EXPONENTIAL = (
     0.0013819823507219553,
 )
 # Beyond these exp is infinite or rounds to 0; halves of the exponent then still fit into floats.
-_EXPONENTIAL_RANGE = (-104.0, 89.0)
+EXPONENTIAL_RANGE = (-104.0, 89.0)
 
 _TRIGONOMETRIC = ("tirx.sin", "tirx.cos")
 
@@ -148,16 +148,16 @@ def _trigonometric(argument: Expr, cosine: bool, wide: bool) -> Expr:
     absolute = _float(_bits(x) & 0x7FFFFFFF)
     # sin(x + pi / 2) = cos(x): a cosine is one quarter turn ahead.
     quarter = _bits(turns) + 1 if cosine else _bits(turns)
-    sine = _fma(_polynomial(_SINE, square) * square, rest, rest)
-    value = T.Select((quarter & 1) == 1, _fma(_polynomial(_COSINE, square), square, _number(1)), sine)
+    sine = _fma(_polynomial(SINE, square) * square, rest, rest)
+    value = T.Select((quarter & 1) == 1, _fma(_polynomial(COSINE, square), square, _number(1)), sine)
     flipped = _bits(value) ^ ((quarter & 2) << 30)
     if not cosine:
         flipped = flipped ^ (_bits(x) & -0x80000000)
     result = tirx.Let(square, rest * rest, _float(flipped))
-    steps, reduced = turns - _number(_ROUNDER), absolute
-    for part in _HALF_PI:
+    steps, reduced = turns - _number(ROUNDER), absolute
+    for part in HALF_PI:
         reduced = _fma(steps, _number(-float.fromhex(part)), reduced)
-    nearest = _fma(absolute, _number(float.fromhex(_TWO_OVER_PI)), _number(_ROUNDER))
+    nearest = _fma(absolute, _number(float.fromhex(TWO_OVER_PI)), _number(ROUNDER))
     if not wide:
         return tirx.Let(x, argument, tirx.Let(turns, nearest, tirx.Let(rest, reduced, result)))
     m, high, low, whole = (tirx.Var(name, "float64") for name in ("m", "high", "low", "whole"))
@@ -170,7 +170,7 @@ def _trigonometric(argument: Expr, cosine: bool, wide: bool) -> Expr:
     # An element's bits must not depend on its neighbours: what the narrow reduction can do, it does here too.
     small = absolute < _number(REDUCTION_BOUND)
     result = tirx.Let(rest, T.Select(small, reduced, radians), result)
-    result = tirx.Let(turns, T.Select(small, nearest, modulo + _number(_ROUNDER)), result)
+    result = tirx.Let(turns, T.Select(small, nearest, modulo + _number(ROUNDER)), result)
     result = tirx.Let(whole, T.call_llvm_pure_intrin("float64", "llvm.rint", m * high), result)
     return tirx.Let(x, argument, tirx.Let(m, scaled, tirx.Let(high, first, tirx.Let(low, second, result))))
 
@@ -178,29 +178,29 @@ def _trigonometric(argument: Expr, cosine: bool, wide: bool) -> Expr:
 def _quarters(x: Expr) -> tuple[Expr, Expr, Expr]:
     """``x`` as m, and what m is multiplied by to count quarter turns modulo 4, in two parts."""
     scaled = x
-    high, low = (_number(float.fromhex(part), "float64") for part in _QUARTERS[0])
-    for power in range(1, len(_QUARTERS)):
-        beyond = x >= _number(2.0 ** (_QUARTER_BITS + _QUARTER_STEP * (power - 1)), "float64")
-        scaled = T.Select(beyond, x * _number(2.0 ** (-_QUARTER_STEP * power), "float64"), scaled)
-        high = T.Select(beyond, _number(float.fromhex(_QUARTERS[power][0]), "float64"), high)
-        low = T.Select(beyond, _number(float.fromhex(_QUARTERS[power][1]), "float64"), low)
+    high, low = (_number(float.fromhex(part), "float64") for part in QUARTERS[0])
+    for power in range(1, len(QUARTERS)):
+        beyond = x >= _number(2.0 ** (QUARTER_BITS + QUARTER_STEP * (power - 1)), "float64")
+        scaled = T.Select(beyond, x * _number(2.0 ** (-QUARTER_STEP * power), "float64"), scaled)
+        high = T.Select(beyond, _number(float.fromhex(QUARTERS[power][0]), "float64"), high)
+        low = T.Select(beyond, _number(float.fromhex(QUARTERS[power][1]), "float64"), low)
     return scaled, high, low
 
 
 def _exponential(argument: Expr) -> Expr:
     x, bounded, turns, rest = (tirx.Var(name, "float32") for name in ("x", "bounded", "turns", "rest"))
     power = tirx.Var("power", "int32")
-    least, most = (_number(bound) for bound in _EXPONENTIAL_RANGE)
+    least, most = (_number(bound) for bound in EXPONENTIAL_RANGE)
     # NaN is neither below nor above, and stays.
     clamped = T.Select(x < least, least, T.Select(x > most, most, x))
-    steps, reduced = turns - _number(_ROUNDER), bounded
-    for part in _LN_2:
+    steps, reduced = turns - _number(ROUNDER), bounded
+    for part in LN_2:
         reduced = _fma(steps, _number(-float.fromhex(part)), reduced)
-    value = _fma(_polynomial(_EXPONENTIAL, rest) * rest, rest, rest) + _number(1)
+    value = _fma(_polynomial(EXPONENTIAL, rest) * rest, rest, rest) + _number(1)
     half = power >> 1
     scales = [_float((exponent + 127) << 23) for exponent in (half, power - half)]
-    result = tirx.Let(power, _bits(turns) - _ROUNDER_BITS, rounded(value * scales[0] * scales[1]))
-    nearest = _fma(bounded, _number(float.fromhex(_LOG2_E)), _number(_ROUNDER))
+    result = tirx.Let(power, _bits(turns) - ROUNDER_BITS, rounded(value * scales[0] * scales[1]))
+    nearest = _fma(bounded, _number(float.fromhex(LOG2_E)), _number(ROUNDER))
     result = tirx.Let(turns, nearest, tirx.Let(rest, reduced, result))
     return tirx.Let(x, argument, tirx.Let(bounded, clamped, result))
 
