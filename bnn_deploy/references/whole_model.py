@@ -16,11 +16,11 @@ from bnn_deploy.data.dataset import Batch, Dataset, random_inputs
 from bnn_deploy.errors import InputError, ToolError, message_lines
 from bnn_deploy.export.provenance import rebuild
 from bnn_deploy.frontend import open_model as foreign_model
-from bnn_deploy.frontend.zero_count import ZeroCounter, probes_of
 from bnn_deploy.metadata.calibration import Calibration, calibration_inputs, calibration_of
 from bnn_deploy.passes.onnx.import_report import ActivationReport
 from bnn_deploy.references.batches import fill_batch
 from bnn_deploy.references.model_shapes import model_shapes
+from bnn_deploy.references.zero_count import ZeroCounter, probes_of
 
 REFERENCES = ("onnxruntime", "torch")
 DEFAULT_RANDOM_SAMPLES = 16

@@ -18,8 +18,8 @@ from bnn_deploy.validation.resume import KeptCounts, Resumable
 
 if TYPE_CHECKING:
     from bnn_deploy.bundle.bundle import Bundle
-    from bnn_deploy.frontend.zero_count import ZeroCounter
     from bnn_deploy.references.layer_values import LayerReference
+    from bnn_deploy.references.zero_count import ZeroCounter
 
 EXACT = "exact evaluation"
 GOLDEN = "golden"

@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.errors import BundleError, ModelFileError
-from bnn_deploy.frontend.zero_count import Probe, ZeroCounter, probes_of
 from bnn_deploy.passes.onnx.import_report import ActivationReport
 from bnn_deploy.references.whole_model import open_reference
+from bnn_deploy.references.zero_count import Probe, ZeroCounter, probes_of
 from bnn_deploy.validation.origin import recorded_activations
 from tests.passes.onnx_models import model, node, packed
 
