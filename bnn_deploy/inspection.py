@@ -51,11 +51,6 @@ def _describe_bundle(bundle: Bundle) -> dict[str, Any]:
     statistics = manifest["statistics"]
     if not _has_counts(statistics):
         raise BundleError(f"The manifest of {bundle.path} lacks the operation counts; compile the bundle again.")
-    workspace = manifest.get("workspace_bytes", 0)  # bundles of before have no workspace, and do not say so
-    if type(workspace) is not int or workspace < 0:
-        raise BundleError(
-            f"The manifest of {bundle.path} is damaged: workspace_bytes must be a size; compile it again."
-        )
     files = {name: entry["bytes"] for name, entry in manifest["files"].items()}
     return {
         **{key: statistics[key] for key in ("bops", "flops", "ops", "binary_params", "real_params")},
@@ -70,8 +65,8 @@ def _describe_bundle(bundle: Bundle) -> dict[str, Any]:
         "outputs": manifest["outputs"],
         "weights_bytes": manifest["weights_bytes"],
         "arena_bytes": manifest["arena_bytes"],
-        "workspace_bytes": workspace,
-        "peak_bytes": manifest["weights_bytes"] + manifest["arena_bytes"] + workspace,
+        "workspace_bytes": bundle.workspace_bytes,
+        "peak_bytes": bundle.peak_bytes,
         "files": files,
         "steps": manifest["steps"],
         "tools": manifest["tools"],

@@ -99,6 +99,16 @@ class Bundle:
         return self.inputs[0].shape[0]
 
     @property
+    def workspace_bytes(self) -> int:
+        """Memory of each thread beside the activations."""
+        return self.manifest.get("workspace_bytes", 0)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The network's memory with one thread: weights, activations and workspace."""
+        return self.manifest["weights_bytes"] + self.manifest["arena_bytes"] + self.workspace_bytes
+
+    @property
     def kernel_sets(self) -> tuple[str, ...]:
         """Names of its kernel sets, the one for any core first; ``("",)`` if there is only one."""
         return tuple(entry["name"] for entry in self.manifest["processor"].get("kernel_sets", [])) or ("",)

@@ -178,8 +178,9 @@ def _problem(manifest: dict[str, Any]) -> str | None:
         return "binary_macs_per_cycle must be a positive number or null"
     if not _is_gpu(manifest.get("gpu")):
         return "gpu must name its arch, compute_capability, needs_cuda, needs_cuda_ptx and the number of launches"
-    for name in ("arena_bytes", "weights_bytes"):
-        if not _is_size(manifest.get(name)):
+    # Bundles of before have no workspace, and do not say so.
+    for name, otherwise in (("arena_bytes", None), ("weights_bytes", None), ("workspace_bytes", 0)):
+        if not _is_size(manifest.get(name, otherwise)):
             return f"{name} must be a whole number from 0 to {MAX_SIZE}"
     for name in ("inputs", "outputs"):
         tensors = manifest.get(name)

@@ -20,7 +20,8 @@ from bnn_deploy.progress import status_line
 def compare_command(context: click.Context, before: Path, after: Path, report: Path | None, output_format: str) -> None:
     """Compare two profiles of the same network that 'bnn-deploy profile --format json' printed, B against A.
 
-    Exits with 0 when B is nowhere slower than A beyond the noise, and with 1 when the latency of a board or a kernel is.
+    Exits with 0 when B is nowhere slower than A beyond the noise, with 1 when the latency of a board or a kernel is, and
+    with 2 when the two cannot be compared.
     """
     with status_line() as progress:
         from bnn_deploy.profiling.comparison import compare

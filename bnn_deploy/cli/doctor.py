@@ -25,7 +25,10 @@ TIMEOUT_SECONDS = 120.0
     help="Check the boards of this device instead of what compiling takes here: local, qemu, ssh://user@host, …",
 )
 @click.option(
-    "--bundle", type=FILE, metavar="BUNDLE", help="With --device: does this bundle run there, and is it the best?"
+    "--bundle",
+    type=FILE,
+    metavar="BUNDLE",
+    help="With --device: check also whether this bundle runs there, and whether another target suits the board better.",
 )
 @format_option
 @click.pass_context

@@ -17,8 +17,9 @@ from bnn_deploy.progress import status_line
 @click.option(
     "--repeat",
     type=click.IntRange(1, 100000),
+    show_default="half a second of them, 20 to 1000",
     metavar="N",
-    help="Timed runs; comparing needs 6 or more.  [default: half a second of them, 20 to 1000]",
+    help="Timed runs; comparing needs 6 or more.",
 )
 @click.option(
     "--warmup",
@@ -49,7 +50,7 @@ def profile_command(
     """Run BUNDLE repeatedly; print its latency and the time of every kernel, slowest first.
 
     A kernel that computes several layers is printed under the first and the last of them; JSON has all names in full.
-    Kernels that run block of rows by block of rows share the time of their stage, as their own times are.
+    Kernels that run block of rows by block of rows share the time of their stage in proportion to their own times.
 
     --format json prints what 'bnn-deploy compare' reads, next to whatever files are asked for.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bnn_deploy.cli import EXIT_FAILED_CHECK
 from bnn_deploy.cli.options import (
     FILE,
     device_options,
@@ -174,7 +175,7 @@ def validate_command(
         warn(warning)
     print_result(found.to_dict(), output_format, lambda: validation_text(found, all_layers))
     if not found.passed:
-        context.exit(1)
+        context.exit(EXIT_FAILED_CHECK)
 
 
 def _across(
@@ -195,12 +196,13 @@ def _across(
             else "--across compiles X.onnx for every place; give it."
         )
     with status_line() as progress:
+        from bnn_deploy.report.across_text import across_text
         from bnn_deploy.validation.across import across
 
         found = across(onnx, places.split(","), data=data, samples=samples, progress=progress)
-    print_result(found.to_dict(), output_format, found.text)
+    print_result(found.to_dict(), output_format, lambda: across_text(found))
     if not found.passed:
-        context.exit(1)
+        context.exit(EXIT_FAILED_CHECK)
 
 
 def _given(context: click.Context, name: str) -> Any:

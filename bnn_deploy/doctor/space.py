@@ -12,21 +12,14 @@ COMFORTABLE_BYTES = 100 * 10**6
 
 def check_memory(state: SystemState, bundle: Bundle | None) -> Check:
     """Memory that programs can still get, against the network's weights, activations and one thread's workspace."""
-    needed = None if bundle is None else bundle_memory(bundle)
+    needed = None if bundle is None else bundle.peak_bytes
     return _check_space("memory", state.memory_available_bytes, needed, "Close other programs there")
 
 
 def check_disk(state: SystemState, bundle: Bundle | None) -> Check:
     """Free disk space, against the size of the bundle's runner."""
-    needed = None if bundle is None else int(bundle.manifest["files"][bundle.runner.name]["bytes"])
+    needed = None if bundle is None else bundle.manifest["files"][bundle.runner.name]["bytes"]
     return _check_space("disk", state.disk_available_bytes, needed, "Free some space there")
-
-
-def bundle_memory(bundle: Bundle) -> int:
-    """Bytes of a network in memory with one thread: weights, activations, workspace (0 in bundles that name none)."""
-    manifest = bundle.manifest
-    workspace = manifest.get("workspace_bytes", 0)
-    return manifest["weights_bytes"] + manifest["arena_bytes"] + (workspace if isinstance(workspace, int) else 0)
 
 
 def _check_space(name: str, available: int | None, needed: int | None, action: str) -> Check:

@@ -34,7 +34,6 @@ SCHEMA = "bnn-deploy/across/1"
 _SAMPLES = 4
 _SHORT = {"host": ("host", "local"), "qemu": ("arm64", "qemu")}
 _REPEATS = 2
-_SHOWN_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -96,25 +95,6 @@ class AcrossReport:
             "passed": self.passed,
             "runs": [asdict(run) for run in self.runs],
         }
-
-    def text(self) -> str:
-        """For a terminal: one line per run, and the verdict."""
-        rows = [("place", "target", "device", "threads", "SHA-256 of the logits", "bits")]
-        rows += [
-            (
-                run.place,
-                run.target,
-                run.device,
-                str(run.threads),
-                run.sha256[:_SHOWN_DIGITS],
-                _verdict(run, self.images),
-            )
-            for run in self.runs
-        ]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        same = "all logits are the same bits" if self.passed else "the logits are not the same bits everywhere"
-        return "\n".join([f"{self.model_file}: {self.images} images ({self.data})", *lines, f"{same}."])
 
 
 def across(
@@ -272,10 +252,3 @@ def _ordered(values: np.ndarray) -> np.ndarray:
     """Float32 as int64 in the order of the numbers, neighbours one apart."""
     bits = np.ascontiguousarray(values).view(np.int32).astype(np.int64)
     return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
-
-
-def _verdict(run: AcrossRun, images: int) -> str:
-    if run.equal:
-        return "equal"
-    text = f"{run.differing_images} of {images} images differ, by at most {run.largest_ulps} ULP"
-    return text if run.repeatable else f"{text}; two runs differ"

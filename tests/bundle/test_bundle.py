@@ -95,6 +95,7 @@ def test_older_manifests_are_read(copied_bundle: Path) -> None:
         (lambda m: m["steps"][0].update(bytes=-1), "steps must list"),
         (lambda m: m["steps"][0].update(bytes=1 << 60), "steps must list"),
         (lambda m: m.update(arena_bytes=1 << 62), "arena_bytes"),
+        (lambda m: m.update(workspace_bytes=-1), "workspace_bytes"),
         (lambda m: m.update(weights_bytes=-1), "weights_bytes"),
         (lambda m: m.update(inputs=[]), "inputs"),
         (lambda m: m["inputs"][0].update(shape=[1 << 39, 1 << 39]), "inputs"),

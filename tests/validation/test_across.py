@@ -12,6 +12,7 @@ import pytest
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.errors import InputError, TargetError
+from bnn_deploy.report.across_text import across_text
 from bnn_deploy.validation import across as module
 from bnn_deploy.validation.across import across
 
@@ -68,7 +69,7 @@ def test_equal_bits(tiny_bundle: Path) -> None:
     assert {r.sha256 for r in report.runs} == {hashlib.sha256(logits(images).tobytes()).hexdigest()}
     assert report.to_dict()["schema"] == "bnn-deploy/across/1"
     assert report.to_dict()["passed"] is True
-    assert "all logits are the same bits" in report.text()
+    assert "all logits are the same bits" in across_text(report)
 
 
 @pytest.mark.usefixtures("places")
@@ -79,7 +80,7 @@ def test_other_bits_are_counted() -> None:
     first, second = report.runs
     assert first.equal and first.largest_ulps == 0
     assert (second.equal, second.repeatable, second.differing_images, second.largest_ulps) == (False, True, 1, 2)
-    assert "1 of 3 images differ, by at most 2 ULP" in report.text()
+    assert "1 of 3 images differ, by at most 2 ULP" in across_text(report)
 
 
 @pytest.mark.usefixtures("places")
@@ -89,7 +90,7 @@ def test_runs_that_differ_fail() -> None:
     assert not report.passed
     assert (report.runs[1].repeatable, report.runs[1].equal) == (False, False)
     assert report.runs[1].sha256 == report.runs[0].sha256
-    assert "two runs differ" in report.text()
+    assert "two runs differ" in across_text(report)
 
 
 def test_distances() -> None:
