@@ -28,8 +28,8 @@ from bnn_deploy.metadata.calibration import calibration_of
 from bnn_deploy.onnx_files.reading import load_onnx
 from bnn_deploy.references.whole_model import calibration_dataset
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification, SignPackSpecification
-from bnn_deploy.targets.kernels.table import select_kernel
 from bnn_deploy.targets.registry import get_target
+from bnn_deploy.targets.table import select_kernel
 
 SOURCES = Path(__file__).parent
 SHAPES = ("784x512x2048", "49x1024x1024", "196x320x1280")

@@ -21,9 +21,9 @@ from bnn_deploy.plan import Launch
 from bnn_deploy.targets.base import Gpu
 from bnn_deploy.targets.cuda import device_functions
 from bnn_deploy.targets.cuda.architectures import architecture
-from bnn_deploy.targets.cuda.table import select_kernel
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
+from bnn_deploy.targets.table import select_gpu_kernel
 
 _DEVICE_FUNCTIONS = Path(device_functions.__file__).with_name("device_functions.cuh")
 # Seconds that the calls of one turn take together; events are good to half a microsecond.
@@ -86,7 +86,7 @@ def measure(
         per second), ``per_clock`` (of one SM at its highest clock), ``peak`` (the peak's rate at that moment) and
         ``of_peak``; the last two are None where there is no b1 mma.
     """
-    kernels = [select_kernel(layer, Gpu(sm)) for layer in layers]
+    kernels = [select_gpu_kernel(layer, Gpu(sm)) for layer in layers]
     with ExitStack() as memory:
         runs = _launchers(driver, sm, kernels, prefix, memory)
         peak = _peak(driver, sm, memory)

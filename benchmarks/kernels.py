@@ -29,8 +29,8 @@ from program import run
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
-from bnn_deploy.targets.kernels.table import select_kernel
 from bnn_deploy.targets.registry import get_target, missing_cpu_flags
+from bnn_deploy.targets.table import select_kernel
 
 # Of several short measurements the fastest counts: they are far above the clock's resolution, and few are interrupted.
 TURN = 0.2e-3

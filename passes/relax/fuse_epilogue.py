@@ -10,7 +10,7 @@ After::
 Elementwise operators are taken in as long as nothing else reads what they read. Their other operands may be images that are
 there by then, also repeated (BiMLP's tiled shortcut) or cut along the channels (its averaged one), and constants per channel.
 Where: after ``merge_packs``; the float operators that are left go to ``fuse_float``.
-Not handled: kernels whose registers do not hold whole images of outputs (``fuses_epilogue`` of the kernel table says which
+Not handled: kernels whose registers do not hold whole images of outputs (``takes_epilogue`` of a kernel says which
 take a program, and which also pack), operands of another shape than the image (one number per image and channel, as of
 squeeze-and-excite, or one per pixel, as XNOR-Net's K), cosines, signs of three values.
 """
@@ -41,7 +41,7 @@ from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.epilogue import STEPS, ImageOperand
 from bnn_deploy.targets.kernels.specification import WORD_BITS
-from bnn_deploy.targets.kernels.table import fuses_epilogue
+from bnn_deploy.targets.table import select_kernel
 
 _MAXIMUM_IMAGES = 4
 _RANK = 4
@@ -164,8 +164,8 @@ class _FuseEpilogue(DataflowRewriter):
         value = self.values[variable]
         if operator_name(value) != "bnn.packed_conv2d":
             return None
-        able, packs = fuses_epilogue(convolution_specification(value), self.target)
-        if not able:
+        kernel = select_kernel(convolution_specification(value), self.target)
+        if not kernel.takes_epilogue:
             return None
         program = _Program(variable, variable)
         reference = _SUMS
@@ -179,7 +179,7 @@ class _FuseEpilogue(DataflowRewriter):
             program.absorbed.append(follower)
         if not program.steps:
             return None
-        if packs:
+        if kernel.packs_signs:
             program.packs = self._packs(program.result)
         return program
 

@@ -1,4 +1,4 @@
-"""What each packed operator asks of the kernel table (``targets.kernels.table``): its call as a specification."""
+"""What each packed operator asks of the kernel table (``targets.table``): its call as a specification."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ from bnn_deploy.targets.kernels.specification import (
     Specification,
     word_count,
 )
-from bnn_deploy.targets.kernels.table import select_kernel, takes_shifts
+from bnn_deploy.targets.table import select_kernel, takes_shifts
 
 _LAYERS = ("bnn.packed_conv2d", "bnn.packed_tap_scaled_conv2d", "bnn.epilogue_conv2d", "bnn.packed_linear")
 # Stands for the index of the block; the plan passes it.
@@ -128,7 +128,7 @@ class _LowerBinary(DataflowRewriter):
             *_BLOCK * bool(specification.block_rows),
         ]
         out, epilogue = relax.TensorType(specification.output_shape, "float32"), specification.epilogue
-        if epilogue is None:
+        if operator_name(value) != "bnn.epilogue_conv2d":
             result = self._call(specification, arguments, out, self.layer_name(variable))
             return self._reshaped(result, static_shape(variable))
         layers = str(value.attrs["layers"])
@@ -153,8 +153,9 @@ class _LowerBinary(DataflowRewriter):
     def _kernel(self, specification: Specification) -> tuple[ir.GlobalVar, Kernel]:
         if specification not in self.kernels:
             kernel = select_kernel(specification, self.target)
-            epilogue = specification.epilogue if isinstance(specification, ConvolutionSpecification) else None
-            outputs = 1 if epilogue is None else epilogue.stores + epilogue.planes
+            outputs = 1
+            if isinstance(specification, ConvolutionSpecification):
+                outputs = specification.epilogue.stores + specification.epilogue.planes
             # Opaque to FuseOps: these kernels are scheduled already.
             function = _outputs_last(kernel.build(), outputs).with_attr("op_pattern", 8)
             function = function.with_attr("bnn.kernel", kernel.name)

@@ -6,7 +6,7 @@ Before::
     for n, h, w, o: y[n, h, w, o] = prelu(t[n, h, w, o] + bias[o])
 After::
 
-    the kernel of ``targets.kernels.float_conv2d`` with y = prelu(sum + bias) computed on the tile; t is gone
+    the kernel of ``targets.kernels.floats`` with y = prelu(sum + bias) computed on the tile; t is gone
 
 Where: in ``schedule_float``, after padding and elementwise operators were inlined into each other. What is not recognised
 (groups, dilation, other layouts) is left to the general schedule.
@@ -25,12 +25,8 @@ from tvm.ir import Expr
 from bnn_deploy.passes.tir.index_values import index_values
 from bnn_deploy.passes.tir.rounded_products import fused_operands
 from bnn_deploy.targets.base import Target
-from bnn_deploy.targets.kernels.float_conv2d import (
-    FloatConvolution,
-    build_convolution,
-    build_vector_matrix_product,
-    select_tile,
-)
+from bnn_deploy.targets.kernels.floats.float_conv2d import FloatConvolution, build_convolution, select_tile
+from bnn_deploy.targets.kernels.floats.vector_matrix_product import build_vector_matrix_product
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Kernels: TIR functions over packed bits, and the one table that selects them."""
+"""What kernels have in common, and the kernels of processors: TIR functions, chosen by ``targets.table``."""

@@ -35,7 +35,7 @@ class ImageOperand:
 
 @dataclass(frozen=True)
 class Epilogue:
-    """The program of a kernel.
+    """The program of a kernel; by default the sums are stored as they are.
 
     Attributes:
         images: what it reads beside the sums.
@@ -46,9 +46,9 @@ class Epilogue:
         zero: as in ``SignPackSpecification``, for all planes.
     """
 
-    images: tuple[ImageOperand, ...]
-    vectors: int
-    steps: tuple[tuple[str, int, int], ...]
+    images: tuple[ImageOperand, ...] = ()
+    vectors: int = 0
+    steps: tuple[tuple[str, int, int], ...] = ()
     stores: bool = True
     planes: int = 0
     zero: int = -1
@@ -59,6 +59,10 @@ class Epilogue:
         for name, left, right in self.steps:
             values.append(_step(name, values[left], values[right], lanes))
         return values[-1] if self.steps else sums
+
+
+# The epilogue of a layer without one.
+STORED_AS_THEY_ARE = Epilogue()
 
 
 def _step(name: str, left: Expr, right: Expr, lanes: int) -> Expr:

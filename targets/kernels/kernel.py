@@ -25,6 +25,8 @@ class Kernel:
         specification: what it computes.
         builder: makes the TIR.
         weight_packer: from ONNX weights to the kernel's layout; None for kernels without weights.
+        takes_epilogue: whether there is such a kernel with an epilogue, too.
+        packs_signs: whether that may also pack signs.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Kernel:
     specification: Specification
     builder: Callable[[], PrimFunc]
     weight_packer: Callable[[np.ndarray], np.ndarray] | None = None
+    takes_epilogue: bool = False
+    packs_signs: bool = False
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -46,8 +50,11 @@ class Kernel:
     def build(self) -> PrimFunc:
         """A private PrimFunc over buffers of static shape, without target or global symbol.
 
-        ``(X, threshold, Y)`` for sign_pack, ``(X, Y)`` for ternary_pack, ``(X, weights, scale, shift, Y)`` for
+        Its parameters are ``PackSpecification.parameters``, ``(X, Y)`` for shift_words, and those of ``parameters`` for
         convolutions.
+
+        Raises:
+            CompileError: on GPUs, a tensor is too large for indices of 32 bits.
         """
         return self.builder()
 

@@ -55,9 +55,7 @@ def group_word_loader(image: Buffer, specification: ConvolutionSpecification) ->
         return bits & T.Select(word == group_words - 1, T.uint32(tail_mask), T.uint32(0xFFFFFFFF))
 
     def load(n: Expr, row: Expr, column: Expr, group: Expr, word: Expr) -> tuple[Expr, ...]:
-        return tuple(
-            load_plane(plane, n, row, column, group, word) for plane in range(2 if specification.ternary else 1)
-        )
+        return tuple(load_plane(plane, n, row, column, group, word) for plane in range(specification.planes))
 
     return load
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from bnn_deploy.errors import CompileError
-from bnn_deploy.targets.kernels.epilogue import Epilogue
+from bnn_deploy.targets.kernels.epilogue import STORED_AS_THEY_ARE, Epilogue
+from bnn_deploy.targets.kernels.vector import FLOAT, WORD
 
 WORD_BITS = 32
 # Dot products are converted to float32 once; whole numbers up to here are exact in it.
 LARGEST_DOT_PRODUCT = 2**24
 # Kernels keep two bits of each segment of shifted words in a word.
 MOST_SEGMENTS = 15
+
+# Shape and dtype of each parameter of a kernel, in order, by its name.
+Parameters: TypeAlias = dict[str, tuple[tuple[int, ...], str]]
+# For each run of output words: (first word of X, words, row shift, column shift).
+Segments: TypeAlias = tuple[tuple[int, int, int, int], ...]
 
 
 def ceil_divide(dividend: int, divisor: int) -> int:
@@ -25,8 +32,59 @@ def word_count(channels: int) -> int:
 
 
 @dataclass(frozen=True)
-class SignPackSpecification:
-    """Compare with a threshold and pack the bits.
+class PackSpecification:
+    """Turn float32 channels into bits: what all packing has in common.
+
+    Attributes:
+        batch, height, width, channels: shape of X, NHWC float32.
+    """
+
+    batch: int
+    height: int
+    width: int
+    channels: int
+
+    @property
+    def name(self) -> str:
+        """What is done, as in names of kernels."""
+        raise NotImplementedError
+
+    @property
+    def three_valued(self) -> bool:
+        """Whether the bits are two planes, of values that are not 0 and of positive ones, rather than one of positive ones."""
+        return True
+
+    @property
+    def operands(self) -> Parameters:
+        """What the kernel reads besides X."""
+        return {}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the kernel's outputs."""
+        return ("Y",)
+
+    @property
+    def parameters(self) -> Parameters:
+        """The kernel's parameters."""
+        words = dict.fromkeys(self.outputs, (self.output_shape, WORD))
+        return {"X": (self.input_shape, FLOAT), **self.operands, **words}
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """X, float32 NHWC."""
+        return (self.batch, self.height, self.width, self.channels)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Words of each output, uint32 (N, H, W, ceil(C / 32)), or (N, H, 2, W, ceil(C / 32)); tail bits are 0."""
+        planes = (2,) if self.three_valued else ()
+        return (self.batch, self.height, *planes, self.width, word_count(self.channels))
+
+
+@dataclass(frozen=True)
+class SignPackSpecification(PackSpecification):
+    """Compare with a threshold and pack the bits: ``(X, threshold, Y)``.
 
     Attributes:
         batch, height, width, channels: shape of X, NHWC float32.
@@ -36,10 +94,6 @@ class SignPackSpecification:
             both planes.
     """
 
-    batch: int
-    height: int
-    width: int
-    channels: int
     threshold_shape: tuple[int, int, int, int] = (1, 1, 1, 1)
     zero: int = -1
 
@@ -54,39 +108,87 @@ class SignPackSpecification:
             raise CompileError(f"sign_pack maps x == threshold to -1, 0 or +1, found zero={self.zero}.")
 
     @property
-    def input_shape(self) -> tuple[int, int, int, int]:
-        """X, float32 NHWC."""
-        return (self.batch, self.height, self.width, self.channels)
+    def name(self) -> str:
+        return "ternary_sign_pack" if self.three_valued else "sign_pack"
 
     @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Words, uint32 (N, H, W, ceil(C / 32)), or (N, H, 2, W, ceil(C / 32)) when ``zero`` is 0; tail bits are 0."""
-        planes = () if self.zero else (2,)
-        return (self.batch, self.height, *planes, self.width, word_count(self.channels))
+    def three_valued(self) -> bool:
+        return self.zero == 0
+
+    @property
+    def operands(self) -> Parameters:
+        return {"threshold": (self.threshold_shape, FLOAT)}
 
 
 @dataclass(frozen=True)
-class TernaryPackSpecification:
-    """Round to -1, 0, +1 and pack two bit planes.
+class TernaryPackSpecification(PackSpecification):
+    """Round to -1, 0, +1 and pack two bit planes, abs(x) > 0.5 and x > 0.5; NaN is 0 in both: ``(X, Y)``."""
+
+    @property
+    def name(self) -> str:
+        return "ternary_pack"
+
+
+@dataclass(frozen=True)
+class MultiSignPackSpecification(PackSpecification):
+    """Compare one tensor with several thresholds per channel in one pass over it, each as ``SignPackSpecification``.
 
     Attributes:
         batch, height, width, channels: shape of X, NHWC float32.
+        planes: P thresholds per channel, float32 (P, C), and as many outputs: ``(X, thresholds, Y0, Y1, …)``.
+        zero: for all of them, as in ``SignPackSpecification``.
     """
 
-    batch: int
-    height: int
-    width: int
-    channels: int
+    planes: int
+    zero: int = -1
+
+    def __post_init__(self) -> None:
+        if self.planes < 1 or self.zero not in (-1, 0, 1):
+            raise CompileError(f"sign_pack_many needs planes >= 1 and zero of -1, 0 or +1, found {self}.")
 
     @property
-    def input_shape(self) -> tuple[int, int, int, int]:
-        """X, float32 NHWC."""
-        return (self.batch, self.height, self.width, self.channels)
+    def name(self) -> str:
+        return "ternary_sign_pack_many" if self.three_valued else "sign_pack_many"
 
     @property
-    def output_shape(self) -> tuple[int, int, int, int, int]:
-        """Words, uint32 (N, H, 2, W, ceil(C / 32)): plane 0 is abs(x) > 0.5, plane 1 is x > 0.5; NaN is 0 in both."""
-        return (self.batch, self.height, 2, self.width, word_count(self.channels))
+    def three_valued(self) -> bool:
+        return self.zero == 0
+
+    @property
+    def operands(self) -> Parameters:
+        return {"thresholds": ((self.planes, self.channels), FLOAT)}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(f"Y{plane}" for plane in range(self.planes))
+
+
+@dataclass(frozen=True)
+class MultiTernaryPackSpecification(PackSpecification):
+    """Add several biases to one tensor in one pass over it; each sum, rounded to float32, as ``TernaryPackSpecification``.
+
+    Attributes:
+        batch, height, width, channels: shape of X, NHWC float32.
+        planes: P biases per channel, float32 (P, C), and as many outputs: ``(X, biases, Y0, Y1, …)``.
+    """
+
+    planes: int
+
+    def __post_init__(self) -> None:
+        if self.planes < 1:
+            raise CompileError(f"ternary_pack_many needs planes >= 1, found {self}.")
+
+    @property
+    def name(self) -> str:
+        return "ternary_pack_many"
+
+    @property
+    def operands(self) -> Parameters:
+        return {"biases": ((self.planes, self.channels), FLOAT)}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(f"Y{plane}" for plane in range(self.planes))
 
 
 @dataclass(frozen=True)
@@ -107,7 +209,7 @@ class ConvolutionSpecification:
         block_rows: 0: one call computes the whole output. Otherwise one call computes that many output rows of one
             image from the whole of X, and the kernel takes the index of the block of rows (over all images) as a last
             parameter.
-        epilogue: what the kernel does to its sums before it stores them; None: nothing.
+        epilogue: what the kernel does to its sums before it stores them.
         shifts: segments as in ``ShiftWordsSpecification``: the layer reads X's words as these move them; (): as they are.
             Only kernels of GPUs do so, of layers that ``may_shift``.
     """
@@ -124,8 +226,8 @@ class ConvolutionSpecification:
     ternary: bool = False
     tap_scaled: bool = False
     block_rows: int = 0
-    epilogue: Epilogue | None = None
-    shifts: tuple[tuple[int, int, int, int], ...] = ()
+    epilogue: Epilogue = STORED_AS_THEY_ARE
+    shifts: Segments = ()
 
     def __post_init__(self) -> None:
         sizes = (self.batch, self.height, self.width, self.in_channels, self.out_channels, *self.kernel_shape)
@@ -149,7 +251,7 @@ class ConvolutionSpecification:
                 f"at most {MOST_SEGMENTS} segments that are as many words as X has, found {self}."
             )
 
-    def may_shift(self, segments: tuple[tuple[int, int, int, int], ...]) -> bool:
+    def may_shift(self, segments: Segments) -> bool:
         """Whether a kernel of this layer can read X's words as ``segments`` move them: each place of a window is one word."""
         words = word_count(self.in_channels)
         window = (self.kernel_shape, self.strides, self.pads, self.group) == ((1, 1), (1, 1), (0, 0, 0, 0), 1)
@@ -179,10 +281,25 @@ class ConvolutionSpecification:
         return self.taps * self.group_channels
 
     @property
+    def values(self) -> str:
+        """What the activations are, as in names of kernels."""
+        return "ternary" if self.ternary else "binary"
+
+    @property
+    def planes(self) -> int:
+        """Bit planes of the activations."""
+        return 2 if self.ternary else 1
+
+    @property
+    def plane_shape(self) -> tuple[int, int, int, int, int]:
+        """Packed X with its planes as an axis of their own: (N, H, planes, W, ceil(C / 32))."""
+        return (self.batch, self.height, self.planes, self.width, word_count(self.in_channels))
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """Packed X, uint32: (N, H, W, ceil(C / 32)), or (N, H, 2, W, ceil(C / 32)) when ternary."""
-        planes = (2,) if self.ternary else ()
-        return (self.batch, self.height, *planes, self.width, word_count(self.in_channels))
+        batch, height, _, width, words = self.plane_shape
+        return self.plane_shape if self.ternary else (batch, height, width, words)
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
@@ -211,75 +328,13 @@ class ConvolutionSpecification:
 
 
 @dataclass(frozen=True)
-class MultiSignPackSpecification:
-    """Compare one tensor with several thresholds per channel in one pass over it, each as ``SignPackSpecification``.
-
-    Attributes:
-        batch, height, width, channels: shape of X, NHWC float32.
-        planes: P thresholds per channel, float32 (P, C), and as many outputs.
-        zero: for all of them, as in ``SignPackSpecification``.
-    """
-
-    batch: int
-    height: int
-    width: int
-    channels: int
-    planes: int
-    zero: int = -1
-
-    def __post_init__(self) -> None:
-        if self.planes < 1 or self.zero not in (-1, 0, 1):
-            raise CompileError(f"sign_pack_many needs planes >= 1 and zero of -1, 0 or +1, found {self}.")
-
-    @property
-    def input_shape(self) -> tuple[int, int, int, int]:
-        """X, float32 NHWC."""
-        return (self.batch, self.height, self.width, self.channels)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Words of each output, uint32, as in ``SignPackSpecification``."""
-        return SignPackSpecification(*self.input_shape, zero=self.zero).output_shape
-
-
-@dataclass(frozen=True)
-class MultiTernaryPackSpecification:
-    """Add several biases to one tensor in one pass over it; each sum, rounded to float32, as ``TernaryPackSpecification``.
-
-    Attributes:
-        batch, height, width, channels: shape of X, NHWC float32.
-        planes: P biases per channel, float32 (P, C), and as many outputs.
-    """
-
-    batch: int
-    height: int
-    width: int
-    channels: int
-    planes: int
-
-    def __post_init__(self) -> None:
-        if self.planes < 1:
-            raise CompileError(f"ternary_pack_many needs planes >= 1, found {self}.")
-
-    @property
-    def input_shape(self) -> tuple[int, int, int, int]:
-        """X, float32 NHWC."""
-        return (self.batch, self.height, self.width, self.channels)
-
-    @property
-    def output_shape(self) -> tuple[int, int, int, int, int]:
-        """Words of each output, uint32 (N, H, 2, W, ceil(C / 32)): abs(x + b) > 0.5, and x + b > 0.5; NaN is 0 in both."""
-        return (self.batch, self.height, 2, self.width, word_count(self.channels))
-
-
-@dataclass(frozen=True)
 class ShiftWordsSpecification:
     """Move words of an image by rows and columns, wrapping around.
 
     Attributes:
         batch, height, width, words: shape of X, NHW and words of packed channels, uint32.
-        segments: for each run of output words: (first word of X, words, row shift, column shift); an output pixel takes
-            them from the pixel ``((row + row shift) % height, (column + column shift) % width)``.
+        segments: which words an output pixel takes, from the pixel ``((row + row shift) % height, (column + column shift) %
+            width)``.
         block_rows: as in ``ConvolutionSpecification``.
     """
 
@@ -287,7 +342,7 @@ class ShiftWordsSpecification:
     height: int
     width: int
     words: int
-    segments: tuple[tuple[int, int, int, int], ...]
+    segments: Segments
     block_rows: int = 0
 
     def __post_init__(self) -> None:
@@ -313,7 +368,4 @@ class ShiftWordsSpecification:
         return (1, self.block_rows, columns, words) if self.block_rows else (batch, rows, columns, words)
 
 
-PackSpecification = (
-    SignPackSpecification | TernaryPackSpecification | MultiSignPackSpecification | MultiTernaryPackSpecification
-)
-Specification = PackSpecification | ShiftWordsSpecification | ConvolutionSpecification
+Specification: TypeAlias = PackSpecification | ShiftWordsSpecification | ConvolutionSpecification

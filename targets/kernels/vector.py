@@ -6,10 +6,11 @@ variants, which plain Python says more plainly. ``--dump-ir`` prints the result 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
+from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx import Buffer, PrimFunc
@@ -38,9 +39,14 @@ def spread(value: Expr, lanes: int) -> Expr:
     return value if lanes == 1 else T.broadcast(value, lanes)
 
 
-def constant(value: int, element: str, lanes: int = 1) -> Expr:
-    """The whole number ``value`` in every lane."""
-    return spread(T.FloatImm(element, value) if element == FLOAT else T.IntImm(element, value), lanes)
+def shuffled(vectors: Sequence[Expr], indices: Sequence[int]) -> Expr:
+    """The elements at ``indices`` of all ``vectors`` in a row."""
+    return tirx.Shuffle(list(vectors), [tirx.const(index, INTEGER) for index in indices])
+
+
+def constant(value: float, element: str, lanes: int = 1) -> Expr:
+    """The number ``value``, a whole one but for floats, in every lane."""
+    return spread(T.FloatImm(element, value) if element == FLOAT else T.IntImm(element, int(value)), lanes)
 
 
 def cast(value: Expr, element: str, lanes: int) -> Expr:

@@ -24,9 +24,9 @@ from bnn_deploy.passes.tir.serial_threads import serial_threads
 from bnn_deploy.references.whole_model import open_reference
 from bnn_deploy.targets.base import Gpu
 from bnn_deploy.targets.cuda.architectures import architecture
-from bnn_deploy.targets.cuda.table import select_kernel
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
 from bnn_deploy.targets.registry import get_target
+from bnn_deploy.targets.table import select_gpu_kernel
 from tests.cuda.disassembly import assert_native, kernel_code
 from tests.cuda.driver import build_driver, build_kernels, driver_environment, run_python
 from tests.cuda.serial import SERIAL_FUNCTIONS
@@ -162,7 +162,7 @@ def _kernels(folder: Path, groups: list[list[ConvolutionSpecification]]) -> Path
     functions, lines = {}, ["#include <stdint.h>", '#define API __attribute__((visibility("default")))']
     for group, layers in enumerate(groups):
         for index, layer in enumerate(layers):
-            kernel, symbol = select_kernel(layer, Gpu(SM)), f"group{group}_{index}"
+            kernel, symbol = select_gpu_kernel(layer, Gpu(SM)), f"group{group}_{index}"
             raw = raw_pointers(kernel.build().with_attr("bnn.kernel", kernel.name), symbol).function
             assert [launch.symbol for launch in device_kernels(raw)[1]] == [symbol]
             functions[symbol] = serial_threads(raw)

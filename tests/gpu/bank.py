@@ -17,7 +17,6 @@ from bnn_deploy.passes.tir.serial_threads import serial_threads
 from bnn_deploy.plan import Launch
 from bnn_deploy.targets.base import Gpu
 from bnn_deploy.targets.cuda.architectures import ARCHITECTURES, architecture
-from bnn_deploy.targets.cuda.table import select_kernel
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.specification import (
     ConvolutionSpecification,
@@ -27,10 +26,11 @@ from bnn_deploy.targets.kernels.specification import (
     Specification,
 )
 from bnn_deploy.targets.registry import get_target
+from bnn_deploy.targets.table import select_gpu_kernel
 from tests.cuda.driver import build_kernels
 from tests.cuda.serial import SERIAL_FUNCTIONS, optimised
 from tests.targets.cases import PACKS, convolution_arrays, edge_bank, pack_arrays
-from tests.targets.kernels.test_bitpack import many_case
+from tests.targets.kernels.packing.test_bitpack import many_case
 
 # Layers of the networks, cut to a few pixels: the tiles that real layers get, with all their channels.
 NETWORK_LAYERS = {
@@ -111,7 +111,7 @@ def calls(group: str, kernel_sm: int) -> list[Call]:
     """The calls of a bank with the kernels that are selected for ``kernel_sm``."""
     found = []
     for index, (name, specification) in enumerate(specifications(group).items()):
-        kernel = select_kernel(specification, Gpu(kernel_sm))
+        kernel = select_gpu_kernel(specification, Gpu(kernel_sm))
         found.append(Call(f"{name} ({kernel.name})", f"{group}_{kernel_sm}_{index}", kernel, specification, index))
     return found
 

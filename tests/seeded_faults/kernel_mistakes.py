@@ -9,22 +9,20 @@ import pytest
 from tvm.ir import Expr
 from tvm.tirx.script import builder as T
 
-from bnn_deploy.targets.kernels import (
+from bnn_deploy.targets.kernels import epilogue, weights
+from bnn_deploy.targets.kernels.binary import (
     binary_conv2d,
-    bitpack,
     carry_save_conv2d,
     carry_tree_conv2d,
     convolution_tile,
-    depthwise_conv2d,
-    epilogue,
     gathered_conv2d,
     gathered_pixel,
-    shift_words,
     tile_store,
-    weights,
 )
-from bnn_deploy.targets.kernels.carry_save import Chain
-from bnn_deploy.targets.kernels.carry_tree import paired
+from bnn_deploy.targets.kernels.binary.carry_save_chain import Chain
+from bnn_deploy.targets.kernels.binary.carry_tree_adders import paired
+from bnn_deploy.targets.kernels.depthwise import depthwise_conv2d
+from bnn_deploy.targets.kernels.packing import bitpack, shift_words
 from bnn_deploy.targets.kernels.specification import WORD_BITS
 from bnn_deploy.targets.kernels.vector import FLOAT, INTEGER, WORD, cast, constant, lanes_at, let, spread, vector_type
 

@@ -14,7 +14,7 @@ from bnn_deploy.targets.kernels.specification import (
     Specification,
     TernaryPackSpecification,
 )
-from bnn_deploy.targets.kernels.table import select_kernel
+from bnn_deploy.targets.table import select_kernel
 from tests.targets import reference
 
 

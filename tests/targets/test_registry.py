@@ -11,8 +11,8 @@ from tvm.target import codegen
 from bnn_deploy.errors import TargetError
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
-from bnn_deploy.targets.kernels.table import select_kernel
 from bnn_deploy.targets.registry import all_targets, cpu_targets, get_target, host_target, missing_cpu_flags
+from bnn_deploy.targets.table import select_kernel
 
 TRIPLES = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 V3 = "avx avx2 bmi1 bmi2 f16c fma abm movbe"

@@ -2,15 +2,14 @@
 
 A warp makes several words, whose values it reads before it compares any of them, so that the reads wait for memory together;
 each read of a warp is 128 neighbouring bytes where a word is full. The ``many`` kernels read X once for several thresholds
-or biases. Semantics are those of ``targets.kernels.bitpack``; a lane without a channel holds NaN, which is bit 0 everywhere.
-
-Names: ``[ternary_]sign_pack[_many]_ballot``, ``ternary_pack[_many]_ballot``.
+or biases. A lane without a channel holds NaN, which is bit 0 everywhere.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 
 from tvm.ir import Expr
 from tvm.tirx import Buffer, PrimFunc
@@ -19,15 +18,15 @@ from tvm.tirx.script import builder as T
 from bnn_deploy.targets.base import Gpu
 from bnn_deploy.targets.cuda.device_functions import WARP, ballot
 from bnn_deploy.targets.cuda.kernels.index_range import require_int32_indices
-from bnn_deploy.targets.kernels.bitpack import TERNARY_THRESHOLD, above, below
 from bnn_deploy.targets.kernels.kernel import Kernel
+from bnn_deploy.targets.kernels.packing.bitpack import TERNARY_THRESHOLD, above, below
 from bnn_deploy.targets.kernels.specification import (
     WORD_BITS,
     MultiSignPackSpecification,
     MultiTernaryPackSpecification,
     PackSpecification,
     SignPackSpecification,
-    TernaryPackSpecification,
+    ceil_divide,
     word_count,
 )
 from bnn_deploy.targets.kernels.vector import (
@@ -48,48 +47,28 @@ WARPS = 4
 WORDS = 4
 BLOCKS_WANTED = 132
 
-_NAMES = {
-    SignPackSpecification: "sign_pack",
-    TernaryPackSpecification: "ternary_pack",
-    MultiSignPackSpecification: "sign_pack_many",
-    MultiTernaryPackSpecification: "ternary_pack_many",
-}
-
 
 def kernel(specification: PackSpecification, gpu: Gpu) -> Kernel:
-    """The kernel ``(X[, threshold(s) | biases], Y…)`` with the parameters of the one for processors.
+    """The kernel over the parameters of the one for processors."""
+    return Kernel(f"{specification.name}_ballot", "pack", specification, partial(build, specification))
+
+
+def build(specification: PackSpecification) -> PrimFunc:
+    """TIR of ``kernel``.
 
     Raises:
         CompileError: a tensor is too large for int32 indices.
     """
-    name = f"{_NAMES[type(specification)]}_ballot"
-    three = "ternary_" if getattr(specification, "zero", None) == 0 else ""
-    require_int32_indices(name, specification.input_shape, specification.output_shape)
-    return Kernel(f"{three}{name}", "pack", specification, partial(build, specification))
-
-
-def build(specification: PackSpecification) -> PrimFunc:
-    """TIR of ``kernel``; what the parameters are: ``targets.kernels.bitpack``."""
-    rows_and_columns = specification.height * specification.width
-    planes = getattr(specification, "planes", None)
-    parameters = {"X": (specification.input_shape, FLOAT)}
-    if isinstance(specification, SignPackSpecification):
-        parameters["threshold"] = (specification.threshold_shape, FLOAT)
-    elif isinstance(specification, MultiSignPackSpecification):
-        parameters["thresholds"] = ((planes, specification.channels), FLOAT)
-    elif isinstance(specification, MultiTernaryPackSpecification):
-        parameters["biases"] = ((planes, specification.channels), FLOAT)
-    outputs = ["Y"] if planes is None else [f"Y{plane}" for plane in range(planes)]
-    parameters |= {name: (specification.output_shape, WORD) for name in outputs}
-
-    total = specification.batch * rows_and_columns * word_count(specification.channels)
-    count = WORDS if -(-total // (WARPS * WORDS)) >= BLOCKS_WANTED else 1
-    with primitive_function(**parameters) as (builder, buffers):
-        x, *operands = buffers[: -len(outputs)]
-        values = view("X_values", x, (specification.batch * rows_and_columns * specification.channels,))
-        results = [view(f"{y.name}_words", y, (_elements(y),)) for y in buffers[-len(outputs) :]]
+    require_int32_indices(f"{specification.name}_ballot", specification.input_shape, specification.output_shape)
+    pixels = specification.batch * specification.height * specification.width
+    total = pixels * word_count(specification.channels)
+    count = WORDS if ceil_divide(total, WARPS * WORDS) >= BLOCKS_WANTED else 1
+    with primitive_function(**specification.parameters) as (builder, (x, *others)):
+        operands, outputs = others[: len(specification.operands)], others[len(specification.operands) :]
+        values = view("X_values", x, (pixels * specification.channels,))
+        results = [view(f"{y.name}_words", y, (prod(specification.output_shape),)) for y in outputs]
         with (
-            T.launch_thread("blockIdx.x", -(-total // (WARPS * count))) as block,
+            T.launch_thread("blockIdx.x", ceil_divide(total, WARPS * count)) as block,
             T.launch_thread("threadIdx.x", WARPS * WARP) as thread,
         ):
             lane = let("lane", thread % WARP)
@@ -111,13 +90,6 @@ def build(specification: PackSpecification) -> PrimFunc:
     return finished(builder)
 
 
-def _elements(buffer: Buffer) -> int:
-    elements = 1
-    for extent in buffer.shape:
-        elements *= int(extent)
-    return elements
-
-
 def _comparisons(
     specification: PackSpecification, words: _Words, operands: list[Buffer], plane: int, value: Expr, i: Index
 ) -> tuple[Expr, ...]:
@@ -135,7 +107,7 @@ def _comparisons(
         return above(value, half, -1), below(value, T.FloatImm(FLOAT, -TERNARY_THRESHOLD))
     bound = let("bound", bound)
     positive = above(value, bound, specification.zero)
-    return (positive, below(value, bound)) if specification.zero == 0 else (positive,)
+    return (positive, below(value, bound)) if specification.three_valued else (positive,)
 
 
 @dataclass(frozen=True)

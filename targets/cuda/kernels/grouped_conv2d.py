@@ -7,6 +7,7 @@ of X that they share come with one load. What they compute is small: 1x7 taps of
 from __future__ import annotations
 
 from functools import partial
+from math import prod
 
 import numpy as np
 from tvm.ir import Expr
@@ -14,14 +15,14 @@ from tvm.tirx import Buffer, PrimFunc
 from tvm.tirx.script import builder as T
 
 from bnn_deploy.targets.cuda.kernels.index_range import require_int32_indices
-from bnn_deploy.targets.cuda.kernels.result import Result, result_parameters
+from bnn_deploy.targets.cuda.kernels.result import Result
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.operands import differing_bits, group_word_loader
+from bnn_deploy.targets.kernels.parameters import convolution_parameters
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification, ceil_divide, word_count
 from bnn_deploy.targets.kernels.vector import (
     FLOAT,
     INTEGER,
-    WORD,
     constant,
     finished,
     fused_multiply_add,
@@ -39,21 +40,11 @@ _LARGEST_UNROLLED = 9
 
 
 def kernel(specification: ConvolutionSpecification) -> Kernel:
-    """The kernel of any layer without an epilogue.
-
-    Raises:
-        CompileError: a tensor of it is too large for int32.
-    """
-    require_int32_indices(
-        "A binary layer",
-        specification.input_shape,
-        weights_shape(specification),
-        specification.image_output_shape,
-    )
-    values = "ternary" if specification.ternary else "binary"
+    """The kernel of any layer without an epilogue."""
     tap = "_tap" if specification.tap_scaled else ""
     build_kernel, pack = partial(build, specification), partial(pack_weights, specification=specification)
-    return Kernel(f"{values}_grouped_conv2d{tap}_popc_{_THREADS}", "binary", specification, build_kernel, pack)
+    name = f"{specification.values}_grouped_conv2d{tap}_popc_{_THREADS}"
+    return Kernel(name, "binary", specification, build_kernel, pack)
 
 
 def weights_shape(specification: ConvolutionSpecification) -> tuple[int, int, int]:
@@ -68,15 +59,15 @@ def pack_weights(weights: np.ndarray, specification: ConvolutionSpecification) -
 
 def build(layer: ConvolutionSpecification) -> PrimFunc:
     """The kernel ``(X, weights, scale, shift, Y)``, with a scale per tap in the order of the taps as on CPUs:
-    ``y = fma(dot_T, scale_T, … fma(dot_1, scale_1, 0)) + shift``."""
-    outputs = layer.out_channels
-    size = int(np.prod(layer.image_output_shape))
-    with primitive_function(
-        X=(layer.input_shape, WORD), weights=(weights_shape(layer), WORD), **result_parameters(layer)
-    ) as (
-        builder,
-        (x, weights, *others),
-    ):
+    ``y = fma(dot_T, scale_T, … fma(dot_1, scale_1, 0)) + shift``.
+
+    Raises:
+        CompileError: a tensor of it is too large for int32.
+    """
+    require_int32_indices("A binary layer", layer.input_shape, weights_shape(layer), layer.image_output_shape)
+    outputs, size = layer.out_channels, prod(layer.image_output_shape)
+    parameters = convolution_parameters(layer, weights_shape(layer))
+    with primitive_function(**parameters) as (builder, (x, weights, *others)):
         result = Result(layer, others)
         with (
             T.launch_thread("blockIdx.x", ceil_divide(size, _THREADS)) as block,
@@ -100,10 +91,7 @@ class _Sums:
 
     def __init__(self, layer: ConvolutionSpecification, x: Buffer, weights: Buffer, scale: Buffer) -> None:
         self.layer, self.weights, self.scale = layer, weights, scale
-        planes = 2 if layer.ternary else 1
-        self._load = group_word_loader(
-            view("image", x, (layer.batch, layer.height, planes, layer.width, word_count(layer.in_channels))), layer
-        )
+        self._load = group_word_loader(view("image", x, layer.plane_shape), layer)
         self.dot = T.alloc_buffer((1,), INTEGER, scope="local")
         self.scaled = T.alloc_buffer((1,), FLOAT, scope="local")
 

@@ -1,7 +1,5 @@
 """``conv2d_mma``: binary convolutions and linear layers on b1 tensor cores, for sm_75 and newer.
 
-Names: <values>_conv2d_mma_<form>_<rows>x<columns>     binary_conv2d_mma_xor_128x128
-
 An implicit GEMM: a block of threads computes the tile that ``mma_tiling`` chose, and goes over the words of the windows chunk by
 chunk. While the warps multiply one chunk, the next ones are on their way from global to shared memory. What the tensor cores
 count becomes dot products as ``mma_weights`` says, and these what ``mma_store`` stores.
@@ -31,64 +29,53 @@ from bnn_deploy.targets.cuda.kernels.mma_operands import (
 from bnn_deploy.targets.cuda.kernels.mma_store import store_tile
 from bnn_deploy.targets.cuda.kernels.mma_tiling import LANE_WORDS, STEPS, MmaTiling, choose_tiling
 from bnn_deploy.targets.cuda.kernels.mma_weights import array_words, pack_weights
-from bnn_deploy.targets.cuda.kernels.result import Result, result_parameters
+from bnn_deploy.targets.cuda.kernels.result import Result
 from bnn_deploy.targets.kernels.kernel import Kernel
-from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification, Specification
+from bnn_deploy.targets.kernels.parameters import convolution_parameters
+from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification
 from bnn_deploy.targets.kernels.vector import INTEGER, WORD, finished, let, loop, primitive_function, view, when
 
 
-def applies(specification: Specification, gpu: Gpu) -> bool:
-    """Whether the kernel computes the layer: any without groups and scales per tap, on a GPU with b1 tensor cores."""
+def kernel(specification: ConvolutionSpecification, gpu: Gpu) -> Kernel | None:
+    """The kernel in the tile that suits the layer; None for groups and scales per tap, or without b1 tensor cores."""
+    return tiled_kernel(choose_tiling(specification, gpu)) if fits(specification, gpu) else None
+
+
+def fits(specification: ConvolutionSpecification, gpu: Gpu) -> bool:
+    """Whether the kernel computes the layer on the GPU."""
     return (
-        isinstance(specification, ConvolutionSpecification)
-        and architecture(gpu.sm).dot_product != "popc"
+        architecture(gpu.sm).dot_product != "popc"
         and specification.group == 1
         and not specification.tap_scaled
         and sum(specification.kernel_shape) <= LARGEST_KERNEL
     )
 
 
-def fuses(specification: ConvolutionSpecification) -> tuple[bool, bool]:
-    """Whether the kernel takes an epilogue, and whether that may also pack signs."""
-    return True, specification.out_channels % WORD_BITS == 0
-
-
-def kernel(specification: ConvolutionSpecification, gpu: Gpu) -> Kernel:
-    """The kernel of a layer that ``applies``.
-
-    Raises:
-        CompileError: a tensor of the layer has more elements than indices count.
-    """
-    return tiled_kernel(choose_tiling(specification, gpu))
-
-
 def tiled_kernel(tiling: MmaTiling) -> Kernel:
-    """The kernel with a given tile.
-
-    Raises:
-        CompileError: a tensor of the layer has more elements than indices count.
-    """
+    """The kernel with a given tile."""
     layer = tiling.specification
-    shapes = [shape for shape, _ in result_parameters(layer).values()]
-    require_int32_indices(
-        f"A binary layer of outputs {layer.output_shape}", layer.input_shape, (array_words(tiling),), *shapes
-    )
-    values = "ternary" if layer.ternary else "binary"
     return Kernel(
-        f"{values}_conv2d_mma_{tiling.form}_{tiling.tile.name}",
+        f"{layer.values}_conv2d_mma_{tiling.form}_{tiling.tile.name}",
         "binary",
         layer,
         partial(build, tiling),
         partial(pack_weights, tiling=tiling),
+        takes_epilogue=True,
+        packs_signs=layer.out_channels % WORD_BITS == 0,
     )
 
 
 def build(tiling: MmaTiling) -> PrimFunc:
-    """The kernel ``(X, weights, scale, shift, …)``: weights uint32 (``array_words``,), the others as in ``result``."""
+    """The kernel over ``convolution_parameters``: weights uint32 (``array_words``,).
+
+    Raises:
+        CompileError: a tensor of the layer has more elements than indices count.
+    """
     layer, tile = tiling.specification, tiling.tile
-    with primitive_function(
-        X=(layer.input_shape, WORD), weights=((array_words(tiling),), WORD), **result_parameters(layer)
-    ) as (builder, (image, weights, *results)):
+    parameters = convolution_parameters(layer, (array_words(tiling),))
+    shapes = (shape for shape, _ in parameters.values())
+    require_int32_indices(f"A binary layer of outputs {layer.output_shape}", *shapes)
+    with primitive_function(**parameters) as (builder, (image, weights, *results)):
         x = view("words", image, (prod(layer.input_shape),))
         result = Result(layer, results)
         with (

@@ -94,8 +94,9 @@ class ActivationTile:
             pixel_words, row_words = self.words, layer.width * self.words
             moved = by_segment(layer, word, lambda _, s: s.offset + s.rows * row_words + s.columns * pixel_words)
             place = let("place", word + moved)
-            bits = [by_segment(layer, word, lambda number, _, i=i: T.uint32(_wrapping(number)[i])) for i in range(2)]
-            wraps = [(let("wrapping", bits[0]), layer.height * row_words), (let("wrapping", bits[1]), row_words)]
+            row_bit = by_segment(layer, word, lambda number, _: T.uint32(_wrapping(number)[0]))
+            column_bit = by_segment(layer, word, lambda number, _: T.uint32(_wrapping(number)[1]))
+            wraps = [(let("wrapping", row_bit), layer.height * row_words), (let("wrapping", column_bit), row_words)]
         if tiling.words % CHUNK:
             needed = T.Select(word < tiling.words, needed, T.uint32(_NO_TAP))
         needed = let("needed", needed)

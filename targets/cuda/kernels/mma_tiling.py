@@ -110,7 +110,7 @@ class MmaTiling:
     @property
     def planes(self) -> int:
         """Bit planes of the activations."""
-        return 2 if self.specification.ternary else 1
+        return self.specification.planes
 
     @property
     def pixels(self) -> int:

@@ -106,6 +106,6 @@ def _bases(weights: np.ndarray, tiling: MmaTiling) -> np.ndarray:
     rows, columns = image_axes(layer)
     inside = (rows.classes[:, None, :, None] & columns.classes[None, :, None, :]).reshape(-1, layer.taps)
     bits = inside.sum(-1)[:, None] * layer.group_channels
-    if tiling.form == "xor":
-        return bits + 2 * (~inside).astype(np.int64) @ ones.T
-    return bits - 2 * inside.astype(np.int64) @ ones.T
+    counted, factor = (~inside, 2) if tiling.form == "xor" else (inside, -2)
+    bases: np.ndarray = bits + factor * counted.astype(np.int64) @ ones.T
+    return bases

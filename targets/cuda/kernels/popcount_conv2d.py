@@ -29,10 +29,10 @@ from bnn_deploy.targets.cuda.kernels.index_range import require_int32_indices
 from bnn_deploy.targets.cuda.kernels.popcount_tile import PixelTile
 from bnn_deploy.targets.cuda.kernels.popcount_tiling import LANES, STEP, PopcountTiling
 from bnn_deploy.targets.cuda.kernels.popcount_weights import WeightLayout, pack_weights
-from bnn_deploy.targets.cuda.kernels.result import Result, result_parameters
-from bnn_deploy.targets.kernels.bit_planes import shuffled
+from bnn_deploy.targets.cuda.kernels.result import Result
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.operands import differing_bits
+from bnn_deploy.targets.kernels.parameters import convolution_parameters
 from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification
 from bnn_deploy.targets.kernels.vector import (
     FLOAT,
@@ -45,6 +45,7 @@ from bnn_deploy.targets.kernels.vector import (
     let,
     loop,
     primitive_function,
+    shuffled,
     when,
 )
 
@@ -53,24 +54,19 @@ _FEWEST_CHANNELS = 16
 
 
 def kernel(specification: ConvolutionSpecification, gpu: Gpu) -> Kernel:
-    """The kernel of any layer, on any GPU.
-
-    Raises:
-        CompileError: a tensor of it is too large for int32.
-    """
+    """The kernel of any layer, on any GPU."""
     if not _is_tiled(specification):
         return grouped_conv2d.kernel(specification)
     layout = WeightLayout(PopcountTiling(specification))
-    shapes = (specification.input_shape, (layout.size,), specification.image_output_shape)
-    require_int32_indices("A binary layer", *shapes)
-    name = f"{'ternary' if specification.ternary else 'binary'}_conv2d_{layout.tiling.name}"
-    return Kernel(name, "binary", specification, partial(build, layout), partial(pack_weights, layout=layout))
-
-
-def fuses(specification: ConvolutionSpecification) -> tuple[bool, bool]:
-    """Whether the layer's kernel takes an epilogue, and whether that may also pack signs."""
-    able = specification.group == 1 and not specification.tap_scaled
-    return able, able and specification.out_channels % WORD_BITS == 0
+    return Kernel(
+        f"{specification.values}_conv2d_{layout.tiling.name}",
+        "binary",
+        specification,
+        partial(build, layout),
+        partial(pack_weights, layout=layout),
+        takes_epilogue=specification.group == 1,
+        packs_signs=specification.group == 1 and specification.out_channels % WORD_BITS == 0,
+    )
 
 
 def _is_tiled(layer: ConvolutionSpecification) -> bool:
@@ -78,16 +74,16 @@ def _is_tiled(layer: ConvolutionSpecification) -> bool:
 
 
 def build(layout: WeightLayout) -> PrimFunc:
-    """The kernel ``(X, weights, scale, shift, …)``; see ``result`` for the parameters after weights.
+    """The kernel over ``convolution_parameters``: weights uint32 as in ``popcount_weights``.
 
-    X uint32 ``specification.input_shape``; weights uint32 as in ``popcount_weights``.
+    Raises:
+        CompileError: a tensor of it is too large for int32.
     """
     tiling = layout.tiling
     layer = tiling.specification
+    require_int32_indices("A binary layer", layer.input_shape, (layout.size,), layer.image_output_shape)
     blocks = tiling.pixel_blocks * tiling.group_blocks * layer.group
-    with primitive_function(
-        X=(layer.input_shape, WORD), weights=((layout.size,), WORD), **result_parameters(layer)
-    ) as (builder, (x, weights, *others)):
+    with primitive_function(**convolution_parameters(layer, (layout.size,))) as (builder, (x, weights, *others)):
         result = Result(layer, others)
         with (
             T.launch_thread("blockIdx.x", blocks) as block,

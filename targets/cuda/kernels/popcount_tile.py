@@ -16,10 +16,9 @@ from bnn_deploy.targets.cuda.device_functions import barrier
 from bnn_deploy.targets.cuda.kernels.popcount_tiling import LANES
 from bnn_deploy.targets.cuda.kernels.popcount_weights import WeightLayout
 from bnn_deploy.targets.cuda.kernels.shifted_words import by_segment
-from bnn_deploy.targets.kernels.bit_planes import shuffled
 from bnn_deploy.targets.kernels.operands import group_word_loader
-from bnn_deploy.targets.kernels.specification import ceil_divide, word_count
-from bnn_deploy.targets.kernels.vector import INTEGER, WORD, constant, lanes_at, let, loop, view, when
+from bnn_deploy.targets.kernels.specification import ceil_divide
+from bnn_deploy.targets.kernels.vector import INTEGER, WORD, constant, lanes_at, let, loop, shuffled, view, when
 
 # Registers of a lane for words that are on their way to shared memory.
 _MOST_UNDER_WAY = 16
@@ -36,9 +35,8 @@ class PixelTile:
         self.weights = weights
         self.group, self.warp, self.lane = place
         tiling, layer = self.tiling, self.layer
-        shape = (layer.batch, layer.height, tiling.planes, layer.width, word_count(layer.in_channels))
-        self._load = group_word_loader(view("image", x, shape), layer)
-        self._flat = view("flat", x, (prod(shape),))
+        self._load = group_word_loader(view("image", x, layer.plane_shape), layer)
+        self._flat = view("flat", x, (prod(layer.plane_shape),))
         self._plane = tiling.block_pixels * tiling.row
         self._place = T.alloc_buffer((1,), INTEGER, scope="local")
         self._words = T.alloc_buffer((tiling.planes * self._plane,), WORD, scope="shared")

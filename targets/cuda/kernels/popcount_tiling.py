@@ -93,7 +93,7 @@ class PopcountTiling:
     @property
     def planes(self) -> int:
         """Bit planes of the activations."""
-        return 2 if self.specification.ternary else 1
+        return self.specification.planes
 
     @property
     def group_words(self) -> int:

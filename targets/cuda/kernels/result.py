@@ -1,9 +1,5 @@
 """From the dot products of a binary layer to what it stores: scale, shift, epilogue, floats and packed signs.
 
-Parameters are those of the CPU's kernels, in the same order (see ``targets.kernels.tile_store``)::
-
-    (X, weights, scale, shift, image_0 …, vector_0 …, [thresholds], [Y], words_0 …)
-
 Everything here is done by one thread for neighbouring output channels of one pixel; pixels are counted over all images.
 How bits of several threads become a word is left to the kernel.
 """
@@ -17,10 +13,10 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx import Buffer
 from tvm.tirx.script import builder as T
 
-from bnn_deploy.targets.kernels.bit_planes import shuffled
-from bnn_deploy.targets.kernels.epilogue import operand_channel
+from bnn_deploy.targets.kernels.epilogue import STORED_AS_THEY_ARE, operand_channel
+from bnn_deploy.targets.kernels.packing.bitpack import above
+from bnn_deploy.targets.kernels.parameters import result_parameters
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
-from bnn_deploy.targets.kernels.tile_store import store_parameters
 from bnn_deploy.targets.kernels.vector import (
     FLOAT,
     Index,
@@ -28,17 +24,9 @@ from bnn_deploy.targets.kernels.vector import (
     fused_multiply_add,
     lanes_at,
     let,
+    shuffled,
     view,
 )
-
-
-def result_parameters(layer: ConvolutionSpecification) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Names, shapes and dtypes of the parameters after ``weights``, for ``primitive_function``."""
-    return {
-        "scale": (layer.scale_shape, FLOAT),
-        "shift": ((layer.out_channels,), FLOAT),
-        **store_parameters(layer),
-    }
 
 
 class Result:
@@ -49,24 +37,18 @@ class Result:
     """
 
     def __init__(self, layer: ConvolutionSpecification, buffers: Sequence[Buffer]) -> None:
-        """``buffers``: the parameters of ``result_parameters``."""
-        self.epilogue = layer.epilogue
-        self.planes = layer.epilogue.planes if layer.epilogue else 0
+        """``buffers``: ``result_parameters``."""
+        self.epilogue, self.planes = layer.epilogue, layer.epilogue.planes
         self._outputs = layer.out_channels
         self._held: dict[str, Buffer] = {}
-        named = dict(zip(result_parameters(layer), buffers, strict=True))
-        self.scale, self.shift = named["scale"], named["shift"]
+        self._buffers = dict(zip(result_parameters(layer), buffers, strict=True))
+        self.scale, self.shift = self._buffers["scale"], self._buffers["shift"]
         batch, rows, columns, _ = layer.image_output_shape
-
-        def seen(name: str) -> Buffer:
-            return view(f"{name}_view", named[name], (batch * rows * columns, int(named[name].shape[-1])))
-
-        self._y = seen("Y") if "Y" in named else None
-        if layer.epilogue is not None:
-            self._images = [seen(f"image_{i}") for i in range(len(layer.epilogue.images))]
-            self._vectors = [named[f"vector_{i}"] for i in range(layer.epilogue.vectors)]
-            self._thresholds = named.get("thresholds")
-            self._words = [seen(f"words_{i}") for i in range(layer.epilogue.planes)]
+        images = (f"image_{i}" for i in range(len(self.epilogue.images)))
+        words = (f"words_{i}" for i in range(self.planes))
+        for name in (*["Y"] * self.epilogue.stores, *images, *words):
+            buffer = self._buffers[name]
+            self._buffers[name] = view(f"{name}_view", buffer, (batch * rows * columns, int(buffer.shape[-1])))
 
     def hold(self, channels: int) -> None:
         """Declare registers for all that depends on the output channel only, for a thread that goes over many pixels."""
@@ -77,7 +59,8 @@ class Result:
     def fetch(self, output: Index, place: int, lanes: int) -> None:
         """Load the output channels from ``output`` on into the registers from ``place`` on; they are used in place of memory."""
         for name, (buffer, leading) in self._by_channel().items():
-            T.buffer_store(self._held[name], buffer[(*leading, lanes_at(output, lanes))], [lanes_at(place, lanes)])
+            at = (*leading, lanes_at(output, lanes))
+            T.buffer_store(self._held[name], buffer[at], [lanes_at(place, lanes)])
 
     def scaled(self, dots: Sequence[Expr], output: Index, place: int = 0) -> list[Expr]:
         """``fma(dot, scale, shift)`` for int32 dot products of the output channels from ``output`` on.
@@ -92,10 +75,10 @@ class Result:
 
     def computed(self, sums: Sequence[Expr], pixel: Index, output: Index, place: int = 0) -> list[Expr]:
         """The epilogue's results (float32) for sums of the output channels from ``output`` on; the sums if there is none."""
-        if self.epilogue is None:
+        if self.epilogue == STORED_AS_THEY_ARE:
             return list(sums)
         lanes = len(sums)
-        images = [self._image(i, pixel, output, lanes) for i in range(len(self._images))]
+        images = [self._image(i, pixel, output, lanes) for i in range(len(self.epilogue.images))]
         vectors = [self._channels(f"vector_{i}", output, lanes, place) for i in range(self.epilogue.vectors)]
 
         def result(lane: int, value: Expr) -> Expr:
@@ -106,20 +89,20 @@ class Result:
 
     def store(self, values: Sequence[Expr], pixel: Index, output: Index) -> None:
         """Store floats, if the layer stores any. Several values are one store: ``output`` must be a multiple of them."""
-        if self._y is None:
+        if not self.epilogue.stores:
             return
+        y = self._buffers["Y"]
         if self._outputs % len(values) == 0:
             stored = values[0] if len(values) == 1 else shuffled(values, range(len(values)))
-            T.buffer_store(self._y, stored, [pixel, lanes_at(output, len(values))])
+            T.buffer_store(y, stored, [pixel, lanes_at(output, len(values))])
             return
         for lane, value in enumerate(values):
-            T.buffer_store(self._y, value, [pixel, output + lane])
+            T.buffer_store(y, value, [pixel, output + lane])
 
     def signs(self, plane: int, values: Sequence[Expr], output: Index, place: int = 0) -> list[Expr]:
         """Whether signs of results are +1 (bool); those of NaN are not."""
         bounds = self._channels(f"bound_{plane}", output, len(values), place)
-        above = self.epilogue.zero == -1
-        return [value > bound if above else value >= bound for value, bound in zip(values, bounds, strict=True)]
+        return [above(value, bound, self.epilogue.zero) for value, bound in zip(values, bounds, strict=True)]
 
     def bit(self, plane: int, value: Expr, output: Index) -> Expr:
         """``signs`` of one result."""
@@ -128,15 +111,13 @@ class Result:
 
     def store_word(self, plane: int, word: Expr, pixel: Index, index: Index) -> None:
         """Store the signs (uint32) of the output channels from ``32 * index`` on."""
-        T.buffer_store(self._words[plane], word, [pixel, index])
+        T.buffer_store(self._buffers[f"words_{plane}"], word, [pixel, index])
 
     def _by_channel(self) -> dict[str, tuple[Buffer, tuple[int, ...]]]:
         """Buffers that have an element for each output channel, and the indices before it."""
         found: dict[str, tuple[Buffer, tuple[int, ...]]] = {"scale": (self.scale, ()), "shift": (self.shift, ())}
-        if self.epilogue is not None:
-            found |= {f"vector_{i}": (vector, ()) for i, vector in enumerate(self._vectors)}
-            found |= {f"bound_{plane}": (self._thresholds, (plane,)) for plane in range(self.planes)}
-        return found
+        found |= {f"vector_{i}": (self._buffers[f"vector_{i}"], ()) for i in range(self.epilogue.vectors)}
+        return found | {f"bound_{plane}": (self._buffers["thresholds"], (plane,)) for plane in range(self.planes)}
 
     def _channels(self, name: str, output: Index, lanes: int, place: int) -> list[Expr]:
         if name in self._held:
@@ -145,14 +126,15 @@ class Result:
         return _neighbours(name, buffer, leading, output, lanes)
 
     def _image(self, i: int, pixel: Index, output: Index, lanes: int) -> list[Expr]:
-        operand = self.epilogue.images[i]
+        operand, image = self.epilogue.images[i], self._buffers[f"image_{i}"]
         if operand.width % lanes == 0:
-            return _neighbours("image", self._images[i], (pixel,), operand_channel(operand, output), lanes)
+            return _neighbours("image", image, (pixel,), operand_channel(operand, output), lanes)
         # Neighbours may lie at both ends of a period.
-        return [let("image", self._images[i][pixel, operand_channel(operand, output + lane)]) for lane in range(lanes)]
+        return [let("image", image[pixel, operand_channel(operand, output + lane)]) for lane in range(lanes)]
 
 
 def _neighbours(name: str, buffer: Buffer, leading: tuple[Index, ...], start: Index, lanes: int) -> list[Expr]:
     """Neighbouring elements: one load if the code generator sees that it is aligned."""
-    loaded = let(name, buffer[(*leading, lanes_at(start, lanes))])
+    at = (*leading, lanes_at(start, lanes))
+    loaded = let(name, buffer[at])
     return [loaded] if lanes == 1 else [shuffled([loaded], [lane]) for lane in range(lanes)]

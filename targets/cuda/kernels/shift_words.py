@@ -1,7 +1,4 @@
-"""``shift_words`` on a GPU: one thread moves up to four words of a pixel, as many as all segments are multiples of.
-
-Name: ``shift_words_u32x<lanes>``, by the words that a thread moves in one piece of at most 128 bits.
-"""
+"""``shift_words`` on a GPU: one thread moves up to four words of a pixel, as many as all segments are multiples of."""
 
 from __future__ import annotations
 
@@ -16,22 +13,20 @@ from bnn_deploy.targets.base import Gpu
 from bnn_deploy.targets.cuda.kernels.index_range import require_int32_indices
 from bnn_deploy.targets.cuda.kernels.shifted_words import piece_words
 from bnn_deploy.targets.kernels.kernel import Kernel
-from bnn_deploy.targets.kernels.shift_words import wrapped
-from bnn_deploy.targets.kernels.specification import ShiftWordsSpecification
+from bnn_deploy.targets.kernels.packing.shift_words import wrapped
+from bnn_deploy.targets.kernels.specification import ShiftWordsSpecification, ceil_divide
 from bnn_deploy.targets.kernels.vector import WORD, finished, lanes_at, let, primitive_function, view
 
 THREADS = 128
 
 
 def kernel(specification: ShiftWordsSpecification, gpu: Gpu) -> Kernel:
-    """The kernel ``(X, Y)``: uint32 ``specification.input_shape`` and ``specification.output_shape``.
+    """The kernel ``(X, Y)``: uint32 ``specification.input_shape`` and ``specification.output_shape``."""
+    return Kernel(_name(specification), "pack", specification, partial(build, specification))
 
-    Raises:
-        CompileError: a tensor is too large for int32 indices.
-    """
-    name = f"shift_words_u32x{lanes_of(specification)}"
-    require_int32_indices(name, specification.input_shape, specification.output_shape)
-    return Kernel(name, "pack", specification, partial(build, specification))
+
+def _name(specification: ShiftWordsSpecification) -> str:
+    return f"shift_words_u32x{lanes_of(specification)}"
 
 
 def lanes_of(specification: ShiftWordsSpecification) -> int:
@@ -40,7 +35,12 @@ def lanes_of(specification: ShiftWordsSpecification) -> int:
 
 
 def build(specification: ShiftWordsSpecification) -> PrimFunc:
-    """TIR of ``kernel``."""
+    """TIR of ``kernel``.
+
+    Raises:
+        CompileError: a tensor is too large for int32 indices.
+    """
+    require_int32_indices(_name(specification), specification.input_shape, specification.output_shape)
     _, height, width, words = specification.output_shape
     lanes = lanes_of(specification)
     pieces = prod(specification.output_shape) // lanes
@@ -51,7 +51,7 @@ def build(specification: ShiftWordsSpecification) -> PrimFunc:
         source = view("X_words", x, (prod(specification.input_shape),))
         result = view("Y_words", y, (prod(specification.output_shape),))
         with (
-            T.launch_thread("blockIdx.x", -(-pieces // THREADS)) as block,
+            T.launch_thread("blockIdx.x", ceil_divide(pieces, THREADS)) as block,
             T.launch_thread("threadIdx.x", THREADS) as thread,
         ):
             piece = let("piece", block * THREADS + thread)

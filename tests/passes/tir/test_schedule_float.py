@@ -14,8 +14,8 @@ from tvm import relax, s_tir, tirx
 from bnn_deploy.passes.relax.fuse_float import fuse_float
 from bnn_deploy.passes.tir.schedule_float import schedule_float
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
-from bnn_deploy.targets.kernels.table import select_kernel
 from bnn_deploy.targets.registry import get_target, host_target
+from bnn_deploy.targets.table import select_kernel
 from tests.passes.execute import run_function
 from tests.passes.networks import build, constant, take
 

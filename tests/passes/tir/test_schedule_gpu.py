@@ -19,7 +19,7 @@ from bnn_deploy.passes.tir.schedule_float import schedule_float
 from bnn_deploy.passes.tir.schedule_gpu import schedule_gpu
 from bnn_deploy.targets.kernels.epilogue import Epilogue
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
-from bnn_deploy.targets.kernels.table import select_kernel
+from bnn_deploy.targets.table import select_kernel
 from tests.passes.execute import run_function
 from tests.passes.gpu_threads import HOST, ORIN, SHARED_BYTES, compiled, kernels_of, random_arrays, run_threads
 from tests.passes.networks import build, constant, take

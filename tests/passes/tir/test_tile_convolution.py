@@ -14,7 +14,7 @@ from tvm.script import tirx as T
 
 from bnn_deploy.passes.relax.fuse_float import fuse_float
 from bnn_deploy.passes.tir.schedule_float import schedule_float
-from bnn_deploy.targets.kernels.float_conv2d import FloatConvolution, select_tile
+from bnn_deploy.targets.kernels.floats.float_conv2d import FloatConvolution, select_tile
 from bnn_deploy.targets.registry import get_target, host_target
 from tests.passes.execute import run_function
 from tests.passes.networks import build, constant

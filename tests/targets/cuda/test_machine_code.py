@@ -9,8 +9,8 @@ from bnn_deploy.passes.tir.cuda_source import cuda_source, device_kernels
 from bnn_deploy.passes.tir.raw_pointers import raw_pointers
 from bnn_deploy.targets.base import Gpu
 from bnn_deploy.targets.cuda.architectures import ARCHITECTURES, Architecture
-from bnn_deploy.targets.cuda.table import select_kernel
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
+from bnn_deploy.targets.table import select_gpu_kernel
 from tests.cuda.disassembly import assemble, assert_native, kernel_code
 
 # A layer whose sizes suit an mma, and one that leaves parts of everything: words, tiles of channels and of pixels, padding.
@@ -26,7 +26,7 @@ def test_binary_layers(row: Architecture) -> None:
     its PTX says, which older drivers would refuse."""
     kernels = []
     for name, layer in LAYERS.items():
-        function = raw_pointers(select_kernel(layer, Gpu(row.sm)).build(), name).function
+        function = raw_pointers(select_gpu_kernel(layer, Gpu(row.sm)).build(), name).function
         kernels += device_kernels(function)[0]
     code = compile_cuda(cuda_source(kernels, row.sm), row.sm)
     assembled = kernel_code(assemble(code.ptx, row.sm))

@@ -20,8 +20,8 @@ from bnn_deploy.targets.kernels.specification import (
     Specification,
     TernaryPackSpecification,
 )
-from bnn_deploy.targets.kernels.table import select_kernel
 from bnn_deploy.targets.registry import cpu_targets, get_target, host_target, missing_cpu_flags
+from bnn_deploy.targets.table import select_kernel
 from tests.targets.cases import Case, block_bank, block_cases, edge_bank, make_case
 from tests.targets.program import Program
 
@@ -217,6 +217,17 @@ def test_blocks_of_rows(specification: ConvolutionSpecification, seed: int) -> N
 def test_packs(name: str, specification: Specification, seed: int) -> None:
     """Sign or rounding differs at a threshold, at NaN, at a zero or at infinity, or tail bits are not 0."""
     check_here(specification, runnable(name), seed)
+
+
+def test_portable_kernel() -> None:
+    """What the table has for processors that are no target yet does not work on the first one of them."""
+    here = best_target()
+    unknown = replace(here, architecture="another", name="another")
+    for seed, options in enumerate(({}, {"ternary": True}, {"tap_scaled": True, "group": 2})):
+        specification = ConvolutionSpecification(2, 5, 6, 72, 20, (3, 3), (1, 2), (1, 1, 1, 1), **options)
+        case = make_case("portable", specification, unknown, seed)
+        assert case.kernel.name.endswith("u32x4_p3v1")
+        np.testing.assert_array_equal(run_here(case, here).view(np.uint32), case.expected.view(np.uint32))
 
 
 def test_threads() -> None:

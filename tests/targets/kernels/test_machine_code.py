@@ -14,8 +14,8 @@ from bnn_deploy.targets.kernels.specification import (
     Specification,
     TernaryPackSpecification,
 )
-from bnn_deploy.targets.kernels.table import select_kernel
 from bnn_deploy.targets.registry import cpu_targets, get_target
+from bnn_deploy.targets.table import select_kernel
 
 CONVOLUTION = ConvolutionSpecification(1, 14, 14, 128, 64, (3, 3), (1, 1), (1, 1, 1, 1))
 TERNARY = ConvolutionSpecification(1, 14, 14, 128, 64, (1, 1), ternary=True)

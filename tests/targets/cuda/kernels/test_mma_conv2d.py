@@ -18,7 +18,7 @@ from bnn_deploy.passes.tir.cuda_source import cuda_source, device_kernels
 from bnn_deploy.passes.tir.raw_pointers import raw_pointers
 from bnn_deploy.targets.base import Gpu
 from bnn_deploy.targets.cuda.architectures import ARCHITECTURES, architecture
-from bnn_deploy.targets.cuda.kernels.mma_conv2d import applies, kernel, tiled_kernel
+from bnn_deploy.targets.cuda.kernels.mma_conv2d import fits, kernel, tiled_kernel
 from bnn_deploy.targets.cuda.kernels.mma_tiling import MULTIPROCESSORS, TERNARY_TILES, TILES, MmaTiling, choose_tiling
 from bnn_deploy.targets.cuda.kernels.mma_weights import classes, formula, pack_weights, tile_words
 from bnn_deploy.targets.kernels.epilogue import Epilogue, ImageOperand
@@ -45,7 +45,7 @@ OF_PROCESSORS = (
 FITTING = {
     name: specification
     for name, specification in LAYERS.items()
-    if applies(specification, XOR) and not name.startswith(OF_PROCESSORS)
+    if fits(specification, XOR) and not name.startswith(OF_PROCESSORS)
 }
 
 
@@ -75,7 +75,7 @@ def test_all_products_minus_one(tmp_path: Path) -> None:
         layer((1, 3, 3, 45), 10, ternary=True, **SAME),
     ]
     cases = [
-        kernel_case(f"{specification}", kernel(specification, gpu), 0, all_products_minus_one=True)
+        kernel_case(f"{specification}", tiled_kernel(choose_tiling(specification, gpu)), 0, all_products_minus_one=True)
         for specification, gpu in product(layers, GPUS)
     ]
     assert serial_mismatches(cases, tmp_path) == []
@@ -269,9 +269,8 @@ def test_every_architecture_has_multiprocessors() -> None:
 def test_what_it_refuses() -> None:
     """A layer that an mma cannot compute is taken, or a tensor whose indices wrap around."""
     spec = layer((1, 4, 4, 64), 64, **SAME)
-    assert applies(spec, XOR)
-    assert not applies(spec, Gpu(72))
-    assert not applies(replace(spec, group=2), XOR)
-    assert not applies(replace(spec, tap_scaled=True), XOR)
+    assert kernel(spec, XOR) is not None
+    for other, gpu in ((spec, Gpu(72)), (replace(spec, group=2), XOR), (replace(spec, tap_scaled=True), XOR)):
+        assert kernel(other, gpu) is None
     with pytest.raises(CompileError, match="smaller batch"):
-        kernel(layer((256, 112, 112, 64), 1024), XOR)
+        tiled_kernel(choose_tiling(layer((256, 112, 112, 64), 1024), XOR)).build()

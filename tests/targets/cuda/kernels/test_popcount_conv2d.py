@@ -15,7 +15,7 @@ from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.tir.cuda_source import cuda_source, device_kernels
 from bnn_deploy.passes.tir.raw_pointers import raw_pointers
 from bnn_deploy.targets.base import Gpu
-from bnn_deploy.targets.cuda.kernels.popcount_conv2d import fuses, kernel
+from bnn_deploy.targets.cuda.kernels.popcount_conv2d import kernel
 from bnn_deploy.targets.cuda.kernels.popcount_tiling import PopcountTiling
 from bnn_deploy.targets.cuda.kernels.popcount_weights import WeightLayout, pack_weights
 from bnn_deploy.targets.kernels.epilogue import Epilogue, ImageOperand
@@ -130,10 +130,14 @@ def test_epilogues(name: str, ternary: bool, tmp_path: Path) -> None:
 
 def test_who_takes_an_epilogue() -> None:
     """Breaks: fuse_epilogue gives a program to a kernel without one, or signs to one whose last word is not whole."""
-    assert fuses(layer((1, 4, 4, 40), 64, **SAME)) == (True, True)
-    assert fuses(layer((1, 4, 4, 40), 48, ternary=True)) == (True, False)
-    assert fuses(layer((1, 4, 4, 64), 64, group=2)) == (False, False)
-    assert fuses(layer((1, 4, 4, 64), 64, tap_scaled=True)) == (False, False)
+    for shape, takes, packs in (
+        (layer((1, 4, 4, 40), 64, **SAME), True, True),
+        (layer((1, 4, 4, 40), 48, ternary=True), True, False),
+        (layer((1, 4, 4, 64), 64, group=2), False, False),
+        (layer((1, 4, 4, 64), 64, tap_scaled=True), False, False),
+    ):
+        made = kernel(shape, NANO)
+        assert (made.takes_epilogue, made.packs_signs) == (takes, packs)
 
 
 def test_weights_by_value() -> None:
@@ -176,7 +180,7 @@ def test_tiles() -> None:
 def test_too_large(group: int) -> None:
     """Breaks: indices of a huge batch overflow instead of a sentence."""
     with pytest.raises(CompileError, match="compile for a smaller batch"):
-        kernel(layer((2**14, 64, 64, 64), 64, group=group), NANO)
+        kernel(layer((2**14, 64, 64, 64), 64, group=group), NANO).build()
 
 
 MACHINE_CODE = {

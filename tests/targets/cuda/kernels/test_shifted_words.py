@@ -23,14 +23,13 @@ from bnn_deploy.passes.tir.cuda_source import cuda_source, device_kernels
 from bnn_deploy.passes.tir.raw_pointers import raw_pointers
 from bnn_deploy.targets.base import Gpu, Target
 from bnn_deploy.targets.cuda import CUDA_TARGETS
-from bnn_deploy.targets.cuda import table as gpu_table
 from bnn_deploy.targets.cuda.architectures import architecture
 from bnn_deploy.targets.cuda.kernels import mma_conv2d, popcount_conv2d
 from bnn_deploy.targets.cuda.kernels.mma_tiling import TILES, MmaTiling, choose_tiling
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.specification import MOST_SEGMENTS, ConvolutionSpecification
-from bnn_deploy.targets.kernels.table import select_kernel, takes_shifts
 from bnn_deploy.targets.registry import get_target
+from bnn_deploy.targets.table import select_gpu_kernel, select_kernel, takes_shifts
 from tests.cuda.disassembly import assert_native, kernel_code
 from tests.cuda.networks import logits_on_fake_gpu
 from tests.cuda.serial import serial_mismatches
@@ -145,7 +144,7 @@ def test_processors_refuse_shifts() -> None:
 def test_machine_code(sm: int) -> None:
     """NVRTC refuses a kernel, or it keeps in memory what should be in registers."""
     for batch in (1, 64):
-        made = gpu_table.select_kernel(layer((batch, 7, 7, 1024), 1024, shifts=STAGE), Gpu(sm))
+        made = select_gpu_kernel(layer((batch, 7, 7, 1024), 1024, shifts=STAGE), Gpu(sm))
         raw = raw_pointers(made.build().with_attr("bnn.kernel", "layer"), "bnn_kernel_layer").function
         compiled = compile_cuda(cuda_source(device_kernels(raw)[0], sm), sm)
         assert ".local" not in compiled.ptx

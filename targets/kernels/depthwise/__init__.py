@@ -1,0 +1,1 @@
+"""Depthwise binary convolutions: rows of words at once, or field by field."""

@@ -1,0 +1,1 @@
+"""Dense float convolutions and products, for ``passes.tir.tile_convolution``."""

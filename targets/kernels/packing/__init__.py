@@ -1,0 +1,1 @@
+"""Floats to bits, and words of bits to other pixels."""
