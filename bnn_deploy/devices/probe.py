@@ -1,4 +1,4 @@
-"""The probe: a static program of 70 kB that tells a machine's state, for when no bundle is at hand."""
+"""The probe: what tells a machine's state when no bundle is at hand, as a static program of 70 kB and as a library."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import atexit
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from threading import Lock
 
-from bnn_deploy.codegen.linker import PROBE_TARGETS, link_probe
+from bnn_deploy.codegen.linker import PROBE_TARGETS, link_probe, link_probe_library
 from bnn_deploy.codegen.object_cache import ObjectCache, cache_folder
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.errors import DeviceError, ToolError
@@ -37,16 +38,32 @@ def probe_program(machine: str) -> Path:
         raise DeviceError(
             f"The machine is {machine!r}; bnn-deploy knows machines of {', '.join(PROBE_TARGETS)}, use one of them."
         )
-    # Threads that ask several boards at once share one program.
+    return _made(link_probe, architecture)
+
+
+def probe_library(architecture: str) -> Path:
+    """The probe as a library that TVM's RPC server loads; it exists until this process ends.
+
+    Args:
+        architecture: "arm64" or "x86_64".
+
+    Raises:
+        ToolError: ziglang, which compiles it, is missing or failed.
+    """
+    return _made(link_probe_library, architecture)
+
+
+def _made(link: Callable[[Path, str, ObjectCache], Path], architecture: str) -> Path:
+    # Threads that ask several boards at once share one.
     with _lock:
-        return _linked(architecture)
+        return _linked(link, architecture)
 
 
 @cache
-def _linked(architecture: str) -> Path:
+def _linked(link: Callable[[Path, str, ObjectCache], Path], architecture: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="bnn-deploy-probe-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return link_probe(folder, architecture, ObjectCache(cache_folder()))
+    return link(folder, architecture, ObjectCache(cache_folder()))
 
 
 def run_probe(command: list[str], board: str) -> SystemState:

@@ -46,9 +46,7 @@ def parse_rpc_address(text: str) -> RpcAddress:
     Raises:
         InputError: it is malformed, or leads to another machine without ``?insecure``.
     """
-    address = _parse(text, "rpc://HOST:PORT", with_key=False)
-    _check_loopback(text, address, 9090)
-    return address
+    return _parse(text, "rpc://HOST:PORT", "rpc://127.0.0.1:9090")
 
 
 def parse_tracker_address(text: str) -> RpcAddress:
@@ -57,9 +55,7 @@ def parse_tracker_address(text: str) -> RpcAddress:
     Raises:
         InputError: it is malformed, or leads to another machine without ``?insecure``.
     """
-    address = _parse(text, "tracker://HOST:PORT/KEY", with_key=True)
-    _check_loopback(text, address, 9190)
-    return address
+    return _parse(text, "tracker://HOST:PORT/KEY", "tracker://127.0.0.1:9190/rpi4")
 
 
 def is_loopback(host: str) -> bool:
@@ -94,27 +90,27 @@ def place(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _parse(text: str, form: str, *, with_key: bool) -> RpcAddress:
+def _parse(text: str, form: str, example: str) -> RpcAddress:
     address, _, option = text.partition("://")[2].partition("?")
     authority, slash, key = address.partition("/")
+    with_key = form.endswith("/KEY")
     match = _AUTHORITY.fullmatch(authority)
     well_formed = match is not None and 1 <= int(match["port"]) <= 65535 and option in ("", "insecure")
     if match is None or not well_formed or bool(slash) != with_key or (with_key and KEY.fullmatch(key) is None):
-        raise InputError(f"The device {text!r} is no address of the form {form}, such as {_example(form)}.")
-    return RpcAddress(match["ipv6"] or match["host"], int(match["port"]), key, option == "insecure")
+        raise InputError(f"The device {text!r} is no address of the form {form}, such as {example}.")
+    found = RpcAddress(match["ipv6"] or match["host"], int(match["port"]), key, option == "insecure")
+    if not found.insecure and not is_loopback(found.host):
+        raise _another_machine(text, found, example)
+    return found
 
 
-def _example(form: str) -> str:
-    return {"rpc": "rpc://127.0.0.1:9090", "tracker": "tracker://127.0.0.1:9190/rpi4"}[form.partition("://")[0]]
-
-
-def _check_loopback(text: str, address: RpcAddress, local_port: int) -> None:
-    if address.insecure or is_loopback(address.host):
-        return
-    scheme = text.partition("://")[0]
-    local = f"{scheme}://127.0.0.1:{local_port}" + (f"/{address.key}" if address.key else "")
-    raise InputError(
+def _another_machine(text: str, address: RpcAddress, example: str) -> InputError:
+    """The error that says how to tunnel: from the example's port of this machine."""
+    place_here, slash, _ = example.partition("://")[2].partition("/")
+    local = f"{example.partition('://')[0]}://{place_here}{slash}{address.key}"
+    port = place_here.partition(":")[2]
+    return InputError(
         f"{text} is another machine, and TVM's RPC has neither authentication nor encryption: tunnel it with "
-        f"`ssh -N -o ServerAliveInterval=5 -L {local_port}:127.0.0.1:{address.port} user@{address.host}` and use {local}, or "
+        f"`ssh -N -o ServerAliveInterval=5 -L {port}:127.0.0.1:{address.port} user@{address.host}` and use {local}, or "
         "append ?insecure to the address if you trust everybody on that network."
     )

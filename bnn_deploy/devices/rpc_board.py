@@ -1,29 +1,24 @@
-"""One board behind a TVM RPC server: a worker process of ours holds TVM's client, and is killed when it does not answer."""
+"""One board behind a TVM RPC server: bundles run there, and every answer of it is checked."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import socket
-import subprocess
-import tempfile
-import threading
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.devices import rpc_worker
 from bnn_deploy.devices.base import DeviceProfile, profile_input
 from bnn_deploy.devices.rpc_address import place
 from bnn_deploy.devices.rpc_errors import explain
+from bnn_deploy.devices.rpc_process import WorkerGone, WorkerProcess, WorkerSilent
 from bnn_deploy.devices.runner_report import read_profile
 from bnn_deploy.devices.system_state import SystemState
 from bnn_deploy.errors import BundleError, DeviceError, InputError
 from bnn_deploy.runtime.arrays import checked_arrays
+from bnn_deploy.runtime.status import Status
 from bnn_deploy.runtime.taps import OWN_TAPS, checked_taps
 
 START_SECONDS = 120.0  # importing TVM, on a busy machine
@@ -32,7 +27,6 @@ CLOSE_SECONDS = 5.0
 DESCRIPTION_BYTES = 1 << 20
 STATE_BYTES = 1 << 20
 PROFILE_LIMIT_BYTES = 1 << 28
-BAD_ARGUMENT, KERNEL_FAILED, DEVICE_FAILED = -1, -4, -6  # BNN_ERROR_… of bnn_model.h, negated
 LONGEST_REASON = 4096
 
 
@@ -49,21 +43,9 @@ class RpcBoard:
     def __init__(self, timeout: float) -> None:
         self.name = "the board"
         self.timeout = timeout
-        self._asking = threading.Lock()
         self._bundle: Bundle | None = None
         self._threads = 1
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                rpc_worker.command(theirs.fileno()),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors,
-                pass_fds=(theirs.fileno(),),
-                env=rpc_worker.environment(),
-            )
-        self._connection = Connection(ours.detach())
+        self._worker = WorkerProcess()
 
     def start(self) -> None:
         """Let the worker get ready, which takes seconds.
@@ -147,7 +129,7 @@ class RpcBoard:
         shape = (batches * expected.shape[0], *expected.shape[1:])
         arrays = _arrays(array, shape, expected.dtype)
         answer, data = self._ask(operation, self.timeout, payload, **sizes, **arrays)
-        if operation == "run_tapped" and answer["status"] == BAD_ARGUMENT:
+        if operation == "run_tapped" and answer["status"] == -Status.ARGUMENT:
             raise InputError(f"{self.name}: a tap is no place of the network of {bundle.path}; {OWN_TAPS}.")
         self._check_status(answer)
         size = math.prod(shape) * np.dtype(expected.dtype).itemsize
@@ -178,20 +160,11 @@ class RpcBoard:
 
     def close(self) -> None:
         """Give the server back; after a call that was interrupted, just hang up."""
-        if self._asking.acquire(blocking=False):
-            self._asking.release()
-            if self._process.poll() is None:
-                with contextlib.suppress(DeviceError):
-                    self._ask("close", min(self.timeout, CLOSE_SECONDS))
-            self.kill()
-            self._connection.close()
-            self._errors.close()
-        self.kill()
+        self._worker.close(min(self.timeout, CLOSE_SECONDS))
 
     def kill(self) -> None:
-        """End the worker at once; a call under way in another thread fails."""
-        self._process.kill()
-        self._process.wait()
+        """Hang up at once; a call under way in another thread fails."""
+        self._worker.kill()
 
     def _opened(self) -> Bundle:
         if self._bundle is None:
@@ -202,8 +175,12 @@ class RpcBoard:
         self, operation: str, timeout: float, array: np.ndarray | None = None, **arguments: Any
     ) -> tuple[dict[str, Any], bytes]:
         """One request and its answer; the worker is dead after any failure but an error that TVM reported."""
-        with self._asking:
-            answer, data = self._exchange(operation, timeout, array, arguments)
+        try:
+            answer, data = self._worker.ask(operation, timeout, array, arguments)
+        except WorkerSilent:
+            raise DeviceError(explain(self.name, operation, "", self._bundle, seconds=timeout)) from None
+        except WorkerGone as gone:
+            raise DeviceError(explain(self.name, operation, str(gone), self._bundle)) from gone
         if "error" in answer:
             too_old = operation == "run_tapped" and "bnn_run_tapped" in answer["error"]
             load_failed = operation == "load" and "load dynamic shared library" in answer["error"]
@@ -211,40 +188,17 @@ class RpcBoard:
             raise kind(explain(self.name, operation, answer["error"], self._bundle))
         return answer, data
 
-    def _exchange(
-        self, operation: str, timeout: float, array: np.ndarray | None, arguments: dict[str, Any]
-    ) -> tuple[dict[str, Any], bytes]:
-        request = {"operation": operation, "payload": array is not None, **arguments}
-        try:
-            self._connection.send_bytes(json.dumps(request).encode())
-            if array is not None:
-                self._connection.send_bytes(np.ascontiguousarray(array).data.cast("B"))
-            if not self._connection.poll(timeout):
-                self.kill()
-                raise DeviceError(explain(self.name, operation, "", self._bundle, seconds=timeout))
-            answer = json.loads(self._connection.recv_bytes())
-            return answer, self._connection.recv_bytes() if answer["payload"] else b""
-        except (EOFError, OSError) as error:
-            self.kill()
-            raise DeviceError(explain(self.name, operation, self._last_words(), self._bundle)) from error
-
-    def _last_words(self) -> str:
-        """The last line that a dead worker wrote to its standard error."""
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"the client ended with status {self._process.returncode}"
-
     def _check_status(self, answer: dict[str, Any]) -> None:
         status = answer["status"]
         if status == 0:
             return
         bundle = self._opened()
-        if status == KERNEL_FAILED and 0 <= answer.get("step", -1) < len(bundle.steps):
+        if status == -Status.KERNEL and 0 <= answer.get("step", -1) < len(bundle.steps):
             step = bundle.steps[answer["step"]]
             raise BundleError(
                 f"Kernel {step.kernel} of layer {step.layer} reported failure on {self.name} in {bundle.path}."
             )
-        if status == DEVICE_FAILED:
+        if status == -Status.DEVICE:
             reason = self._text("bnn_device_error", LONGEST_REASON)
             raise DeviceError(f"{self.name}: the network of {bundle.path} cannot run on the GPU: {reason}.")
         raise DeviceError(

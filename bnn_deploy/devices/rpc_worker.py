@@ -1,6 +1,6 @@
 """The process that holds TVM's client of one board, since that client may wait for ever, or abort, when a board goes away.
 
-``rpc_board.RpcBoard`` starts it and talks to it over a socket: a JSON request, for some with the bytes of an array after it,
+``rpc_process.WorkerProcess`` starts it and talks to it over a socket: a JSON request, for some with the bytes of an array after it,
 and a JSON answer likewise. Nothing here decides anything; errors go back as text.
 """
 

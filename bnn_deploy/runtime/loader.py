@@ -17,11 +17,8 @@ from bnn_deploy.errors import BnnDeployError, BundleError, DeviceError, InputErr
 from bnn_deploy.plan import TensorSpecification
 from bnn_deploy.runtime.arrays import check_threads, checked_arrays
 from bnn_deploy.runtime.processor import check_processor
+from bnn_deploy.runtime.status import Status
 from bnn_deploy.runtime.taps import OWN_TAPS, checked_taps
-
-BAD_ARGUMENT = 1  # BNN_ERROR_ARGUMENT of bnn_model.h
-KERNEL_FAILED = 4  # BNN_ERROR_KERNEL
-DEVICE_FAILED = 6  # BNN_ERROR_DEVICE
 
 
 class _Tensor(ctypes.Structure):
@@ -146,7 +143,7 @@ class Model:
                     None if forced is None else forced.ctypes.data + batch * total_bytes,
                     total_bytes,
                 )
-                if status == BAD_ARGUMENT:
+                if status == Status.ARGUMENT:
                     raise InputError(
                         f"One of {len(taps)} taps is no place of the network of {self.bundle.path}; {OWN_TAPS}."
                     )
@@ -178,13 +175,13 @@ class Model:
         return step_seconds, total_seconds
 
     def _check(self, status: int) -> None:
-        if status == KERNEL_FAILED:
+        if status == Status.KERNEL:
             step = self.bundle.steps[self._library.bnn_failed_step(self._handle)]
             raise BundleError(f"Kernel {step.kernel} of layer {step.layer} reported failure in {self.bundle.path}.")
-        if status == DEVICE_FAILED:
+        if status == Status.DEVICE:
             reason = self._library.bnn_device_error().decode(errors="replace")
             raise DeviceError(f"The network of {self.bundle.path} failed on the GPU: {reason}.")
-        if status != 0:
+        if status != Status.OK:
             text = self._library.bnn_status_text(status).decode()
             raise BnnDeployError(f"The network of {self.bundle.path} cannot run: {text}.")
 
@@ -210,14 +207,16 @@ def check_gpu(bundle: Bundle) -> None:
 
 
 def _check_gpu_status(status: int, library: ctypes.CDLL, bundle: Bundle) -> None:
-    if status == DEVICE_FAILED and bundle.gpu is not None:
+    if status == Status.DEVICE and bundle.gpu is not None:
         raise DeviceError(
             f"The bundle {bundle.path} needs an NVIDIA GPU of compute capability {bundle.gpu['compute_capability']} or newer: "
             f"{library.bnn_device_error().decode(errors='replace')}."
         )
 
 
-def _pointers(arrays: list[np.ndarray], tensors: tuple[TensorSpecification, ...], batch: int) -> ctypes.Array:
+def _pointers(
+    arrays: list[np.ndarray], tensors: tuple[TensorSpecification, ...], batch: int
+) -> ctypes.Array[ctypes.c_void_p]:
     places = [array.ctypes.data + batch * tensor.bytes for array, tensor in zip(arrays, tensors, strict=True)]
     return (ctypes.c_void_p * len(places))(*places)
 

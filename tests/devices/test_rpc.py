@@ -22,7 +22,7 @@ from click.testing import Result
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.devices.registry import get_device
-from bnn_deploy.devices.rpc_board import RpcBoard
+from bnn_deploy.devices.rpc_process import WorkerProcess
 from bnn_deploy.errors import BundleError, DeviceError, InputError
 from tests.devices.rpc_servers import BOARD_PYTHON, RpcProcess, free_port, needs_rpc, own_children
 from tests.devices.tapped import assert_taps_work
@@ -91,16 +91,16 @@ def test_taps(server: RpcProcess, device_host_bundle: Bundle) -> None:
 
 def test_bundle_without_taps(server: RpcProcess, device_host_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bundle of before looks like a board that went away."""
-    exchange = RpcBoard._exchange
+    exchange = WorkerProcess._exchange
 
-    def of_before(self: RpcBoard, operation: str, *arguments: Any) -> Any:
+    def of_before(self: WorkerProcess, operation: str, *arguments: Any) -> Any:
         if operation == "run_tapped":  # what TVM says of a function that a library does not have
             answer, _ = exchange(self, "text", 60.0, None, {"function": "bnn_no_such_function", "limit": 8})
             return {"error": answer["error"].replace("bnn_no_such_function", "bnn_run_tapped")}, b""
         return exchange(self, operation, *arguments)
 
     with get_device(address(server)).open(device_host_bundle) as session:
-        monkeypatch.setattr(RpcBoard, "_exchange", of_before)
+        monkeypatch.setattr(WorkerProcess, "_exchange", of_before)
         with pytest.raises(BundleError, match="too old for taps; compile the model again"):
             session.run_tapped(toy_input(), toy_taps(), TOTAL_BYTES)
         np.testing.assert_array_equal(session.run(toy_input()), reference(toy_input()))
