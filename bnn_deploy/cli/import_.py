@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from bnn_deploy.cli.options import FILE, format_option, import_options, note, pr
 from bnn_deploy.progress import status_line
 from bnn_deploy.report.text import size_text
 
+if TYPE_CHECKING:
+    from bnn_deploy.passes.onnx.import_report import SignZero, ZeroWeights
+
 
 @click.command("import", short_help="Find the binary layers of any ONNX file and pack them.")
 @click.argument("source", type=FILE, metavar="FILE.onnx")
@@ -18,7 +22,7 @@ from bnn_deploy.report.text import size_text
 @import_options
 @format_option
 def import_command(
-    source: Path, output: Path, sign_zero: str, zero_weights: str, explain: bool, output_format: str
+    source: Path, output: Path, sign_zero: SignZero, zero_weights: ZeroWeights, explain: bool, output_format: str
 ) -> None:
     """Rewrite FILE.onnx, exported by plain torch.onnx.export, by Brevitas (QONNX) or by anything else, with its binary
     layers as nodes of the domain bnn_deploy and their weights packed.
@@ -34,7 +38,7 @@ def import_command(
         from bnn_deploy.passes.onnx.import_report import ImportOptions
 
         try:
-            report = import_file(source, output, ImportOptions(sign_zero, zero_weights), progress)  # type: ignore[arg-type]
+            report = import_file(source, output, ImportOptions(sign_zero, zero_weights), progress)
         except NothingBinaryError as error:
             if explain:
                 note(explain_text(error.report))

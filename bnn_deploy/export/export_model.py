@@ -49,8 +49,8 @@ def export_model(
             (its paper counts the additions of biases as FLOPs) adds ``bnn_deploy.counts_biases``.
 
     Raises:
-        InputError: a shape or batch size that is not positive.
-        ModelFileError: the module cannot be exported, or the file cannot be written.
+        InputError: a shape or batch size that is not positive, or a file that cannot be written.
+        ModelFileError: the module cannot be exported.
     """
     if (batch != "dynamic" and batch < 1) or not input_shape or min(input_shape) < 1:
         raise InputError(f"Export needs positive sizes, got batch {batch} and input shape {tuple(input_shape)}.")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from bnn_deploy.ops.registry import DOMAIN, is_binary_layer
 from bnn_deploy.passes.onnx.canonicalise import canonicalise
 from bnn_deploy.passes.onnx.import_report import ActivationReport, ImportOptions, ImportReport, LayerReport
 from bnn_deploy.passes.onnx.qonnx.expand_qonnx import expand_qonnx
+from bnn_deploy.progress import ReportProgress, quiet
 
 
 class NothingBinaryError(ModelFileError):
@@ -56,7 +56,7 @@ class OpenedModel:
 def open_model(
     path: str | Path,
     options: ImportOptions | None = None,
-    progress: Callable[[str], None] = lambda message: None,
+    progress: ReportProgress = quiet,
 ) -> OpenedModel:
     """Read an ONNX file and find its binary layers.
 
@@ -137,7 +137,7 @@ def import_file(
     path: str | Path,
     output: str | Path,
     options: ImportOptions | None = None,
-    progress: Callable[[str], None] = lambda message: None,
+    progress: ReportProgress = quiet,
 ) -> ImportReport:
     """Write what ``open_model`` makes of the file ``path`` to ``output``: packed weights, readable by every ONNX runtime."""
     opened = open_model(path, options, progress)

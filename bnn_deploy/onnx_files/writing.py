@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
 
-import bnn_deploy
-from bnn_deploy.errors import ModelFileError
+from bnn_deploy.files import write_whole
 from bnn_deploy.ops.registry import DOMAIN, OPERATORS, OPSET, STANDARD_OPSET
+from bnn_deploy.version import __version__
 
 # IR version of opset 21 (ONNX 1.16), the oldest that holds these files: so that older runtimes still read them.
 IR_VERSION = 10
@@ -43,31 +41,14 @@ def finish(proto: onnx.ModelProto, metadata: Mapping[str, str], standard_opset: 
         proto.opset_import.append(onnx.helper.make_opsetid(DOMAIN, OPSET))
     proto.ir_version = IR_VERSION if standard_opset == STANDARD_OPSET else max(IR_VERSION, proto.ir_version)
     proto.producer_name = "bnn-deploy"
-    proto.producer_version = bnn_deploy.__version__
+    proto.producer_version = __version__
     proto.ClearField("doc_string")
     proto.graph.name = "main"
     onnx.helper.set_model_props(proto, {key: str(metadata[key]) for key in sorted(metadata)})
 
 
 def write_onnx(proto: onnx.ModelProto, path: Path) -> None:
-    """Write beside ``path`` first and rename, so that a reader never sees half a file.
-
-    Raises:
-        ModelFileError: the file cannot be written, or would be larger than ONNX allows.
-    """
+    """Write the file whole or not at all; raises InputError if it cannot be written."""
     # Deterministic: maps have no order of their own in protobuf.
     content = proto.SerializeToString(deterministic=True)
-    temporary: str | None = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        # mkstemp makes the file private; give it the permissions that open() would.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise ModelFileError(f"Cannot write {path}: {error.strerror}; choose an existing, writable folder.") from error
+    write_whole(path, lambda file: file.write(content))
