@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from bnn_deploy.cli.explanation import explain_text, import_notes
 from bnn_deploy.cli.options import FILE, format_option, import_options, note, print_result
 from bnn_deploy.progress import status_line
+from bnn_deploy.report.import_text import import_notes, import_text
 from bnn_deploy.report.text import size_text
 
 
@@ -79,4 +79,4 @@ def compile_command(
         f"{output}: {bundle.target} ({bundle.architecture}), batch {batch}, {len(bundle.steps)} kernel calls, "
         + ", ".join(f"{name} {size_text(size)}" for name, size in sizes.items())
     )
-    print_result(result, output_format, lambda: f"{explain_text(report)}\n\n{summary}" if explain else summary)
+    print_result(result, output_format, lambda: f"{import_text(report)}\n\n{summary}" if explain else summary)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bnn_deploy.cli.explanation import explain_text, import_notes
 from bnn_deploy.cli.options import FILE, format_option, import_options, note, print_result
 from bnn_deploy.progress import status_line
+from bnn_deploy.report.import_text import import_notes, import_text
 from bnn_deploy.report.text import size_text
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def import_command(
             report = import_file(source, output, ImportOptions(sign_zero, zero_weights), progress)
         except NothingBinaryError as error:
             if explain:
-                note(explain_text(error.report))
+                note(import_text(error.report))
             raise
     for line in import_notes(report):
         note(line)
@@ -51,4 +51,4 @@ def import_command(
         f"{output}: {binary} of {len(report.layers)} layers binary, {size_text(output.stat().st_size)} "
         f"({source}: {size_text(source.stat().st_size)})"
     )
-    print_result(result, output_format, lambda: f"{explain_text(report)}\n\n{summary}" if explain else summary)
+    print_result(result, output_format, lambda: f"{import_text(report)}\n\n{summary}" if explain else summary)

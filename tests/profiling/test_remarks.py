@@ -9,7 +9,6 @@ import pytest
 
 from bnn_deploy.devices.base import DeviceProfile
 from bnn_deploy.devices.system_state import Processor, SystemState
-from bnn_deploy.profiling.processor_limit import processor_limit
 from bnn_deploy.profiling.remarks import remarks
 from bnn_deploy.profiling.spread import spread_of
 
@@ -36,19 +35,6 @@ def test_throttled() -> None:
     found = said(replace(WELL, throttled=0x50000), replace(WELL, throttled=0x50008))
     assert "under-voltage since boot" in found["throttled"] and "soft temperature limit now" in found["throttled"]
     assert "throttled" in said(replace(WELL, throttled=1), WELL)
-
-
-def test_processor_limit() -> None:
-    """Breaks if the processor's limit is of another clock, counts threads that have no CPU, or is an emulator's."""
-    times = DeviceProfile("pi", STEADY[:, None], STEADY, False, kernel_set="big", after=WELL)
-    processor = {"binary_macs_per_cycle": 10, "kernel_sets": [{"name": "big", "binary_macs_per_cycle": 85.0}]}
-    # 85 a cycle at 1.8 GHz.
-    assert processor_limit(processor, times, 1) == pytest.approx(153)
-    assert processor_limit(processor, times, 99) == pytest.approx(4 * 153)
-    assert processor_limit(processor, replace(times, kernel_set=""), 1) == pytest.approx(18)
-    assert processor_limit({"binary_macs_per_cycle": None}, times, 1) is None
-    assert processor_limit(processor, replace(times, emulated=True), 1) is None
-    assert processor_limit(processor, replace(times, after=None), 1) is None
 
 
 def test_clock() -> None:

@@ -1,4 +1,4 @@
-"""How ``import`` and ``compile`` print what the front end found."""
+"""What the front end found in a file, for a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 NEAREST_MISSES = 3
 
 
-def explain_text(report: ImportReport) -> str:
+def import_text(report: ImportReport) -> str:
     """A table of all layers, and under it the nearest misses with every reason."""
     header = ("layer", "op", "on bits", "input", "weights")
     rows = [(row.name, row.op, "yes" if row.binary else "no", row.activations, row.weights) for row in report.layers]
