@@ -12,48 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from bnn_deploy.bits import pack_bits
 from bnn_deploy.errors import ModelFileError
 from bnn_deploy.onnx_files.binary_layers import require_binary
 from bnn_deploy.onnx_files.reading import load_onnx
-from bnn_deploy.ops.registry import DOMAIN, OPSET, STANDARD_OPSET, functions
-
-
-def good_model() -> onnx.ModelProto:
-    """Sign, Slice and Concat, then a BinaryLinear with a Mul; dynamic batch."""
-    nodes = [
-        helper.make_node("Sign", ["input", "threshold"], ["signs"], name="act", domain=DOMAIN),
-        helper.make_node("Slice", ["signs", "one", "ten", "one"], ["tail"], name="cut"),
-        helper.make_node("Slice", ["signs", "zero", "one", "one"], ["head"], name="cut_2"),
-        helper.make_node("Concat", ["tail", "head"], ["rolled"], name="join", axis=1),
-        helper.make_node("BinaryLinear", ["rolled", "W"], ["sums"], name="layer.1", domain=DOMAIN, in_features=10),
-        helper.make_node("Mul", ["sums", "scale"], ["logits"], name="layer.1/Mul"),
-    ]
-    initializers = [
-        numpy_helper.from_array(np.float32(0), "threshold"),
-        numpy_helper.from_array(np.array([0]), "zero"),
-        numpy_helper.from_array(np.array([1]), "one"),
-        numpy_helper.from_array(np.array([10]), "ten"),
-        numpy_helper.from_array(pack_bits(np.ones((3, 10))), "W"),
-        numpy_helper.from_array(np.ones(3, np.float32), "scale"),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "main",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 10])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
-        initializers,
-    )
-    opsets = [helper.make_opsetid("", STANDARD_OPSET), helper.make_opsetid(DOMAIN, OPSET)]
-    return helper.make_model(graph, opset_imports=opsets, functions=functions(), ir_version=10)
-
-
-def node(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
-    return next(item for item in model.graph.node if item.name == name)
-
-
-def tensor(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
-    return next(item for item in model.graph.initializer if item.name == name)
+from bnn_deploy.ops.registry import DOMAIN, STANDARD_OPSET
+from tests.onnx_files.good_model import good_model, node, tensor
 
 
 def load_bytes(content: bytes, folder: Path) -> onnx.ModelProto:
@@ -221,32 +184,3 @@ def test_other_domains_must_be_declared(tmp_path: Path) -> None:
     """Breaks when the exception made for QONNX lets in operators that nobody knows."""
     with pytest.raises(ModelFileError, match=r"is not valid ONNX.*com\.example"):
         load_changed(lambda model: setattr(node(model, "cut"), "domain", "com.example"), tmp_path)
-
-
-def _without_binary(model: onnx.ModelProto) -> None:
-    del model.graph.node[:]
-    model.graph.initializer.append(numpy_helper.from_array(np.ones((10, 3), np.float32), "real"))
-    model.graph.node.append(helper.make_node("Gemm", ["input", "real"], ["logits"]))
-
-
-def _computed_weights(model: onnx.ModelProto) -> None:
-    model.graph.node.insert(0, helper.make_node("Identity", ["W"], ["W2"], name="copy"))
-    node(model, "layer.1").input[1] = "W2"
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (_without_binary, "No binary layers found in m.onnx: found 1 real-valued"),
-        (_computed_weights, "'layer.1': its weights W must be an initializer"),
-        (lambda m: node(m, "layer.1").input.__setitem__(0, "input"), "'layer.1' reads the real-valued tensor 'input'"),
-        (lambda m: setattr(node(m, "cut"), "op_type", "Clip"), "'layer.1' reads the output of Clip node 'cut'"),
-        (lambda m: node(m, "join").input.__setitem__(1, "input"), "'layer.1' reads the real-valued tensor 'input'"),
-    ],
-)
-def test_what_cannot_be_compiled(change: Callable[[onnx.ModelProto], object], message: str) -> None:
-    """Breaks when a binary layer with a real-valued input, or a model without binary layers, goes on to the compiler."""
-    model = good_model()
-    change(model)
-    with pytest.raises(ModelFileError, match=message):
-        require_binary(model, "m.onnx")
