@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     from bnn_deploy.training.records import EpochRecord
     from bnn_deploy.training.result import TrainingResult
 
+    _ParamType = click.ParamType[tuple[str, Path]]
+else:
+    _ParamType = click.ParamType  # which takes no arguments in click 8.2
+
 # Seconds between two changes of the status line: a step on small images takes less.
 _REFRESH = 0.1
 
 
-class StepFile(click.ParamType):
+class StepFile(_ParamType):
     """STEP=FILE."""
 
     name = "STEP=FILE"

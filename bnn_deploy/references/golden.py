@@ -88,7 +88,8 @@ class Golden:
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """The recorded logits of some of ``images``, float32 (n, classes); raises InputError for any others."""
-        return self.logits[self._numbers(images)]
+        found: np.ndarray = self.logits[self._numbers(images)]
+        return found
 
     def capture(self, images: np.ndarray, floats: Sequence[str] = ()) -> LayerValues:
         """The recorded values of some of ``images``, in any order, repeated or not. No real values are recorded.

@@ -7,6 +7,7 @@ The same seed, so the same margins, for whatever reference the signs come from.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
@@ -117,7 +118,7 @@ def _moved_sum(node: NodeProto) -> list[NodeProto]:
     moved.CopyFrom(node)
     plain = moved.output[0] = f"bnn_deploy.plain.{result}"
 
-    def add(operator: str, inputs: list[str], output: str, **attributes: int) -> str:
+    def add(operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         added.append(helper.make_node(operator, inputs, [output], f"{output}.{operator}", **attributes))
         return output
 

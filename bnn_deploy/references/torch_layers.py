@@ -46,12 +46,15 @@ class TorchLayers(GraphLayers):
         classes = self._shapes.required_classes(path)
         self._module = rebuild(metadata, weights, path, self.input_shape, classes).module
         self._modules = dict(self._module.named_modules())
+        self._activations: dict[str, BinaryActivation | TernaryActivation] = {}
         for node in self.signs:
-            if not isinstance(self._modules.get(node.name), BinaryActivation | TernaryActivation):
+            activation = self._modules.get(node.name)
+            if not isinstance(activation, BinaryActivation | TernaryActivation):
                 raise ModelFileError(
                     f"{path}: its {node.op_type} node {node.name!r} is no activation module of the PyTorch model; "
                     "export the model again, or use --reference onnxruntime."
                 )
+            self._activations[node.output[0]] = activation
 
     def capture(self, images: np.ndarray, floats: Sequence[str] = ()) -> LayerValues:
         """Run the images.
@@ -85,8 +88,8 @@ class TorchLayers(GraphLayers):
         values: dict[str, np.ndarray] = {}
         hooks = []
         try:
-            for node in self.signs:
-                hooks.append(self._modules[node.name].register_forward_hook(_sign_hook(node.output[0], signs)))
+            for tensor, activation in self._activations.items():
+                hooks.append(activation.register_forward_hook(_sign_hook(tensor, activation.boundaries, signs)))
             for tensor, path in floats.items():
                 hooks.append(self._modules[path].register_forward_hook(_value_hook(tensor, values)))
             with torch.inference_mode():
@@ -106,16 +109,17 @@ class TorchLayers(GraphLayers):
 Hook = Callable[[nn.Module, tuple[Any, ...], Any], None]
 
 
-def _sign_hook(tensor: str, found: dict[str, RawSign]) -> Hook:
+def _sign_hook(tensor: str, boundaries: Sequence[float], found: dict[str, RawSign]) -> Hook:
+    thresholds = tuple(np.asarray(bound, np.float32) for bound in boundaries)
+
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         if tensor in found:
             raise ModelFileError(
                 f"The value {tensor!r} of the file is an activation that PyTorch calls more than once in one inference, so that "
                 "its values have no one name; use --reference onnxruntime."
             )
-        boundaries = tuple(np.asarray(bound, np.float32) for bound in module.boundaries)  # type: ignore[union-attr, arg-type]
         # Copies: what follows may write over either tensor.
-        found[tensor] = RawSign(inputs[0].numpy().copy(), boundaries, output.numpy().astype(np.int8))
+        found[tensor] = RawSign(inputs[0].numpy().copy(), thresholds, output.numpy().astype(np.int8))
 
     return hook
 

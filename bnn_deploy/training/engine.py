@@ -57,7 +57,8 @@ class Heads(nn.Module):
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """(n, channels, height, width) to logits (n, classes), or those of the class and the distillation head."""
         heads = getattr(self.network, "heads", None)
-        return self.network(images) if heads is None else heads(images)
+        outputs: Tensor | tuple[Tensor, Tensor] = self.network(images) if heads is None else heads(images)
+        return outputs
 
 
 class StepTraining:
@@ -195,7 +196,7 @@ class StepTraining:
             distillation=self._step.distillation,
             label_smoothing=self._step.label_smoothing,
         )
-        self._scaler.scale(loss.total / parts).backward()
+        self._scaler.scale(loss.total / parts).backward()  # type: ignore[no-untyped-call]  # torch's
         logits = outputs if isinstance(outputs, Tensor) else outputs[0] + outputs[1]
         correct = (logits.detach().argmax(dim=1) == labels).sum()
         divergence = torch.zeros_like(loss.total) if loss.divergence is None else loss.divergence

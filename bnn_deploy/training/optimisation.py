@@ -38,7 +38,8 @@ def make_optimizer(model: nn.Module, step: Step) -> Optimizer:
         {"params": others, "weight_decay": 0.0},
     ]
     kind = {"adamw": AdamW, "adam": Adam}[step.optimizer]
-    return kind([group for group in groups if group["params"]], lr=step.learning_rate)
+    optimizer: Optimizer = kind([group for group in groups if group["params"]], lr=step.learning_rate)
+    return optimizer
 
 
 Named = list[tuple[str, nn.Parameter]]

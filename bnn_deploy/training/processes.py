@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]  # documented, but in no __all__
 from torch.nn.parallel import DistributedDataParallel
 
 from bnn_deploy.errors import InputError, ToolError, message_lines
@@ -67,9 +68,9 @@ class Processes:
                 torch.cuda.set_device(processes.device)
             backend = "nccl" if processes.device.type == "cuda" else "gloo"
             try:
-                store, _, _ = next(dist.rendezvous("env://", rank, count, timeout=PATIENCE))
+                store, _, _ = next(rendezvous("env://", rank, count, timeout=PATIENCE))
                 # A name of its own: torchrun's store outlives a group, and a second one would find the first one's addresses.
-                store = dist.PrefixStore(f"training {next(_starts)}", store)
+                store = PrefixStore(f"training {next(_starts)}", store)
                 dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
                 # DistributedDataParallel is part of a cycle, which keeps the group's threads. One that wants Python's lock
                 # while Python ends is killed by it, and takes the process with it (SIGABRT).
@@ -95,7 +96,8 @@ class Processes:
         if self.count == 1:
             return model
         if self.device.type == "cuda":
-            return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]  # torch's
+            return converted
         return synchronise_batch_norm(model)
 
     def wrap(self, model: nn.Module) -> nn.Module:

@@ -24,7 +24,7 @@ def seed_of(*parts: int | str) -> int:
 
 def share_of(*parts: int | str) -> float:
     """The same as a number in [0, 1]."""
-    return seed_of(*parts) / 2**_BITS
+    return seed_of(*parts) / (1 << _BITS)
 
 
 def generator(*parts: int | str) -> torch.Generator:

@@ -25,6 +25,11 @@ class _Total(torch.autograd.Function):
         return total
 
 
+def _total(x: Tensor) -> Tensor:
+    result: Tensor = _Total.apply(x)  # type: ignore[no-untyped-call]  # torch's
+    return result
+
+
 class SynchronisedBatchNorm2d(nn.BatchNorm2d):
     """``nn.BatchNorm2d`` of the images of all processes: (N, C, H, W) in each, to the same shape and dtype.
 
@@ -37,12 +42,12 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         # Sums of half precision would lose the small differences that a variance consists of.
         values = x if x.dtype == torch.float64 else x.float()
         local = torch.cat([values.sum(dim=(0, 2, 3)), values.new_tensor([values.numel() // values.shape[1]])])
-        total = cast(Tensor, _Total.apply(local))
+        total = _total(local)
         count = total[-1].detach()
         mean = total[:-1] / count
         centred = values - mean.reshape(1, -1, 1, 1)
         # Of the centred values: a difference of large sums (mean of squares minus square of mean) would cancel.
-        variance = cast(Tensor, _Total.apply(centred.square().sum(dim=(0, 2, 3)))) / count
+        variance = _total(centred.square().sum(dim=(0, 2, 3))) / count
         self._remember(mean.detach(), (variance * count / (count - 1)).detach())
         y = centred * (variance + self.eps).rsqrt().reshape(1, -1, 1, 1)
         return (y * self.weight.reshape(1, -1, 1, 1) + self.bias.reshape(1, -1, 1, 1)).to(x.dtype)

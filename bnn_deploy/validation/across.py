@@ -238,7 +238,8 @@ def _differ(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Which images have other bits, bool (N,)."""
     count = len(first)
     bits = [np.ascontiguousarray(array).reshape(count, -1).view(np.uint8) for array in (first, second)]
-    return np.any(bits[0] != bits[1], axis=1)
+    differ: np.ndarray = np.any(bits[0] != bits[1], axis=1)
+    return differ
 
 
 def _largest_ulps(first: np.ndarray, second: np.ndarray) -> int:
