@@ -127,16 +127,14 @@ class _LowerBinary(DataflowRewriter):
             *(self.lookup(operand) for operand in operands),
             *_BLOCK * bool(specification.block_rows),
         ]
+        fused = operator_name(value) == "bnn.epilogue_conv2d"
+        layer = str(value.attrs["layers"]) if fused else self.layer_name(variable)
         out, epilogue = relax.TensorType(specification.output_shape, "float32"), specification.epilogue
-        if operator_name(value) != "bnn.epilogue_conv2d":
-            result = self._call(specification, arguments, out, self.layer_name(variable))
-            return self._reshaped(result, static_shape(variable))
-        layers = str(value.attrs["layers"])
         if not epilogue.planes:
-            return self._call(specification, arguments, out, layers)
+            return self._reshaped(self._call(specification, arguments, out, layer), static_shape(variable))
         *pixels, channels = specification.output_shape
         packed = relax.TensorType([*pixels, word_count(channels)], "uint32")
-        return self._call(specification, arguments, [out] * epilogue.stores + [packed] * epilogue.planes, layers)
+        return self._call(specification, arguments, [out] * epilogue.stores + [packed] * epilogue.planes, layer)
 
     def _unshifted(
         self, words: relax.Expr, specification: ConvolutionSpecification

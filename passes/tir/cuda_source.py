@@ -97,8 +97,11 @@ def _launch(name: str, nest: tirx.Stmt) -> Launch:
             sizes[str(statement.node.thread_tag)] = int(statement.value)
 
     tvm_ffi.structural_walk(nest, (tirx.AttrStmt, visit))
-    grid, block = (tuple(sizes.get(f"{kind}.{axis}", 1) for axis in "xyz") for kind in ("blockIdx", "threadIdx"))
-    return Launch(name, grid, block)
+
+    def extents(kind: str) -> tuple[int, int, int]:
+        return sizes.get(f"{kind}.x", 1), sizes.get(f"{kind}.y", 1), sizes.get(f"{kind}.z", 1)
+
+    return Launch(name, extents("blockIdx"), extents("threadIdx"))
 
 
 def _cuda_calls(function: tirx.PrimFunc) -> tirx.PrimFunc:

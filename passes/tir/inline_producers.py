@@ -13,6 +13,8 @@ Where: in ``schedule_float`` and ``schedule_gpu``, after ``rounded_products``.
 
 from __future__ import annotations
 
+from math import prod
+
 import tvm
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import SBlockRV, ScheduleError
@@ -42,10 +44,7 @@ def has_reductions(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
 
 def domain(schedule: s_tir.Schedule, block: SBlockRV) -> int:
     """How often the block's body is executed."""
-    elements = 1
-    for variable in schedule.get(block).iter_vars:
-        elements *= int(variable.dom.extent)
-    return elements
+    return prod(int(variable.dom.extent) for variable in schedule.get(block).iter_vars)
 
 
 def _inline(schedule: s_tir.Schedule, block: SBlockRV) -> None:

@@ -27,11 +27,6 @@ class LoopNest:
     terms: tuple[int, ...]
 
     @property
-    def store(self) -> tirx.BufferStore | None:
-        """The body, if it is one store."""
-        return self.block.body if isinstance(self.block.body, tirx.BufferStore) else None
-
-    @property
     def outputs(self) -> int:
         """Points of the axes."""
         return prod(self.extents)
@@ -44,6 +39,16 @@ class LoopNest:
             index.same_as(axis) or (extent == 1 and isinstance(index, tirx.IntImm) and int(index.value) == 0)
             for index, axis, extent in zip(indices, self.axes, self.extents, strict=True)
         )
+
+
+@dataclass(frozen=True)
+class StoreNest(LoopNest):
+    """A loop nest whose body is one store."""
+
+    @property
+    def store(self) -> tirx.BufferStore:
+        """The body."""
+        return self.block.body
 
 
 def read_nest(statement: tirx.Stmt) -> LoopNest | None:
@@ -64,7 +69,8 @@ def read_nest(statement: tirx.Stmt) -> LoopNest | None:
         return None
     apart = [variable for variable in variables if int(variable.iter_type) == tirx.IterVar.DataPar]
     summed = [variable for variable in variables if int(variable.iter_type) == tirx.IterVar.CommReduce]
-    return LoopNest(
+    kind = StoreNest if isinstance(block.body, tirx.BufferStore) else LoopNest
+    return kind(
         block,
         tuple(variable.var for variable in apart),
         tuple(int(variable.dom.extent) for variable in apart),

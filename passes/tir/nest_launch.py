@@ -1,75 +1,57 @@
-"""Write a float loop nest, and what its results go through, thread by thread: one launch on a GPU.
+"""A float loop nest as one launch on a GPU: which of its points a thread has, and the loops and bindings around its body.
 
-Every thread computes a tile of outputs in registers. Its loads and stores of neighbours are one instruction of up to 128 bits
-where the index allows; loads under a condition, as of padding, stay single. See ``schedule_gpu`` for what comes out.
+``tile_launch`` writes the nests of one store; those of several, as of an argmax, are done here as they stand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, prod
+from math import ceil
 
 import tvm_ffi
 from tvm import ir, tirx
-from tvm.ir import Call, Expr, TensorLoad
-from tvm.sym import Analyzer
+from tvm.ir import Expr
 from tvm.tirx.script import builder as T
 
-from bnn_deploy.passes.tir.gpu_tile import Tile, row_axis
-from bnn_deploy.passes.tir.loop_nest import LoopNest, loads_of
-from bnn_deploy.passes.tir.rounded_products import fused_operands
-
-_COMBINATIONS = (tirx.Add, tirx.Max, tirx.Min)
-# Vectors of these are loads and stores of CUDA.
-_VECTOR_TYPES = ("float32", "int32", "uint32")
+from bnn_deploy.passes.tir.gpu_tile import Tile, row_axis, single_tile
+from bnn_deploy.passes.tir.loop_nest import LoopNest
 
 
-def sums_split(nest: LoopNest) -> bool:
-    """Whether sums of parts of the terms can be added up afterwards."""
-    store, initial = nest.store, nest.block.init
-    combine = None if store is None or not isinstance(initial, tirx.BufferStore) else _combination(store.value)
-    if combine is None:
-        return False
-    sides = (store.value.a, store.value.b) if isinstance(store.value, combine) else fused_operands(store.value)
-    own = [side for side in sides if _is_load_of(side, store.buffer)]
-    return len(own) == 1 and (combine is not tirx.Add or _is_zero(initial.value))
+def launch_as_it_stands(nest: LoopNest) -> tirx.Stmt:
+    """A body of several stores, as of an argmax: in memory, by one thread for each point, its terms in order."""
+    launch = NestLaunch(nest, single_tile(nest.outputs))
+    point = launch.point()
+    body = launch.at(_without_threads(nest.block.body), nest.axes, point)
+    for variable, extent in zip(reversed(nest.reduced), reversed(nest.terms), strict=True):
+        body = launch.loop(variable, extent, body, tirx.ForKind.SERIAL)
+    start = [] if nest.block.init is None else [launch.at(nest.block.init, nest.axes, point)]
+    group, _ = launch.places()
+    return launch.bound([tirx.Bind(launch.group, group), launch.guarded(sequence([*start, body]))])
 
 
 class NestLaunch:
-    """One launch: a nest, and perhaps another one that reads each of its results once, at its own point."""
+    """The threads of a launch.
 
-    def __init__(self, nest: LoopNest, after: LoopNest | None, tile: Tile) -> None:
-        self.nest, self.after, self.tile = nest, after, tile
+    Attributes:
+        nest: what they compute.
+        tile: their shares.
+        group: the number of the outputs that a thread has, out of ``groups``; ``row`` and ``column`` say which of these.
+        block, thread: what a GPU numbers; there are ``blocks`` blocks, and threads for more than ``groups`` if ``beyond``.
+    """
+
+    def __init__(self, nest: LoopNest, tile: Tile) -> None:
+        self.nest, self.tile = nest, tile
         self.dtype = str(nest.axes[0].ty.dtype) if nest.axes else "int32"
-        self.analyzer = Analyzer()
         self.block, self.thread = tirx.Var("block", "int32"), tirx.Var("thread", "int32")
         self.groups = nest.outputs // (tile.rows * tile.columns)
         self.blocks = ceil(self.groups / tile.groups)
+        self.beyond = self.blocks * tile.groups > self.groups
         self.group = tirx.Var("group", self.dtype)
         self.row, self.column = tirx.Var("row", self.dtype), tirx.Var("column", self.dtype)
-        if nest.store is not None:
-            self.totals = self._registers("totals", str(nest.store.buffer.dtype), tile.rows * tile.columns)
 
-    def statement(self) -> tirx.Stmt:
-        """The launch."""
-        group, part = self._places()
-        parts: list[tirx.Stmt] = []
-        if self.tile.parts > 1:
-            # All threads meet at barriers: those beyond the last group compute its sums once more, and store nothing.
-            beyond = self.blocks * self.tile.groups > self.groups
-            parts.append(tirx.Bind(self.group, T.min(group, self._whole(self.groups - 1)) if beyond else group))
-            parts += [tirx.AllocBuffer(self.totals), *self._sums(part), *self._tree(part)]
-            first = part == 0
-            parts.append(
-                tirx.IfThenElse(tirx.And(first, group < self.groups) if beyond else first, self._stores(), None)
-            )
-        else:
-            parts.append(tirx.Bind(self.group, group))
-            inside = [tirx.AllocBuffer(self.totals), *self._sums(None)] if self.nest.store and self.nest.reduced else []
-            body = _sequence([*inside, self._stores()]) if self.nest.store else self._as_it_stands()
-            guarded = self.blocks * self.tile.groups > self.groups
-            parts.append(tirx.IfThenElse(self.group < self.groups, body, None) if guarded else body)
-        body = _sequence(parts)
+    def bound(self, parts: Sequence[tirx.Stmt]) -> tirx.Stmt:
+        """The launch of what one thread does."""
+        body = sequence(parts)
         for variable, tag, extent in (
             (self.thread, "threadIdx.x", self.tile.threads),
             (self.block, "blockIdx.x", self.blocks),
@@ -79,7 +61,11 @@ class NestLaunch:
             body = tirx.AttrStmt(axis, "thread_extent", T.int32(extent), body)
         return body
 
-    def _places(self) -> tuple[Expr, Expr]:
+    def guarded(self, body: tirx.Stmt) -> tirx.Stmt:
+        """``body`` for the threads that have outputs."""
+        return tirx.IfThenElse(self.group < self.groups, body, None) if self.beyond else body
+
+    def places(self) -> tuple[Expr, Expr]:
         """Which group of outputs a thread has, and which part of their terms."""
         tile, thread = self.tile, self.thread
         within, part = thread, T.int32(0)
@@ -88,7 +74,7 @@ class NestLaunch:
             part = thread % tile.parts if tile.parts_first else thread // tile.groups
         return T.Cast(self.dtype, self.block * tile.groups + within), part
 
-    def _point(self) -> list[Expr]:
+    def point(self) -> list[Expr]:
         """The output of the tile at ``row`` and ``column``."""
         extents = list(self.nest.extents)
         if not extents:
@@ -97,188 +83,44 @@ class NestLaunch:
         extents[-1] //= self.tile.columns
         if along is not None:
             extents[along] //= self.tile.rows
-        point = self._decoded(self.group, extents)
+        point = self.decoded(self.group, extents)
         if self.tile.columns > 1:
             point[-1] = point[-1] * self.tile.columns + self.column
-        if self.tile.rows > 1:
+        if along is not None and self.tile.rows > 1:
             point[along] = point[along] * self.tile.rows + self.row
         return point
 
-    def _decoded(self, flat: Expr, extents: Sequence[int]) -> list[Expr]:
+    def decoded(self, flat: Expr, extents: Sequence[int]) -> list[Expr]:
         """The point of row-major axes at position ``flat``."""
         point: list[Expr] = []
         for number, extent in reversed(list(enumerate(extents))):
             if extent == 1:
-                point.insert(0, self._whole(0))
+                point.insert(0, self.whole(0))
                 continue
             first = all(other == 1 for other in extents[:number])
-            point.insert(0, flat if first else tirx.FloorMod(flat, self._whole(extent)))
-            flat = tirx.FloorDiv(flat, self._whole(extent))
+            point.insert(0, flat if first else tirx.FloorMod(flat, self.whole(extent)))
+            flat = tirx.FloorDiv(flat, self.whole(extent))
         return point
 
-    def _sums(self, part: Expr | None) -> list[tirx.Stmt]:
-        """Add the terms up in registers: all of them, or every ``parts``-th one from ``part`` on."""
-        nest, place = self.nest, self._place()
-        initial = self._at(nest.block.init.value, nest.axes, self._point())
-        start = self._over_tile(tirx.BufferStore(self.totals, initial, [place]))
-        if part is None:
-            body = self._over_tile(*self._addition(list(nest.reduced)))
-            for variable, extent in zip(reversed(nest.reduced), reversed(nest.terms), strict=True):
-                body = self._loop(variable, extent, body, tirx.ForKind.SERIAL)
-            return [start, body]
-        terms, step = prod(nest.terms), tirx.Var("step", self.dtype)
-        term = step * self.tile.parts + T.Cast(self.dtype, part)
-        body = self._over_tile(*self._addition(self._decoded(term, nest.terms)))
-        if terms % self.tile.parts:
-            body = tirx.IfThenElse(term < terms, body, None)
-        return [start, self._loop(step, ceil(terms / self.tile.parts), body, tirx.ForKind.SERIAL)]
-
-    def _addition(self, term: list[Expr]) -> tuple[list[tirx.Stmt], list[tirx.Stmt]]:
-        """Loads for a row of the tile, and the addition of one term to each of its totals."""
-        nest = self.nest
-        value = self._at(nest.store.value, (*nest.axes, *nest.reduced), [*self._point(), *term])
-        loads, value = self._loaded(self._with_total(value, nest.store.buffer))
-        return loads, [tirx.BufferStore(self.totals, value, [self._place()])]
-
-    def _as_it_stands(self) -> tirx.Stmt:
-        """A body of several stores, as of an argmax: in memory, by one thread for each point, its terms in order."""
-        nest, point = self.nest, self._point()
-        body = self._at(_without_threads(nest.block.body), nest.axes, point)
-        for variable, extent in zip(reversed(nest.reduced), reversed(nest.terms), strict=True):
-            body = self._loop(variable, extent, body, tirx.ForKind.SERIAL)
-        start = [] if nest.block.init is None else [self._at(nest.block.init, nest.axes, point)]
-        return _sequence([*start, body])
-
-    def _tree(self, part: Expr) -> list[tirx.Stmt]:
-        """Add the parts' sums: those of the upper half of the threads to those of the lower half, and again."""
-        tile, count = self.tile, self.tile.rows * self.tile.columns
-        shared = tirx.decl_buffer((count * tile.threads,), str(self.totals.dtype), "shared", scope="shared")
-        combine = _combination(self.nest.store.value)
-        distance = 1 if tile.parts_first else tile.groups
-
-        def slot(number: int, further: int = 0) -> Expr:
-            return self.thread + (number * tile.threads + further)
-
-        barrier = tirx.Evaluate(T.call_extern("void", "bnn_barrier"))
-        own = [tirx.BufferStore(shared, self.totals[n], [slot(n)]) for n in range(count)]
-        statements: list[tirx.Stmt] = [tirx.AllocBuffer(shared), *own, barrier]
-        half = tile.parts // 2
-        while half:
-            added = [
-                tirx.BufferStore(shared, combine(shared[slot(n)], shared[slot(n, half * distance)]), [slot(n)])
-                for n in range(count)
-            ]
-            statements.append(tirx.IfThenElse(part < half, _sequence(added), None))
-            half //= 2
-            statements += [barrier] if half else []  # what the last step leaves, only its own threads read
-        return [*statements, *(tirx.BufferStore(self.totals, shared[slot(n)], [T.int32(n)]) for n in range(count))]
-
-    def _stores(self) -> tirx.Stmt:
-        """Compute what is stored, and store it."""
-        last = self.after or self.nest
-        point = self._point()
-        if self.after is None and self.nest.reduced:
-            value = self.totals[self._place()]
-        else:
-            value = self._at(last.store.value, last.axes, point)
-            value = self._with_total(value, self.nest.store.buffer) if self.after is not None else value
-        loads, value = self._loaded(value)
-        indices = [self._at(index, last.axes, point) for index in last.store.indices]
-        buffer, columns = last.store.buffer, self.tile.columns
-        wide = self._wide(buffer, indices)
-        if wide is None:
-            return self._over_tile(loads, [tirx.BufferStore(buffer, value, indices)])
-        results = self._registers("results", str(buffer.dtype), columns)
-        together = results[T.ramp(T.int32(0), 1, columns)]
-        return self._over_tile(
-            [tirx.AllocBuffer(results), *loads],
-            [tirx.BufferStore(results, value, [T.Cast("int32", self.column)])],
-            [tirx.BufferStore(buffer, together, wide)],
-        )
-
-    def _over_tile(self, *parts: tirx.Stmt | list[tirx.Stmt]) -> tirx.Stmt:
-        """For every row: what is done once, what is done for every column, what is done once again."""
-        before, each, behind = {1: ([], parts[0], []), 2: (*parts, []), 3: parts}[len(parts)]
-        each = [each] if isinstance(each, tirx.Stmt) else each
-        inner = self._loop(self.column, self.tile.columns, _sequence(each), tirx.ForKind.UNROLLED)
-        return self._loop(self.row, self.tile.rows, _sequence([*before, inner, *behind]), tirx.ForKind.UNROLLED)
-
-    def _loop(self, variable: tirx.Var, extent: int, body: tirx.Stmt, kind: int) -> tirx.Stmt:
+    def loop(self, variable: tirx.Var, extent: int, body: tirx.Stmt, kind: int) -> tirx.Stmt:
+        """``body`` for each value of the variable; one of a single value is put in."""
         if extent == 1:
-            zero = self._whole(0)
+            zero = self.whole(0)
             return tvm_ffi.structural_map(body, (tirx.Var, lambda v: zero if v.same_as(variable) else v))
         fresh = tirx.Var(variable.name, variable.ty)
         body = tvm_ffi.structural_map(body, (tirx.Var, lambda v: fresh if v.same_as(variable) else v))
-        return tirx.For(fresh, self._whole(0), self._whole(extent), kind, body)
+        return tirx.For(fresh, self.whole(0), self.whole(extent), kind, body)
 
-    def _loaded(self, value: Expr) -> tuple[list[tirx.Stmt], Expr]:
-        """Statements that load neighbours at once, and ``value`` that reads them from registers."""
-        if self.tile.columns == 1:
-            return [], value
-        found: list[tuple[TensorLoad, tirx.Buffer, list[Expr]]] = []
-        for load in loads_of(_without_choices(value)):
-            if load.source.same_as(self.totals) or any(tvm_ffi.structural_equal(load, other) for other, _, _ in found):
-                continue
-            wide = self._wide(load.source, list(load.indices))
-            if wide is not None:
-                name = f"{load.source.name}_columns"
-                found.append((load, self._registers(name, str(load.source.dtype), self.tile.columns), wide))
+    def at(self, value: tirx.Stmt | Expr, axes: Sequence[tirx.Var], point: Sequence[Expr]) -> tirx.Stmt | Expr:
+        """``value`` with the axes at a point."""
 
-        def from_registers(load: TensorLoad) -> Expr:
-            for other, memory, _ in found:
-                if tvm_ffi.structural_equal(load, other):
-                    return memory[T.Cast("int32", self.column)]
-            return load
-
-        statements: list[tirx.Stmt] = []
-        for load, memory, wide in found:
-            all_columns = [T.ramp(T.int32(0), 1, self.tile.columns)]
-            statements += [
-                tirx.AllocBuffer(memory),
-                tirx.BufferStore(memory, load.source[tuple(wide)], all_columns),
-            ]
-        return statements, tvm_ffi.structural_map(value, (TensorLoad, from_registers))
-
-    def _wide(self, buffer: tirx.Buffer, indices: list[Expr]) -> list[Expr] | None:
-        """Indices of all columns, if these are neighbours in memory that begin at a multiple of their number."""
-        columns = self.tile.columns
-        if columns == 1 or not indices or str(buffer.dtype) not in _VECTOR_TYPES or buffer.strides:
-            return None
-        if int(buffer.shape[-1]) % columns or any(self._depends(index) for index in indices[:-1]):
-            return None
-        zero = self._whole(0)
-        first = tvm_ffi.structural_map(indices[-1], (tirx.Var, lambda v: zero if v.same_as(self.column) else v))
-        first = self.analyzer.simplify(first)
-        if not self._depends(indices[-1]) or not self.analyzer.can_prove(indices[-1] - first == self.column):
-            return None
-        if not self.analyzer.can_prove_equal(tirx.FloorMod(first, self._whole(columns)), 0):
-            return None
-        return [*indices[:-1], T.ramp(first, 1, columns)]
-
-    def _depends(self, value: Expr) -> bool:
-        found: list[tirx.Var] = []
-        tvm_ffi.structural_walk(value, (tirx.Var, lambda v: found.append(v) if v.same_as(self.column) else None))
-        return bool(found)
-
-    def _place(self) -> Expr:
-        return T.Cast("int32", self.row * self.tile.columns + self.column)
-
-    def _with_total(self, value: Expr, buffer: tirx.Buffer) -> Expr:
-        def load(read: TensorLoad) -> Expr:
-            return self.totals[self._place()] if read.source.same_as(buffer) else read
-
-        return tvm_ffi.structural_map(value, (TensorLoad, load))
-
-    def _at(self, value: tirx.Stmt | Expr, axes: Sequence[tirx.Var], point: Sequence[Expr]) -> tirx.Stmt | Expr:
         def place(variable: tirx.Var) -> Expr:
             return next((p for axis, p in zip(axes, point, strict=True) if axis.same_as(variable)), variable)
 
         return tvm_ffi.structural_map(value, (tirx.Var, place))
 
-    def _registers(self, name: str, dtype: str, count: int) -> tirx.Buffer:
-        return tirx.decl_buffer((count,), dtype, name, scope="local")
-
-    def _whole(self, value: int) -> Expr:
+    def whole(self, value: int) -> Expr:
+        """A whole number of the indices' type."""
         return tirx.IntImm(self.dtype, value)
 
 
@@ -291,29 +133,6 @@ def _without_threads(body: tirx.Stmt) -> tirx.Stmt:
     return tvm_ffi.structural_map(body, (tirx.For, serial))
 
 
-def _without_choices(value: Expr) -> Expr:
-    """``value`` less what is computed only under a condition."""
-
-    def cut(call: Call) -> Expr:
-        return T.Cast(str(call.ty.dtype), T.int32(0)) if getattr(call.op, "name", "") == "prim.if_then_else" else call
-
-    return tvm_ffi.structural_map(value, (Call, cut))
-
-
-def _combination(value: Expr) -> type[Expr] | None:
-    """What puts a reduction's terms together; None if it is none of those that can be split."""
-    if fused_operands(value) is not None:
-        return tirx.Add
-    return type(value) if isinstance(value, _COMBINATIONS) else None
-
-
-def _is_load_of(value: Expr, buffer: tirx.Buffer) -> bool:
-    return isinstance(value, TensorLoad) and value.source.same_as(buffer)
-
-
-def _is_zero(value: Expr) -> bool:
-    return isinstance(value, (tirx.FloatImm, tirx.IntImm)) and float(value.value) == 0
-
-
-def _sequence(statements: Sequence[tirx.Stmt]) -> tirx.Stmt:
+def sequence(statements: Sequence[tirx.Stmt]) -> tirx.Stmt:
+    """The statements one after the other, as one."""
     return statements[0] if len(statements) == 1 else tirx.SeqStmt(list(statements))

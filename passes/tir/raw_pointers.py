@@ -14,6 +14,7 @@ Where: last pass on TIR; TVM's own lowering runs after it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import tvm
 import tvm_ffi
@@ -97,7 +98,4 @@ def _is_block(statement: tirx.Stmt) -> bool:
 
 
 def _bytes(buffer: tirx.Buffer) -> int:
-    elements = 1
-    for extent in buffer.shape:
-        elements *= int(extent)
-    return elements * tvm.runtime.DataType(str(buffer.dtype)).itemsize
+    return prod(int(extent) for extent in buffer.shape) * int(tvm.runtime.DataType(str(buffer.dtype)).itemsize)

@@ -24,6 +24,7 @@ Where: on TIR after ``fuse_float``, in place of ``schedule_float``; binary kerne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import tvm_ffi
@@ -33,11 +34,12 @@ from tvm.ir import Expr
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.tir.device_math import device_math
 from bnn_deploy.passes.tir.exponential_functions import exponential_functions
-from bnn_deploy.passes.tir.gpu_tile import select_tile, single_tile
+from bnn_deploy.passes.tir.gpu_tile import select_tile
 from bnn_deploy.passes.tir.inline_producers import comes_scheduled, inline_producers
-from bnn_deploy.passes.tir.loop_nest import LoopNest, loads_of, read_nest
-from bnn_deploy.passes.tir.nest_launch import NestLaunch, sums_split
+from bnn_deploy.passes.tir.loop_nest import LoopNest, StoreNest, loads_of, read_nest
+from bnn_deploy.passes.tir.nest_launch import launch_as_it_stands
 from bnn_deploy.passes.tir.rounded_products import rounded_products
+from bnn_deploy.passes.tir.tile_launch import TileLaunch, sums_split
 
 _LARGEST = 2**31
 
@@ -58,11 +60,13 @@ def schedule_gpu(function: tirx.PrimFunc) -> tirx.PrimFunc:
     nests = [_nest(statement, function) for statement in statements]
     launches, kept, index = [], list(root.alloc_buffers), 0
     while index < len(nests):
-        nest, after = nests[index], None
-        if index + 1 < len(nests) and _is_read_only_by(nest, nests[index + 1], nests[index + 2 :], function):
-            after = nests[index + 1]
-            kept = [buffer for buffer in kept if not buffer.same_as(nest.store.buffer)]
-        launches.append(_launch(nest, after))
+        nest, after = nests[index], _only_reader(nests[index:], function)
+        if not isinstance(nest, StoreNest):
+            launches.append(launch_as_it_stands(nest))
+        else:
+            launches.append(_launch(nest, after))
+            if after is not None:
+                kept = [buffer for buffer in kept if not buffer.same_as(nest.store.buffer)]
         index += 1 if after is None else 2
     body = launches[0] if len(launches) == 1 else tirx.SeqStmt(launches)
     if kept:
@@ -92,34 +96,34 @@ def _nest(statement: tirx.Stmt, function: tirx.PrimFunc) -> LoopNest:
     return nest
 
 
-def _is_read_only_by(nest: LoopNest, after: LoopNest, later: list[LoopNest], function: tirx.PrimFunc) -> bool:
-    """Whether ``after`` is elementwise in the sums of ``nest``, and nothing else reads them."""
-    if nest.store is None or after.store is None:
-        return False
+def _only_reader(nests: Sequence[LoopNest], function: tirx.PrimFunc) -> StoreNest | None:
+    """The second nest, if it is elementwise in the sums of the first, and nothing else reads them."""
+    nest, after = nests[0], nests[1] if len(nests) > 1 else None
+    if not isinstance(nest, StoreNest) or not isinstance(after, StoreNest):
+        return None
     buffer = nest.store.buffer
     reads = [load for load in loads_of(after.store.value) if load.source.same_as(buffer)]
-    return (
+    alone = (
         bool(nest.reduced and reads)
         and not after.reduced
         and after.extents == nest.extents
         and nest.is_at_point(list(nest.store.indices))
         and all(after.is_at_point(list(load.indices)) for load in reads)
         and not any(buffer.same_as(parameter) for parameter in function.params)
-        and not any(load.source.same_as(buffer) for other in later for load in loads_of(other.block.body))
+        and not any(load.source.same_as(buffer) for other in nests[2:] for load in loads_of(other.block.body))
     )
+    return after if alone else None
 
 
-def _launch(nest: LoopNest, after: LoopNest | None) -> tirx.Stmt:
+def _launch(nest: StoreNest, after: StoreNest | None) -> tirx.Stmt:
     shares, parts_first = False, False
-    if nest.store is None:
-        return NestLaunch(nest, None, single_tile(nest.outputs)).statement()
     if nest.reduced:
         operands = [load for load in loads_of(nest.store.value) if not load.source.same_as(nest.store.buffer)]
         shares = len({load.source.name for load in operands}) > 1
         largest = max(operands, key=lambda load: prod(int(e) for e in load.source.shape), default=None)
         parts_first = largest is not None and bool(largest.indices) and _uses(largest.indices[-1], nest.reduced[-1])
     tile = select_tile(nest.extents, prod(nest.terms), sums_split(nest), shares, parts_first)
-    return NestLaunch(nest, after, tile).statement()
+    return TileLaunch(nest, after, tile).statement()
 
 
 def _uses(index: Expr, variable: tirx.Var) -> bool:

@@ -158,6 +158,12 @@ class _Block:
     def _found(self, of: object) -> _Memory | None:
         return next((r for r in self.memories if r.of.same_as(of)), None)
 
+    def _own(self, of: object) -> _Memory:
+        """What stands for a buffer that the launch allocates."""
+        found = self._found(of)
+        assert found is not None, f"{of} is allocated outside of the launch"
+        return found
+
     def _for_each_thread(self, body: tirx.Stmt) -> tirx.Stmt:
         index = tirx.Var("thread", "int32")
         # ~index is -1 - index. Written so because TVM 0.27 simplifies quotients and remainders of 31 - index wrongly.
@@ -170,7 +176,7 @@ class _Block:
         for place in places:
             load = place.args[0]
             self._require_uniform(*load.indices)
-            arguments += [self._of_thread(place, warp * WARP), T.int64(self._found(load.source).count)]
+            arguments += [self._of_thread(place, warp * WARP), T.int64(self._own(load.source).count)]
         call = tirx.Evaluate(T.call_extern("void", name, *arguments))
         return tirx.For(warp, 0, self.threads // WARP, _SERIAL, call)
 
@@ -200,7 +206,7 @@ class _Block:
             self.memories.append(_Memory(buffer, memory, None))
 
         def allocation(value: tirx.AllocBuffer) -> tirx.Stmt:
-            return tirx.AllocBuffer(self._found(value.buffer).memory)
+            return tirx.AllocBuffer(self._own(value.buffer).memory)
 
         tvm_ffi.structural_walk(node, (tirx.AllocBuffer, note))
         callbacks = [

@@ -26,6 +26,7 @@ from bnn_deploy.passes.tir.index_values import index_values
 from bnn_deploy.passes.tir.rounded_products import fused_operands
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.floats.float_conv2d import FloatConvolution, build_convolution, select_tile
+from bnn_deploy.targets.kernels.floats.frame import Epilogue
 from bnn_deploy.targets.kernels.floats.vector_matrix_product import build_vector_matrix_product
 
 
@@ -41,16 +42,15 @@ def tile_convolution(function: tirx.PrimFunc, target: Target, parallel_elements:
     """The tiled kernel with the same parameters; None when ``function`` is no dense convolution with an elementwise epilogue."""
     root = function.body.block
     nests = list(root.body.seq) if isinstance(root.body, tirx.SeqStmt) else [root.body]
-    blocks = [_block(nest) for nest in nests]
-    if len(blocks) > 2 or any(block is None for block in blocks):
+    blocks = [block for block in map(_block, nests) if block is not None]
+    if len(nests) > 2 or len(blocks) < len(nests):
         return None
     match = _matmul(blocks[0]) or _convolution(blocks[0])
     store = blocks[-1].body
     if match is None or not isinstance(store, tirx.BufferStore):
         return None
-    y, epilogue = match.total, lambda position, total: total
-    if len(blocks) == 2:
-        y, epilogue = store.buffer, _epilogue(blocks[1], match.total)
+    y = store.buffer
+    epilogue = _epilogue(blocks[1], match.total) if len(blocks) == 2 else lambda position, total: total
     if epilogue is None or not any(y.same_as(parameter) for parameter in function.params):
         return None
     layer, parameters = match.layer, list(function.params)
@@ -113,7 +113,8 @@ def _convolution(block: s_tir.SBlock) -> _Match | None:
         return None
     total, element, weights = found
     n, row, column, output, kernel_row, kernel_column, channel = (variable.var for variable in block.iter_vars)
-    extents = [int(variable.dom.extent) for variable in block.iter_vars]
+    images, rows, columns, outputs, *kernel, inputs = (int(variable.dom.extent) for variable in block.iter_vars)
+    kernel_rows, kernel_columns = kernel
     condition = None
     if isinstance(element, ir.Call) and getattr(element.op, "name", "") == "prim.if_then_else":
         if not _is_zero(element.args[2]):
@@ -122,19 +123,20 @@ def _convolution(block: s_tir.SBlock) -> _Match | None:
     if not isinstance(element, ir.TensorLoad) or len(element.indices) != 4:
         return None
     batch, height, width, channels = _shape(element.source)
-    if (batch, channels) != (extents[0], extents[6]) or not _are([element.indices[0], element.indices[3]], n, channel):
+    if (batch, channels) != (images, inputs) or not _are([element.indices[0], element.indices[3]], n, channel):
         return None
     if not _are(weights.indices, kernel_row, kernel_column, channel, output):
         return None
-    if _shape(weights.source) != (extents[4], extents[5], extents[6], extents[3]):
+    if _shape(weights.source) != (kernel_rows, kernel_columns, inputs, outputs):
         return None
-    vertical = _stride_and_padding(element.indices[1], row, kernel_row, extents[1], extents[4])
-    horizontal = _stride_and_padding(element.indices[2], column, kernel_column, extents[2], extents[5])
+    vertical = _stride_and_padding(element.indices[1], row, kernel_row, rows, kernel_rows)
+    horizontal = _stride_and_padding(element.indices[2], column, kernel_column, columns, kernel_columns)
     if vertical is None or horizontal is None:
         return None
-    strides, padding = zip(vertical, horizontal, strict=True)
-    layer = FloatConvolution(batch, height, width, channels, *extents[1:4], (extents[4], extents[5]), strides, padding)
-    axes = np.ogrid[tuple(slice(extent) for extent in (extents[1], extents[4], extents[2], extents[5]))]
+    strides, padding = (vertical[0], horizontal[0]), (vertical[1], horizontal[1])
+    taps = (kernel_rows, kernel_columns)
+    layer = FloatConvolution(batch, height, width, channels, rows, columns, outputs, taps, strides, padding)
+    axes = np.ogrid[:rows, :kernel_rows, :columns, :kernel_columns]
     y, x = axes[0] * strides[0] + axes[1] - padding[0], axes[2] * strides[1] + axes[3] - padding[1]
     present = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     if condition is not None:
@@ -162,7 +164,7 @@ def _stride_and_padding(
     return (stride, padding) if padding >= 0 and stride > 0 and np.array_equal(values, expected) else None
 
 
-def _epilogue(block: s_tir.SBlock, total: tirx.Buffer) -> object | None:
+def _epilogue(block: s_tir.SBlock, total: tirx.Buffer) -> Epilogue | None:
     """Computes the block's value at a position from the sum there; None if it reads sums of other positions."""
     axes = len(block.iter_vars)
     store = block.body
