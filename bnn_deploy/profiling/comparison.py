@@ -113,7 +113,7 @@ class Comparison:
         return any(board.latency_ms.verdict == SLOWER or board.count(SLOWER) for board in self.boards)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """As JSON (docs/schemas/comparison.schema.json)."""
         return {
             "format": "bnn_deploy.comparison",
             "format_version": 1,

@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
+from referencing import Registry, Resource
 
 from bnn_deploy.plan import Step
 from bnn_deploy.profiling.comparison import compare
@@ -18,6 +20,7 @@ from bnn_deploy.profiling.model import ProfileReport
 
 Invoke = Callable[..., Result]
 MakeReport = Callable[..., ProfileReport]
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 BASE = np.array([1e-5, 3e-5, 2e-5])
 OPPOSITE = {"same": "same", "regression": "improvement", "improvement": "regression"}
 
@@ -117,6 +120,25 @@ def test_other_fusion(make_report: MakeReport) -> None:
         ("layer.1", 1, 2),
     ]
     assert board.only_before == ("layer.2 + add + norm",) and board.only_after == ("stem", "layer.2", "add + norm")
+
+
+def test_schema_describes_what_is_printed(make_report: MakeReport) -> None:
+    """Breaks if docs/schemas/comparison.schema.json describes another format than the one that is printed."""
+    schemas = {
+        name: json.loads((SCHEMAS / name).read_text()) for name in ("comparison.schema.json", "profile.schema.json")
+    }
+    registry = Registry().with_resources((name, Resource.from_contents(schema)) for name, schema in schemas.items())
+    validator = jsonschema.Draft202012Validator(schemas["comparison.schema.json"], registry=registry)
+    zero, quick = make_report(np.zeros((8, 3))), make_report(np.full((8, 3), 1e-6))
+    for before, after in (
+        (quick, quick),
+        (zero, quick),
+        (make_report(noisy(1, 20, 0.01)), make_report(noisy(2, 20, 1.0))),
+    ):
+        document = json.loads(json.dumps(compare(before, after).to_dict()))
+        validator.validate(document)
+        document["boards"][0]["kernels"][0]["unknown"] = 1
+        assert not validator.is_valid(document)
 
 
 def test_command(make_report: MakeReport, invoke: Invoke, tmp_path: Path) -> None:
