@@ -50,18 +50,21 @@ def _averaged_heads(
     if divisor.size != 1 or float(divisor.reshape(())) != factor or total is None or total.op_type != "Add":
         return None
     first, second = (producers.get(name) for name in total.input)
-    for head in (first, second):
-        if head is None or head.op_type != "Gemm" or len(head.input) != 3 or readers[head.output[0]] != 1:
+    if first is None or second is None:
+        return None
+    heads = first, second
+    for head in heads:
+        if head.op_type != "Gemm" or len(head.input) != 3 or readers[head.output[0]] != 1:
             return None
         if not all(name in constants for name in head.input[1:]):
             return None
-    attributes = [{a.name: onnx.helper.get_attribute_value(a) for a in head.attribute} for head in (first, second)]
-    shapes = [[tuple(constants[name].dims) for name in head.input[1:]] for head in (first, second)]
+    attributes = [{a.name: onnx.helper.get_attribute_value(a) for a in head.attribute} for head in heads]
+    shapes = [[tuple(constants[name].dims) for name in head.input[1:]] for head in heads]
     plain = all(a.get("alpha", 1.0) == 1.0 and a.get("beta", 1.0) == 1.0 and not a.get("transA", 0) for a in attributes)
     same = attributes[0].get("transB", 0) == attributes[1].get("transB", 0) and shapes[0] == shapes[1]
     if not plain or not same or first.input[0] != second.input[0] or readers[total.output[0]] != 1:
         return None
-    return first, second
+    return heads
 
 
 def _merge(

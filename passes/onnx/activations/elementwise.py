@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
+from numpy.typing import NDArray
 
 COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"})
 ELEMENT_TYPES = frozenset(
@@ -39,21 +40,23 @@ class Interval:
 
     low: np.ndarray
     high: np.ndarray
-    undefined: np.ndarray
+    undefined: NDArray[np.bool_]
 
     @property
-    def exact(self) -> np.ndarray:
+    def exact(self) -> NDArray[np.bool_]:
         """Where the value is known: one number for the whole range."""
-        return (self.low == self.high) & ~self.undefined
+        known: NDArray[np.bool_] = (self.low == self.high) & ~self.undefined
+        return known
 
     @property
     def dtype(self) -> np.dtype:
         """Element type of the value."""
         return self.low.dtype
 
-    def holds_zero(self) -> np.ndarray:
+    def holds_zero(self) -> NDArray[np.bool_]:
         """Where the value may be 0."""
-        return ((self.low <= 0) & (self.high >= 0)) | self.undefined
+        maybe: NDArray[np.bool_] = ((self.low <= 0) & (self.high >= 0)) | self.undefined
+        return maybe
 
 
 def interval(low: np.ndarray, high: np.ndarray, undefined: np.ndarray | bool = False) -> Interval:

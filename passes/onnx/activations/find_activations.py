@@ -19,10 +19,11 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from bnn_deploy.onnx_files.standard_operators import DATA_MOVEMENT
 from bnn_deploy.passes.onnx.activations.binarisation import Binarisation, binarisation_of
 from bnn_deploy.passes.onnx.activations.one_variable import Candidate, candidates
 from bnn_deploy.passes.onnx.activations.step_function import StepFunction, Unproved, prove, prove_around
-from bnn_deploy.passes.onnx.graph import DATA_MOVEMENT, constant_of, is_standard, sources_through
+from bnn_deploy.passes.onnx.graph import constant_of, is_standard, sources_through
 
 PASSED = DATA_MOVEMENT | {"MaxPool", "Pad"}
 # Scalings looked behind for one layer.
@@ -62,7 +63,7 @@ def activations_behind(value: ir.Value, order: dict[ir.Node, int]) -> Iterator[F
                 yield found
                 continue
             node = source.producer()
-            inner = computed_operands(node) if node is not None and is_standard(node, *AFFINE) else []
+            inner = computed_operands(node) if is_standard(node, *AFFINE) else []
             if len(inner) == 1 and inner[0] not in seen:
                 seen.add(inner[0])
                 pending.append(inner[0])

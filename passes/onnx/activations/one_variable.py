@@ -24,8 +24,8 @@ import numpy as np
 import onnx_ir as ir
 
 from bnn_deploy.passes.onnx.activations.elementwise import COMPARISONS, ELEMENT_TYPES, ELEMENTWISE
-from bnn_deploy.passes.onnx.activations.step_function import Expression, Operation
-from bnn_deploy.passes.onnx.graph import constant_of, is_standard
+from bnn_deploy.passes.onnx.activations.expression import Expression, Operation
+from bnn_deploy.passes.onnx.graph import constant_of, is_standard, producer_of, required_input
 
 # Operators in one expression, beyond which it is not followed further back.
 MOST_NODES = 64
@@ -93,7 +93,7 @@ class _Growth:
     def expand(self, leaf: ir.Value) -> bool:
         """Put the operator that makes ``leaf`` in the expression; False if it is none that is understood."""
         node = leaf.producer()
-        if not is_standard(node) or node is None or node not in self.order or leaf is not node.outputs[0]:
+        if not is_standard(node) or node not in self.order or leaf is not node.outputs[0]:
             return False
         if node.op_type not in (*ELEMENTWISE, "Cast", "Pow") or len(node.outputs) != 1:
             return False
@@ -168,12 +168,11 @@ class _Growth:
     def _number(self, value: ir.Value) -> np.ndarray | None:
         """The constant, if all its elements are one number."""
         array, node = constant_of(value), value.producer()
-        if array is None and node is not None and is_standard(node, "Expand", "ConstantOfShape"):
-            shape = node.inputs[0 if node.op_type == "ConstantOfShape" else 1]
-            maker = None if shape is None else shape.producer()
-            if maker is None or not is_standard(maker, "Shape") or maker.attributes or maker.inputs[0] is None:
+        if array is None and is_standard(node, "Expand", "ConstantOfShape"):
+            shape = producer_of(node.inputs[0 if node.op_type == "ConstantOfShape" else 1])
+            if not is_standard(shape, "Shape") or shape.attributes:
                 return None
-            self.shaped_like.append(maker.inputs[0])
+            self.shaped_like.append(required_input(shape))
             filler = node.attributes.get("value")
             if node.op_type == "Expand":
                 array = constant_of(node.inputs[0])

@@ -19,8 +19,15 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from bnn_deploy.onnx_files.standard_operators import LAYERS
-from bnn_deploy.passes.onnx.graph import DATA_MOVEMENT, constant_of, is_standard, layer_name, moved_inputs
+from bnn_deploy.onnx_files.standard_operators import DATA_MOVEMENT, LAYERS
+from bnn_deploy.passes.onnx.graph import (
+    constant_of,
+    is_standard,
+    layer_name,
+    moved_inputs,
+    optional_constant,
+    required_input,
+)
 
 _NORMALISATIONS = ("GroupNormalization", "InstanceNormalization", "LayerNormalization")
 # Values looked at before the answer is "not rare", and how many numbers stand for a larger set.
@@ -68,16 +75,16 @@ class _Walk:
 
     def average(self, node: ir.Node, numbers: np.ndarray) -> bool:
         """A mean of values: of integers it hits fractions, so ask as for the likeliest number, 0."""
-        return self.rare(_input(node, 0), np.zeros(1))
+        return self.rare(required_input(node), np.zeros(1))
 
     def leaky(self, node: ir.Node, numbers: np.ndarray) -> bool:
         """PRelu and LeakyRelu: 0 stays 0, and a slope of 0 makes zeros, as Relu does."""
         alpha = np.array([node.attributes.get_float("alpha", 0.01)])
-        slopes = constant_of(_input(node, 1)) if node.op_type == "PRelu" else alpha
+        slopes = constant_of(node.inputs[1]) if node.op_type == "PRelu" else alpha
         if slopes is None or not np.all(slopes):
             return self._unknown(_called(node), np.zeros(1))
         below = np.divide.outer(numbers, _some(slopes)).reshape(-1)
-        return self.rare(_input(node, 0), np.concatenate([numbers, below]))
+        return self.rare(required_input(node), np.concatenate([numbers, below]))
 
     def clip(self, node: ir.Node, numbers: np.ndarray) -> bool:
         """A bound is hit exactly by everything beyond it."""
@@ -86,11 +93,11 @@ class _Walk:
             bounds = [np.zeros(1)]
         if any(bound is None or np.isin(numbers, bound).any() for bound in bounds):
             return self._answer(False, f"{_called(node)} makes it of everything beyond a bound")
-        return self.rare(_input(node, 0), numbers)
+        return self.rare(required_input(node), numbers)
 
     def add(self, node: ir.Node, numbers: np.ndarray) -> bool:
         """Add and Sub: of a constant, the numbers move; of two computed values, one that is rare suffices."""
-        first, second = _input(node, 0), _input(node, 1)
+        first, second = required_input(node), required_input(node, 1)
         for constant, other, place in ((second, first, 1), (first, second, 0)):
             array = constant_of(constant)
             if array is not None:
@@ -103,7 +110,7 @@ class _Walk:
 
     def scale(self, node: ir.Node, numbers: np.ndarray) -> bool:
         """Mul and Div by a constant without zeros."""
-        first, second = _input(node, 0), _input(node, 1)
+        first, second = required_input(node), required_input(node, 1)
         array, other = constant_of(second), first
         if array is None and node.op_type == "Mul":
             array, other = constant_of(first), second
@@ -115,11 +122,11 @@ class _Walk:
 
     def negate(self, node: ir.Node, numbers: np.ndarray) -> bool:
         """Neg."""
-        return self.rare(_input(node, 0), -numbers)
+        return self.rare(required_input(node), -numbers)
 
     def batch_normalization(self, node: ir.Node, numbers: np.ndarray) -> bool:
         """``(x - mean) / sqrt(variance + epsilon) * scale + bias``; a channel of scale 0 is its bias everywhere."""
-        arrays = [constant_of(_input(node, index)) for index in range(1, 5)]
+        arrays = [constant_of(node.inputs[index]) for index in range(1, 5)]
         if any(array is None for array in arrays) or len({array.shape for array in arrays if array is not None}) > 1:
             return self._unknown(_called(node), np.zeros(1))
         scale, bias, mean, variance = (array.astype(np.float64) for array in arrays if array is not None)
@@ -128,13 +135,13 @@ class _Walk:
             return self._answer(False, f"{_called(node)} is it in a whole channel, whose scale is 0")
         steps = np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))[live] / scale[live]
         numbers = mean[live] + (numbers[:, None] - bias[live]) * steps
-        rare = self.rare(_input(node, 0), numbers.reshape(-1))
+        rare = self.rare(required_input(node), numbers.reshape(-1))
         return self._answer(True, f"it comes from {_called(node)}") if rare else rare
 
     def normalisation(self, node: ir.Node, numbers: np.ndarray) -> bool:
         """Statistics of the value itself make any exact number an accident, but where the scale is 0."""
-        scale = constant_of(_input(node, 1))
-        bias = constant_of(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(1)
+        scale = constant_of(node.inputs[1])
+        bias = optional_constant(node, 2, np.zeros(1))
         if scale is None or bias is None or bias.shape not in (scale.shape, (1,)):
             return self._unknown(_called(node), np.zeros(1))
         flat = np.broadcast_to(bias, scale.shape)[scale == 0]
@@ -144,10 +151,9 @@ class _Walk:
 
     def layer(self, node: ir.Node, numbers: np.ndarray) -> bool:
         """A layer of real weights: rare, unless all it reads is 0; of few-valued weights: whole multiples are likely."""
-        place = next((index for index in (1, 0) if constant_of(_input(node, index)) is not None), None)
-        weights = None if place is None else constant_of(_input(node, place))
-        bias = node.inputs[2] if len(node.inputs) > 2 else None
-        offsets = np.zeros(1) if bias is None else constant_of(bias)
+        place = next((index for index in (1, 0) if constant_of(node.inputs[index]) is not None), None)
+        weights = None if place is None else constant_of(node.inputs[place])
+        offsets = optional_constant(node, 2, np.zeros(1))
         factors = {node.attributes.get_float(name, 1.0) for name in ("alpha", "beta")}
         if weights is None or place is None or offsets is None or weights.size == 0 or factors != {1.0}:
             return self._unknown(_called(node), np.zeros(1))
@@ -156,7 +162,7 @@ class _Walk:
         # Rounded, as ±a of a straight-through estimator differ in their last bits.
         sizes = np.unique((channel / (channel.max() or 1.0)).astype(np.float16)).size
         if sizes > 16 or (sizes > 2 and 2 * sizes > channel.size):
-            if numbers.all() or self.rare(_input(node, 1 - place), np.zeros(1)):
+            if numbers.all() or self.rare(required_input(node, 1 - place), np.zeros(1)):
                 return self._answer(True, f"it comes from {_called(node)}, whose weights are real numbers")
             return self._answer(False, f"{_called(node)} makes it of zeros ({self.why})")
         steps = _some(np.abs(weights))
@@ -179,12 +185,6 @@ def _some(array: np.ndarray) -> np.ndarray:
     kept = integers[np.argsort(np.abs(integers))][: _MOST_NUMBERS // 2]
     others = found[np.linspace(0, found.size - 1, _MOST_NUMBERS // 2).astype(int)]
     return np.unique(np.concatenate([kept, others]))
-
-
-def _input(node: ir.Node, index: int) -> ir.Value:
-    value = node.inputs[index]
-    assert value is not None
-    return value
 
 
 def _called(node: ir.Node) -> str:

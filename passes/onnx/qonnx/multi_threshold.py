@@ -76,7 +76,7 @@ def _thresholds(write: Replacement, value: str, name: str) -> np.ndarray:
         raise write.refusal(f"has thresholds of type {array.dtype}, which float32 does not hold exactly")
     channels, count = array.shape
     if channels == 1:
-        return array.reshape(count)
+        return array.ravel()
     shape = write.scope.shapes.get(value)
     layout = write.attribute("data_layout", "")
     if shape is None:

@@ -10,14 +10,8 @@ from hypothesis import strategies as st
 
 from bnn_deploy.passes.onnx.activations.binarisation import binarisation_of
 from bnn_deploy.passes.onnx.activations.elementwise import Interval
-from bnn_deploy.passes.onnx.activations.step_function import (
-    Expression,
-    Operation,
-    StepFunction,
-    Unproved,
-    evaluate,
-    prove,
-)
+from bnn_deploy.passes.onnx.activations.expression import Expression, Operation, evaluate
+from bnn_deploy.passes.onnx.activations.step_function import StepFunction, Unproved, prove
 from tests.passes.onnx.activations.activation_models import (
     adversarial,
     before_layer,
