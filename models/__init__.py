@@ -1,1 +1,1 @@
-"""The papers' networks in PyTorch: binary layers, calibration, checkpoints of their authors."""
+"""The papers' networks in PyTorch: binary layers, their gradients, and seeded weights that keep a margin."""

@@ -1,1 +1,1 @@
-"""Opening a model for the compiler, whoever wrote its file, and counting what that choice changes."""
+"""Opening a model for the compiler, whoever wrote its file."""

@@ -1,1 +1,1 @@
-"""What a model's file says of its images and classes, stored as JSON."""
+"""What the files of a model say of it: its images, its classes, and how its weights came about."""

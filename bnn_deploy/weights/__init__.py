@@ -1,1 +1,1 @@
-"""Files of weights as safetensors: what training ends with, and what export starts from."""
+"""Files of weights: those of users in every format, and ours, which training ends with and export starts from."""
