@@ -12,6 +12,7 @@ offset free for its whole life. Reshapes share their source's bytes. Equal const
 A stage counts as one call: what it reads and writes lies in the arena, and its steps walk through it block by block; what only
 its own steps see lies in the workspace, which all stages use one after the other.
 Where: last; its result is what the code generator writes down.
+Not handled: operators that no kernel computes, and types without a size here: CompileError.
 """
 
 from __future__ import annotations

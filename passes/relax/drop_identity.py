@@ -9,6 +9,7 @@ After::
 
 torch.export writes ``x[:, ::2]`` as one slice per axis, most of which take everything.
 Where: before the layout and packing passes, which would carry these slices along.
+Not handled: movement that later movement undoes, as two transposes.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ After::
 
     s = bnn.sign(x, -b)                             s = bnn.sign(x, b)
 
-Where: first of the Relax passes, before ``fold_affine``, which would otherwise pull the bias into a batch norm and round it.
+Where: after ``fold_constants``; before ``fold_affine``, which would otherwise pull the bias into a batch norm and round it.
 Exact: in IEEE arithmetic with gradual underflow x + b > 0 holds just when x > -b (and so for x - b, for <, and for >= except
 where x and b are infinite and cancel to NaN). So a sign that is 0 at its threshold is 0 for the same x.
 Not handled: sign(x + b, t) with t != 0, and bnn.ternary(x + b), whose boundaries +-0.5 would round; the add stays.

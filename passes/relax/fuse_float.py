@@ -10,6 +10,7 @@ After::
 TVM's LegalizeOps, FuseOps and FuseTIR do the work; here layer names and the names of variables are carried through them as
 attributes of the calls, and reshapes are kept apart, since the memory plan turns them into the same bytes under another shape.
 Where: after ``lower_binary``.
+Not handled: operators that TVM has no TIR for; they stay, and ``plan_memory`` names their node.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ After::
 
 ``targets.kernels`` chooses each kernel by shape and target; the weights are laid out here, at compile time, as that kernel
 reads them. Kernels that can (``takes_shifts`` of the kernel table) read the words before ``bnn.shift_words`` from where it
-would take them; shifted words that nothing reads any more are not computed. Where: after ``pack``; the only pass that asks
-which target it compiles for before TIR.
+would take them; shifted words that nothing reads any more are not computed.
+Where: after ``fuse_epilogue``, which decides what a kernel takes in; before ``fuse_float``, which makes kernels of the rest.
+Not handled: thresholds that vary over space, and weights or scales that are computed at run time: CompileError.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ After::
 TVM's front end gives no names to what it emits inside one ONNX node, nor to results it emitted itself (the importer notes
 those by variable). A nameless value belongs to the node that follows it.
 Where: first of the Relax passes; all others keep names.
+Not handled: what follows the last named node has no layer; rewriters give it that of the layer before it.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ A sign that is 0 at its threshold is packed into two planes, as ``bnn.ternary`` 
 Data movement between the sign and the layer (rolls, concatenations, channel splits) moves words instead of floats; where it
 would cut a word (channel counts that are no multiple of 32, reshapes), the floats are moved and packed afterwards.
 Where: after ``to_channels_last``, since words run along the last axis.
-Raises CompileError for a binary layer whose input is not made of signs: its values could be anything.
+Not handled: a binary layer whose input is not made of signs, since its values could be anything: CompileError.
 """
 
 from __future__ import annotations

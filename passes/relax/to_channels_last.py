@@ -9,7 +9,7 @@ After::
     z = prelu(y, slope, axis=3);  m = mean(z, axis=[1, 2])
 
 Where: after folding (which counts channels from axis 1) and before packing (which packs the last axis).
-An operator without a rule keeps its NCHW form between two transposes, so any graph stays correct.
+Not handled: operators without a rule; they keep their NCHW form between two transposes, so that any graph stays correct.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ After::
 CUDA's ``max`` and ``min`` of floats take the number where the other is NaN, and the positive zero; LLVM's code compares and
 chooses, which is what stands here.
 Where: last in ``schedule_gpu``.
+Not handled: functions of other floats than float32; CUDA's own stay.
 """
 
 from __future__ import annotations

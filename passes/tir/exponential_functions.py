@@ -9,6 +9,7 @@ After::
 
 TVM writes them in much the same way, but later, with the exponential of the C library.
 Where: first in ``schedule_float`` and ``schedule_gpu``.
+Not handled: other floats than float32.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ After::
     for n, h, w, o, kh, kw, c: y[n, h, w, o] += if_then_else(…, x[…], 0) * weight[kh, kw, c, o]
 
 Where: in ``schedule_float`` and ``schedule_gpu``, after ``rounded_products``.
+Not handled: sums, and what its readers would compute more than twice as often; they stay loops of their own.
 """
 
 from __future__ import annotations

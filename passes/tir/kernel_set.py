@@ -9,6 +9,7 @@ After::
 
 Kernels are compared before they are scheduled, so that equal ones are scheduled and compiled once.
 Where: after ``fuse_float``, when every operator is a call of a TIR function; it runs the passes on TIR.
+Not handled: kernels that differ in their shapes only; each is compiled.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ After::
 
 Memory that a kernel would allocate becomes one more pointer, so that the memory plan covers all of it.
 Where: last pass on TIR; TVM's own lowering runs after it.
+Not handled: shapes that are only known at run time.
 """
 
 from __future__ import annotations

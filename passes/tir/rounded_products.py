@@ -15,6 +15,7 @@ share a kernel: ``docs/arithmetic.md`` says it operator by operator. ``llvm.arit
 does not look through it. Divisions have one too, since LLVM multiplies in place of dividing by a power of two, and so has
 ``pow``, of which it makes ``x * x``.
 Where: first in ``schedule_float`` and ``schedule_gpu``, while every operator is a block of its own.
+Not handled: products of whole numbers and those with 1 and -1, which are exact.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ After::
 
 A reduction keeps its order of summation, so results do not depend on the number of threads.
 Where: on TIR after ``fuse_float``; binary kernels come scheduled and are left alone.
+Not handled: blocks whose axes are not a loop each; they keep the loops they come with.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from one launch to the next. What one thread sums, it sums in the order of the p
 have every P-th term each, in that order, and their sums are added by a fixed tree: the result is the same in every run and on
 every GPU, but not that of a processor.
 Where: on TIR after ``fuse_float``, in place of ``schedule_float``; binary kernels come for threads and are left alone.
+Not handled: loops that are neither elementwise nor a reduction, and tensors of 2**31 elements: CompileError.
 """
 
 from __future__ import annotations

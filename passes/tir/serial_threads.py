@@ -18,6 +18,7 @@ Functions of a warp are called once for each warp, on the registers of all its l
 Unrolled loops become plain ones: registers are memory here, which any loop may index, and LLVM would work long on copies.
 With ``descending``, threads run from the last to the first: a missing barrier shows as a difference between the two orders.
 Where: instead of ``cuda_source``, on the same kernels; the tests of the GPU's kernels run what comes out.
+Not handled: threads that meet where something decides that is not the same for all of them: ValueError.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ After::
 
     the kernel of ``targets.kernels.floats`` with y = prelu(sum + bias) computed on the tile; t is gone
 
-Where: in ``schedule_float``, after padding and elementwise operators were inlined into each other. What is not recognised
-(groups, dilation, other layouts) is left to the general schedule.
+Where: in ``schedule_float``, after padding and elementwise operators were inlined into each other.
+Not handled: groups, dilation, other layouts; they are left to the general schedule.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ while its result is below 1, and the product with 2 / pi rounds to the nearest n
 ``x = m * 2**(21 * q)`` with ``m < 2**44``, and ``2**(21 * q) * 2 / pi`` is tabulated modulo 4 turns of a quarter in two float64,
 whose error after the product with m is below 2**-54.
 Where: in ``schedule_float``, after loops became vectors.
+Not handled: other floats than float32; the C library computes them.
 """
 
 from __future__ import annotations
