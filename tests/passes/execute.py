@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,25 +63,17 @@ def run_function(function: tirx.PrimFunc, target: Target, *arrays: np.ndarray) -
     return [tensor.numpy() for tensor in tensors]
 
 
+def shared_library(sources: Sequence[Path], output: Path) -> None:
+    """Compile C files and link them with objects."""
+    command = [sys.executable, "-m", "ziglang", "cc", "-shared", "-O1", "-s", *sources, "-lm", "-o", output]
+    subprocess.run(command, cwd=output.parent, check=True)
+
+
 def link(module: tvm.IRModule, target: Target, folder: Path) -> ctypes.CDLL:
     """C kernels as a shared library, made from their object file as a bundle is."""
     tvm.tirx.build(module, tvm.target.Target(target.llvm)).write_to_file(str(folder / "kernels.o"), "o")
     (folder / "launcher.c").write_text(LAUNCHER)
-    command = [
-        sys.executable,
-        "-m",
-        "ziglang",
-        "cc",
-        "-shared",
-        "-O1",
-        "-s",
-        "kernels.o",
-        "launcher.c",
-        "-lm",
-        "-o",
-        "kernels.so",
-    ]
-    subprocess.run(command, cwd=folder, check=True)
+    shared_library([folder / "kernels.o", folder / "launcher.c"], folder / "kernels.so")
     return ctypes.CDLL(str(folder / "kernels.so"))
 
 

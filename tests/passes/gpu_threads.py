@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -23,6 +21,7 @@ from bnn_deploy.plan import Launch
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.registry import get_target, host_target
 from tests.cuda.serial import SERIAL_FUNCTIONS, optimised
+from tests.passes.execute import shared_library
 
 HOST = host_target()
 ORIN = get_target("orin")
@@ -34,20 +33,7 @@ def load_serial_functions() -> None:
     """What serial kernels call, where TVM's just-in-time linker finds it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "functions.so"
-        command = [
-            sys.executable,
-            "-m",
-            "ziglang",
-            "cc",
-            "-shared",
-            "-O1",
-            "-s",
-            str(SERIAL_FUNCTIONS),
-            "-lm",
-            "-o",
-            str(path),
-        ]
-        subprocess.run(command, cwd=folder, check=True)
+        shared_library([SERIAL_FUNCTIONS], path)
         ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
 
 

@@ -108,6 +108,17 @@ def test_progress_names_every_pass_in_order() -> None:
     assert seen == PASSES
 
 
+def test_passes_that_depend_on_the_core_run_for_every_kernel_set() -> None:
+    """Breaks: a kind of cores gets no kernels of its own, or the kernels of two kinds share a C symbol."""
+    target = get_target("arm64")
+    assert [name for name, _ in target.variants] == ["out-of-order", "in-order"]
+    seen: list[str] = []
+    lowered = lower(small_network(), target, 1, progress=seen.append)
+    assert seen == [*PASSES, *(f"{name}_in_order" for name in PASSES[PASSES.index("fuse_epilogue") :])]
+    first, second = ({variable.name_hint for variable in kernels.get_global_vars()} for kernels in lowered.kernels)
+    assert not first & second and all(symbol.endswith("_in_order") for symbol in second)
+
+
 @pytest.mark.parametrize("name", ["merge_heads", "fold_affine", "plan_memory"])
 def test_a_crash_inside_a_pass_names_the_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks: a defect reaches the user as a traceback that says neither where nor what to do."""
