@@ -11,32 +11,11 @@ import numpy as np
 import pytest
 
 from bnn_deploy.bundle.bundle import Bundle
-from tests.cuda.driver import build_driver, build_kernels, driver_environment, run_python
-from tests.cuda.toy_gpu_network import KERNELS, toy_gpu_bundle, toy_gpu_taps
+from tests.cuda.driver import driver_environment, run_python
+from tests.cuda.toy_gpu_network import toy_gpu_taps
+from tests.runtime.cuda.runs import NOTHING_LEFT
 from tests.runtime.toy_network import toy_input
 from tests.runtime.toy_taps import toy_bytes, toy_forced, toy_values
-
-NOTHING_LEFT = "left: 0 memory 0 streams 0 events 0 graphs 0 executables 0 modules 0 contexts"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("gpu-taps")
-
-
-@pytest.fixture(scope="module")
-def driver(folder: Path) -> Path:
-    return build_driver(folder)
-
-
-@pytest.fixture(scope="module")
-def kernels(folder: Path) -> Path:
-    return build_kernels(folder, [KERNELS])
-
-
-@pytest.fixture(scope="module")
-def bundle(folder: Path) -> Bundle:
-    return toy_gpu_bundle(folder)
 
 
 def run_runner(
