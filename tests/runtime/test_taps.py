@@ -21,6 +21,7 @@ from bnn_deploy.compiler import compile_model
 from bnn_deploy.errors import BundleError, InputError
 from bnn_deploy.plan import Argument, KernelSetSteps, Space, TensorSpecification
 from bnn_deploy.runtime.loader import Model
+from bnn_deploy.runtime.status import Status
 from bnn_deploy.targets.base import KernelSet
 from tests.runtime.staged_network import BLOCKS, ROW, staged_bundle, staged_input, staged_reference
 from tests.runtime.toy_network import BATCH, HIDDEN, HOST, compile_kernels, reference, toy_input, toy_plan
@@ -37,7 +38,6 @@ from tests.runtime.toy_taps import (
     toy_values,
 )
 
-ARGUMENT = 1  # BNN_ERROR_ARGUMENT
 SUBSETS = list(chain.from_iterable(combinations(VALUES, count) for count in range(len(VALUES) + 1)))
 
 
@@ -239,7 +239,7 @@ def test_bad_taps_are_refused_before_anything_runs(direct: Direct, bad: tuple[in
     valid_alone = tapped_bytes(rows[1:].ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(1), ctypes.byref(needed)) == 0
     # Only the size of the buffer is no matter of the tap alone.
     assert valid_alone == (bad == BAD_TAPS["a value behind the buffer"])
-    assert direct(good, bad) == direct(bad) == ARGUMENT
+    assert direct(good, bad) == direct(bad) == Status.ARGUMENT
     assert (direct.output == 7).all() and (direct.observed == 7).all()
 
 
@@ -254,8 +254,8 @@ def test_bad_calls_are_refused(staged: Bundle) -> None:
         {"bytes": BUFFER_BYTES - 1},
         {"bytes": 0},
     ):
-        assert call(good, **changes) == ARGUMENT, changes
-    assert call((*good[:-1], 1), forced=None) == ARGUMENT
+        assert call(good, **changes) == Status.ARGUMENT, changes
+    assert call((*good[:-1], 1), forced=None) == Status.ARGUMENT
     assert (call.output == 7).all()
     assert call(good, forced=None) == 0
     np.testing.assert_array_equal(call.observed.view(np.float32), call.x.reshape(-1))
@@ -342,7 +342,7 @@ def test_function_for_tvm(host_bundle: Bundle) -> None:
         (handle, output, source, taps, observed, given),
         (0, source, output, taps, observed, given),
     ):
-        assert call(*arguments) == -ARGUMENT, arguments
+        assert call(*arguments) == -Status.ARGUMENT, arguments
     assert call(handle, source, output, taps, observed, given) == 0
     values, expected = toy_values(array, {"scaled": other["scaled"]})
     np.testing.assert_array_equal(output.numpy(), expected)
