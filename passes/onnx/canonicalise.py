@@ -23,17 +23,6 @@ from bnn_deploy.passes.onnx.layers.recognise_layers import recognise_layers
 from bnn_deploy.passes.onnx.plain_form.name_modules import rename_nodes
 from bnn_deploy.passes.onnx.plain_form.normalise_graph import normalise_graph
 
-RULES = (
-    # What is binarised: elementwise subgraphs that are proved to be signs become Sign and Ternary nodes.
-    recognise_activations,
-    # Nothing but data movement may stand between a sign and the layer that reads it.
-    hoist_pooling,
-    fold_padding,
-    hoist_pooling,  # what was behind a padding
-    # Which layers multiply signs with ±a: they become BinaryConv and BinaryLinear nodes with packed weights.
-    recognise_layers,
-)
-
 
 def canonicalise(model: onnx.ModelProto, options: ImportOptions) -> tuple[onnx.ModelProto, ImportReport]:
     """Recognise the binary layers of a graph of standard operators.
@@ -50,11 +39,24 @@ def canonicalise(model: onnx.ModelProto, options: ImportOptions) -> tuple[onnx.M
         ModelFileError: the graph contradicts itself, has operators that are no standard ONNX, or leaves a choice that
             ``options`` does not make.
     """
+    report = ImportReport()
+
+    # One plain form, whichever exporter wrote the file.
     graph_model = normalise_graph(model)
     _require_standard(graph_model.graph)
-    report = ImportReport()
-    for rule in RULES:
-        rule(graph_model, options, report)
+
+    # What is binarised: elementwise subgraphs that are proved to be signs become Sign and Ternary nodes.
+    report.activations = recognise_activations(graph_model, options.sign_zero)
+
+    # Nothing but data movement may stand between a sign and the layer that reads it.
+    hoist_pooling(graph_model.graph)
+    fold_padding(graph_model.graph)
+    hoist_pooling(graph_model.graph)  # what was behind a padding
+
+    # Which layers multiply signs with ±a: they become BinaryConv and BinaryLinear nodes with packed weights.
+    report.layers = recognise_layers(graph_model.graph, options.zero_weights)
+
+    # What is left over goes, and nodes are called after the modules that they come from.
     common.RemoveUnusedNodesPass()(graph_model)
     _rename(graph_model.graph, report)
     common.TopologicalSortPass()(graph_model)

@@ -14,7 +14,7 @@ the node it stands for (the Sign, the Where, ...). One source that is binarised 
 Where: on a normalised graph, before the layers are recognised.
 
 The result equals the file's for every input |x| <= 2**24 that is a number, but for one choice: where the graph gives 0 exactly
-at the threshold (torch.sign), ``options.sign_zero`` decides; "auto" keeps it unless only rounding could bring x there
+at the threshold (torch.sign), ``sign_zero`` decides; "auto" keeps it unless only rounding could bring x there
 (rare_zero.py).
 
 Not handled: quantisers of more values (``describe_values`` says how many), a factor per channel (left in the graph; what is
@@ -36,7 +36,7 @@ from bnn_deploy.passes.onnx.activations.find_activations import FoundActivation,
 from bnn_deploy.passes.onnx.activations.one_variable import positions
 from bnn_deploy.passes.onnx.activations.rare_zero import is_rare
 from bnn_deploy.passes.onnx.graph import is_standard, layer_name, new_constant, replace_value
-from bnn_deploy.passes.onnx.import_report import ActivationReport, ImportOptions, ImportReport
+from bnn_deploy.passes.onnx.import_report import ActivationReport, SignZero
 
 # Operators by which a binarisation is called, the most telling first.
 _DECIDING = (
@@ -54,13 +54,15 @@ _DECIDING = (
 )
 
 
-def recognise_activations(model: ir.Model, options: ImportOptions, report: ImportReport) -> None:
+def recognise_activations(model: ir.Model, sign_zero: SignZero = "auto") -> list[ActivationReport]:
     """Replace binary activations by ``bnn_deploy::Sign`` and ``Ternary`` nodes, in place.
 
     Args:
         model: normalised: standard opset >= 21, constants folded, shapes inferred.
-        options: ``sign_zero`` is read.
-        report: gets one ActivationReport for each new node, in the order of the graph.
+        sign_zero: what sign(0) becomes where the graph says 0.
+
+    Returns:
+        The report of each new node, in the order of the graph.
     """
     graph = model.graph
     order = positions(graph)
@@ -76,11 +78,12 @@ def recognise_activations(model: ir.Model, options: ImportOptions, report: Impor
     named = [(members, _deciding_node(members, order)) for members in groups.values()]
     named.sort(key=lambda entry: order[entry[1]])
     taken: set[ir.Node] = set()
+    reports = []
     for members, deciding in named:
         own = members[0].value.producer() if deciding in taken else deciding
         assert own is not None
         taken.add(own)
-        _replace(graph, members, own, options, report)
+        reports.append(_replace(graph, members, own, sign_zero))
     if groups:
         graph.opset_imports.setdefault(DOMAIN, OPSET)
         common.RemoveUnusedNodesPass()(model)
@@ -89,6 +92,7 @@ def recognise_activations(model: ir.Model, options: ImportOptions, report: Impor
         for node in graph:
             if node.name in new and node.domain != DOMAIN:
                 node.name = f"{node.name}/{node.op_type}"
+    return reports
 
 
 def _layer_inputs(node: ir.Node) -> list[ir.Value]:
@@ -109,25 +113,23 @@ def _deciding_node(members: list[FoundActivation], order: dict[ir.Node, int]) ->
 
 
 def _replace(
-    graph: ir.Graph, members: list[FoundActivation], deciding: ir.Node, options: ImportOptions, report: ImportReport
-) -> None:
+    graph: ir.Graph, members: list[FoundActivation], deciding: ir.Node, sign_zero: SignZero
+) -> ActivationReport:
     """One Sign or Ternary after the source, and for each value that it serves the Mul and Add that are needed."""
     first = members[0]
     source, how, vector = first.candidate.source, first.binarisation, first.candidate.threshold
     name = layer_name(deciding)
     everywhere = all(member.everywhere for member in members)
-    attribute, note = _zero(first, options)
+    attribute, note = _zero(first, sign_zero)
     limit = "" if everywhere else "The same as in the file for every |x| <= 2^24."
-    report.activations.append(
-        ActivationReport(
-            name=name,
-            source=str(source.name),
-            kind="ternary" if attribute is None else "sign with zero" if attribute == 0 else "sign",
-            graph_zero=how.zero or 0,
-            compiled_zero=attribute or 0,
-            threshold=how.threshold if vector is None else str(vector.name),
-            note=" ".join(sentence for sentence in (note, limit) if sentence),
-        )
+    report = ActivationReport(
+        name=name,
+        source=str(source.name),
+        kind="ternary" if attribute is None else "sign with zero" if attribute == 0 else "sign",
+        graph_zero=how.zero or 0,
+        compiled_zero=attribute or 0,
+        threshold=how.threshold if vector is None else str(vector.name),
+        note=" ".join(sentence for sentence in (note, limit) if sentence),
     )
     writer = _Writer(graph, source, name, deciding.metadata_props)
     signs = writer.binarise(how, attribute, vector)
@@ -135,9 +137,10 @@ def _replace(
         result = writer.scaled(signs, member.binarisation.scale, member.binarisation.offset)
         result.shape = source.shape
         replace_value(member.value, result)
+    return report
 
 
-def _zero(found: FoundActivation, options: ImportOptions) -> tuple[int | None, str]:
+def _zero(found: FoundActivation, sign_zero: SignZero) -> tuple[int | None, str]:
     """Sign's attribute zero (None for Ternary) and what to say of it."""
     how = found.binarisation
     if how.zero is None:
@@ -145,10 +148,10 @@ def _zero(found: FoundActivation, options: ImportOptions) -> tuple[int | None, s
     if how.zero != 0:
         return how.zero, ""
     at = "sign(0)" if how.threshold == 0.0 else f"sign(x = {how.threshold:g})"
-    if options.sign_zero != "auto":
-        chosen = int(options.sign_zero)
-        made = "stays 0, as in the file" if chosen == 0 else f"is 0 in the file and becomes {options.sign_zero}"
-        return chosen, f"{at} {made} (--sign-zero {options.sign_zero})."
+    if sign_zero != "auto":
+        chosen = int(sign_zero)
+        made = "stays 0, as in the file" if chosen == 0 else f"is 0 in the file and becomes {sign_zero}"
+        return chosen, f"{at} {made} (--sign-zero {sign_zero})."
     rare, why = is_rare(found.candidate.source, how.threshold)
     if rare:
         return (

@@ -35,7 +35,6 @@ from bnn_deploy.passes.onnx.graph import (
     required_input,
     static_shape,
 )
-from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport
 from bnn_deploy.passes.onnx.layers.binary_values import BinaryFacts, BinaryValues
 from bnn_deploy.passes.onnx.layers.binary_weights import BinaryWeights, judge_weights
 from bnn_deploy.passes.onnx.layers.move_activation import (
@@ -50,9 +49,8 @@ from bnn_deploy.passes.onnx.layers.read_convolution import padding_of, read_conv
 from bnn_deploy.passes.onnx.node_writer import NodeWriter
 
 
-def fold_padding(model: ir.Model, options: ImportOptions, report: ImportReport) -> None:
-    """Rewrite ``model`` in place; ``options`` and ``report`` are not needed."""
-    graph = model.graph
+def fold_padding(graph: ir.Graph) -> None:
+    """Change ``graph`` in place; nodes that nobody reads any more are left for the next clean-up."""
     graph.sort()
     facts = BinaryFacts()
     for node in list(graph):

@@ -23,7 +23,6 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bnn_deploy.passes.onnx.graph import integers, is_standard, layer_name, required_input
-from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport
 from bnn_deploy.passes.onnx.layers.binary_values import BinaryFacts, BinaryValues
 from bnn_deploy.passes.onnx.layers.move_activation import (
     chain_of,
@@ -35,16 +34,16 @@ from bnn_deploy.passes.onnx.layers.move_activation import (
 from bnn_deploy.passes.onnx.node_writer import NodeWriter
 
 
-def hoist_pooling(model: ir.Model, options: ImportOptions, report: ImportReport) -> None:
-    """Rewrite ``model`` in place; ``options`` and ``report`` are not needed."""
-    model.graph.sort()
+def hoist_pooling(graph: ir.Graph) -> None:
+    """Change ``graph`` in place; nodes that nobody reads any more are left for the next clean-up."""
+    graph.sort()
     facts = BinaryFacts()
-    for node in list(model.graph):
+    for node in list(graph):
         values = facts.of(node.inputs[0]) if is_standard(node, "MaxPool") else None
         if not isinstance(values, BinaryValues) or not _is_plain(node) or not feeds_layer(node.outputs[0]):
             facts.visit(node)
             continue
-        _hoist(model.graph, node, values, facts)
+        _hoist(graph, node, values, facts)
 
 
 def _hoist(graph: ir.Graph, node: ir.Node, values: BinaryValues, facts: BinaryFacts) -> None:

@@ -26,7 +26,7 @@ from bnn_deploy.errors import ModelFileError
 from bnn_deploy.onnx_files.standard_operators import LAYERS
 from bnn_deploy.passes.onnx.activations.describe_values import describe_values
 from bnn_deploy.passes.onnx.graph import is_standard, layer_name
-from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport, LayerReport
+from bnn_deploy.passes.onnx.import_report import LayerReport, ZeroWeights
 from bnn_deploy.passes.onnx.layers.binary_values import BinaryFacts, BinaryValues
 from bnn_deploy.passes.onnx.layers.binary_weights import BinaryWeights, RealWeights, judge_weights
 from bnn_deploy.passes.onnx.layers.layer_form import LayerForm
@@ -73,27 +73,27 @@ class _Layer:
         return BinaryLayer(self.form, activation, values, weights)
 
 
-def recognise_layers(model: ir.Model, options: ImportOptions, report: ImportReport) -> None:
-    """Rewrite the layers of ``model`` in place and add one LayerReport for each, in graph order.
+def recognise_layers(graph: ir.Graph, zero_weights: ZeroWeights = "error") -> list[LayerReport]:
+    """Rewrite the layers of ``graph`` in place; the report of each, in graph order.
 
     Raises:
-        ModelFileError: layers that would be binary have weights that are exactly 0, and ``options.zero_weights`` is
-            "error"; names the first of them, and nothing has been rewritten.
+        ModelFileError: layers that would be binary have weights that are exactly 0, and ``zero_weights`` is "error"; names
+            the first of them, and nothing has been rewritten.
     """
-    graph = model.graph
     graph.sort()
     facts = BinaryFacts(graph)
     layers = [_examine(node, facts) for node in graph if is_standard(node, *LAYERS)]
     with_zeros = [layer for layer in _binary(layers) if layer.weights.zeros]
-    if with_zeros and options.zero_weights == "error":
+    if with_zeros and zero_weights == "error":
         raise ModelFileError(_zeros_message(with_zeros))
-    if options.zero_weights == "float":
+    if zero_weights == "float":
         for binary in with_zeros:
             binary.form.reasons.append(f"{_zeros(binary)} are exactly 0 (--zero-weights float)")
-    report.layers += [_report(layer) for layer in layers]
+    reports = [_report(layer) for layer in layers]
     plain = Unscaler()
     for binary in _binary(layers):
         write_layer(graph, binary, plain(binary.activation))
+    return reports
 
 
 def _examine(node: ir.Node, facts: BinaryFacts) -> _Layer:

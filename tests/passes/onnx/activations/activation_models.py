@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bnn_deploy.ops.registry import STANDARD_OPSET, functions
 from bnn_deploy.passes.onnx.activations.recognise_activations import recognise_activations
-from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport
+from bnn_deploy.passes.onnx.import_report import ImportReport, SignZero
 
 F32 = np.float32
 
@@ -48,11 +48,10 @@ def before_layer(
     return onnx.shape_inference.infer_shapes(network, strict_mode=True, data_prop=True)
 
 
-def recognised(network: onnx.ModelProto, **options: str) -> tuple[onnx.ModelProto, ImportReport]:
+def recognised(network: onnx.ModelProto, sign_zero: SignZero = "auto") -> tuple[onnx.ModelProto, ImportReport]:
     """The model after the rule, checked, with the functions that it needs, and the report."""
-    report = ImportReport()
     model = ir.from_proto(network)
-    recognise_activations(model, ImportOptions(**options), report)
+    report = ImportReport(recognise_activations(model, sign_zero))
     result = ir.to_proto(model)
     used = {node.op_type for node in result.graph.node if node.domain == "bnn_deploy"}
     result.functions.extend(function for function in functions() if function.name in used)

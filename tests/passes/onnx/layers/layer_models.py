@@ -13,10 +13,10 @@ from onnx_ir.passes import common
 
 from bnn_deploy.onnx_files.binary_layers import require_binary
 from bnn_deploy.ops.registry import DOMAIN, OPSET, STANDARD_OPSET, functions
-from bnn_deploy.passes.onnx.import_report import ImportOptions, ImportReport, LayerReport
+from bnn_deploy.passes.onnx.import_report import LayerReport
 from tests.passes.onnx_models import node
 
-Rule = Callable[[ir.Model, ImportOptions, ImportReport], None]
+Rule = Callable[[ir.Graph], list[LayerReport] | None]
 
 ZERO = {"zero": np.zeros((), "float32")}
 
@@ -43,13 +43,10 @@ def network(
     return model
 
 
-def apply(
-    model: onnx.ModelProto, *rules: Rule, options: ImportOptions | None = None
-) -> tuple[onnx.ModelProto, list[LayerReport]]:
+def apply(model: onnx.ModelProto, *rules: Rule) -> tuple[onnx.ModelProto, list[LayerReport]]:
     """The model after the rules, without dead nodes and checked; what they reported of layers."""
-    graph_model, report = ir.from_proto(model), ImportReport()
-    for rule in rules:
-        rule(graph_model, options or ImportOptions(), report)
+    graph_model = ir.from_proto(model)
+    reports = [report for rule in rules for report in rule(graph_model.graph) or ()]
     common.RemoveUnusedNodesPass()(graph_model)
     values = [value for n in graph_model.graph for value in n.outputs]
     names = [value.name for value in (*values, *graph_model.graph.initializers.values(), *graph_model.graph.inputs)]
@@ -59,7 +56,7 @@ def apply(
     onnx.checker.check_model(result)
     if any(n.domain == DOMAIN and n.op_type not in ("Sign", "Ternary") for n in result.graph.node):
         require_binary(result)
-    return result, report.layers
+    return result, reports
 
 
 def run(model: onnx.ModelProto, **inputs: np.ndarray) -> np.ndarray:
@@ -94,3 +91,39 @@ def signs(shape: Sequence[int], seed: int = 0) -> np.ndarray:
 def sign_node(source: str = "x", output: str = "s", threshold: str = "zero", **kwargs: int) -> onnx.NodeProto:
     """``Sign`` of the domain ``bnn_deploy``."""
     return node("Sign", f"{source} {threshold}", output, **kwargs)
+
+
+HALF = {"half": np.array(0.5, "float32")}
+ZERO_ONE = [sign_node(), node("Mul", "s half", "m"), node("Add", "m half", "u")]
+
+
+def convolution(
+    weights: np.ndarray,
+    shape: tuple[int, ...],
+    activation: list[onnx.NodeProto] | None = None,
+    constants: dict[str, np.ndarray] | None = None,
+    bias: np.ndarray | None = None,
+    **attribute: object,
+) -> onnx.ModelProto:
+    """x, signs (or what ``activation`` makes), Conv 'layer'."""
+    nodes = [*(activation or [sign_node()])]
+    last = nodes[-1].output[0]
+    values = ZERO | {"layer.weight": weights} | (constants or {}) | ({} if bias is None else {"b": bias})
+    inputs = f"{last} layer.weight" + " b" * (bias is not None)
+    return network([*nodes, node("Conv", inputs, "y", "layer", **attribute)], shape, values)
+
+
+def only(reports: list[LayerReport]) -> LayerReport:
+    """The one report."""
+    assert len(reports) == 1
+    return reports[0]
+
+
+def tolerance(terms: int, largest: float) -> float:
+    """How far two float32 sums of ``terms`` products of at most ``largest`` may differ.
+
+    Either is off by at most (terms + 1) * 2**-24 of the sum of magnitudes: one rounding for each addition and each product. The
+    other way round, scale * integer + bias, rounds scale, product and sum: 3 * 2**-24 of the same. Together below twice the
+    first for two terms or more.
+    """
+    return 2 * (terms + 4) * 2.0**-24 * terms * largest
