@@ -19,7 +19,7 @@ from bnn_deploy.passes.tir.loop_nest import StoreNest, loads_of
 from bnn_deploy.passes.tir.nest_launch import NestLaunch, sequence
 from bnn_deploy.passes.tir.rounded_products import fused_operands
 
-_COMBINATIONS = (tirx.Add, tirx.Max, tirx.Min)
+_COMBINATIONS: tuple[type[Expr], ...] = (tirx.Add, tirx.Max, tirx.Min)
 # Vectors of these are loads and stores of CUDA.
 _VECTOR_TYPES = ("float32", "int32", "uint32")
 
@@ -216,9 +216,8 @@ def _without_choices(value: Expr) -> Expr:
 
 def _combination(value: Expr) -> type[Expr] | None:
     """What puts a reduction's terms together; None if it is none of those that can be split."""
-    if fused_operands(value) is not None:
-        return tirx.Add
-    return next((kind for kind in _COMBINATIONS if isinstance(value, kind)), None)
+    is_sum = fused_operands(value) is not None
+    return next((kind for kind in _COMBINATIONS if isinstance(value, kind) or (is_sum and kind is tirx.Add)), None)
 
 
 def _is_load_of(value: Expr, buffer: tirx.Buffer) -> bool:
