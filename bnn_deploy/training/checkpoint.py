@@ -17,11 +17,11 @@ from torch import Tensor
 
 from bnn_deploy.checked_fields import Fields, choice, number, parse_json, text, whole
 from bnn_deploy.errors import InputError
+from bnn_deploy.metadata import entries
 from bnn_deploy.weights.safetensors_file import UnfitTensorsError, read_metadata, write_tensors
 
 NAME = "checkpoint.safetensors"
 FORMAT = "bnn-deploy/training-checkpoint/1"
-_KEY = "bnn_deploy.checkpoint"
 _MOST_CHARACTERS = 2**20
 
 # What an entry of the identity is, for the sentence that refuses a checkpoint; the long ones are hashes.
@@ -123,7 +123,7 @@ class Checkpoint:
             "environment": dict(self.environment),
             "progress": asdict(self.progress),
         }
-        write_tensors(path, tensors, {_KEY: json.dumps(content, sort_keys=True)})
+        write_tensors(path, tensors, {entries.CHECKPOINT: json.dumps(content, sort_keys=True)})
 
     def require_identity(self, identity: Mapping[str, str], path: Path) -> None:
         """Raise InputError naming what differs unless it is a checkpoint of this very run."""
@@ -157,7 +157,7 @@ def read_checkpoint(path: Path, environment: Mapping[str, str]) -> Checkpoint:
         InputError: it is no checkpoint, or damaged.
     """
     try:
-        content = read_metadata(path).get(_KEY, "")
+        content = read_metadata(path).get(entries.CHECKPOINT, "")
     except OSError as error:
         raise unusable(path, str(error.strerror)) from error
     except UnfitTensorsError as error:
