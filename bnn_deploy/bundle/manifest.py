@@ -6,11 +6,11 @@ docs/bundle.md says what each field is.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
+from bnn_deploy.checked_fields import read_json
 from bnn_deploy.errors import BundleError
 
 if TYPE_CHECKING:
@@ -132,15 +132,11 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / NAME
     if not folder.is_dir() or not path.is_file():
         raise BundleError(f"{folder} is not a bundle: it is not a folder with a {NAME}.")
-    try:
-        size = path.stat().st_size
-        if size > MAX_MANIFEST_BYTES:
-            raise BundleError(f"{path} is {size} bytes long, more than the {MAX_MANIFEST_BYTES} a manifest may take.")
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path} is not valid JSON, so the bundle is damaged; compile it again.") from error
+    manifest = read_json(
+        path,
+        MAX_MANIFEST_BYTES,
+        lambda problem: BundleError(f"{path}: {problem}; compile the bundle again."),
+    )
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BundleError(f'{path} is not the manifest of a bundle: it has no "format": "{FORMAT}".')
     version = manifest.get("format_version")

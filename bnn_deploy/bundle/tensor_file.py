@@ -9,6 +9,7 @@ from typing import Any
 
 from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.bundle.tensor_table import Place, TensorEntry, TensorTable
+from bnn_deploy.checked_fields import Fields, choice, flag, list_of, read_json, text, whole
 from bnn_deploy.errors import BundleError
 from bnn_deploy.plan import Space
 
@@ -46,54 +47,56 @@ def _row(entry: TensorEntry) -> dict[str, Any]:
 
 
 def _read_table(path: Path, *, kernel_sets: int, steps: int) -> TensorTable:
-    try:
-        if path.stat().st_size > _MAXIMUM_BYTES:
-            raise BundleError(
-                f"{path} is longer than the {_MAXIMUM_BYTES} bytes it may take; compile the bundle again."
-            )
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path} is not valid JSON, so the bundle is damaged; compile it again.") from error
-    try:
-        if content["format_version"] != FORMAT_VERSION:
-            raise ValueError(f"format_version must be {FORMAT_VERSION}")
-        entries = tuple(_checked(row, kernel_sets, steps) for row in content["tensors"])
-        if len({entry.key for entry in entries}) != len(entries):
-            raise ValueError("two entries are of one value")
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{path} is damaged: {error!s}; compile the bundle again.") from error
+    def refuse(problem: str) -> BundleError:
+        return BundleError(f"{path}: {problem}; compile the bundle again.")
+
+    fields = Fields(read_json(path, _MAXIMUM_BYTES, refuse), refuse)
+    fields.take("format_version", choice(FORMAT_VERSION))
+    entries = tuple(_entry(row, kernel_sets, steps) for row in fields.objects("tensors"))
+    if len({entry.key for entry in entries}) != len(entries):
+        raise refuse("two entries are of one value")
     return TensorTable(entries)
 
 
-def _checked(row: dict[str, Any], kernel_sets: int, steps: int) -> TensorEntry:
-    places = tuple(Place(**place) for place in row["places"])
-    entry = TensorEntry(**{**row, "shape": tuple(row["shape"]), "places": places})
-    names = (entry.tensor, entry.kind, entry.layer)
-    numbers = (entry.step, entry.channels, *entry.shape)
-    for place in places:
-        numbers += (place.offset, place.stride, place.every, place.bytes, place.blocks)
-    if not all(isinstance(name, str) for name in names):
-        raise ValueError("tensor, kind and layer must be names")
-    if any(type(number) is not int or not 0 <= number <= _MAXIMUM_SIZE for number in numbers):
-        raise ValueError(f"the numbers of {entry.tensor!r} must be whole ones from 0 to {_MAXIMUM_SIZE}")
-    if type(entry.channels_last) is not bool or type(entry.ternary) is not bool:
-        raise ValueError(f"channels_last and ternary of {entry.tensor!r} must be true or false")
+def _entry(fields: Fields, kernel_sets: int, steps: int) -> TensorEntry:
+    fields.only([name for name in TensorEntry.__dataclass_fields__ if name != "offset"])
+    entry = TensorEntry(
+        tensor=fields.take("tensor", text),
+        kind=fields.take("kind", choice("words", "floats")),
+        layer=fields.take("layer", text),
+        step=fields.take("step", whole(largest=steps - 1)),
+        shape=fields.take("shape", list_of(whole(1, _MAXIMUM_SIZE), least=1, most=32)),
+        channels=fields.take("channels", whole(largest=_MAXIMUM_SIZE)),
+        channels_last=fields.take("channels_last", flag),
+        ternary=fields.take("ternary", flag),
+        places=tuple(map(_place, fields.objects("places"))),
+    )
     words = entry.kind == "words"
     # A sign has a batch, words, and two planes if it has three values.
     lowest = 1 + words + (words and entry.ternary)
-    if entry.kind not in ("words", "floats") or not lowest <= len(entry.shape) <= 32 or 0 in entry.shape:
-        raise ValueError(f"{entry.tensor!r} must have a kind and a shape that fit")
+    if len(entry.shape) < lowest:
+        raise fields.refusal("shape", f"at least {lowest} sizes")
     if words and (not entry.channels or entry.shape[-1] != -(-entry.channels // 32)):
-        raise ValueError(f"the words of {entry.tensor!r} must hold its channels")
+        raise fields.refusal("channels", f"what {entry.shape[-1]} words hold")
     if words and entry.ternary and entry.shape[entry.plane_axis] != 2:
-        raise ValueError(f"the words of {entry.tensor!r} must be two planes")
+        raise fields.refusal("shape", "that of two planes")
     if entry.channels_last and len(entry.signs_shape) != 4:
-        raise ValueError(f"{entry.tensor!r} has channels last, so it must have rank 4")
-    if entry.step >= steps or len(places) != kernel_sets:
-        raise ValueError(f"{entry.tensor!r} must be written by a step, in each kernel set")
-    for place in places:
-        if place.space not in _OBSERVABLE or not place.every or place.bytes * place.blocks != entry.bytes:
-            raise ValueError(f"the blocks of {entry.tensor!r} must make up the whole value")
+        raise fields.refusal("shape", "of rank 4, as channels are last")
+    if len(entry.places) != kernel_sets:
+        raise fields.refusal("places", f"one for each of {kernel_sets} kernel sets")
+    if any(place.bytes * place.blocks != entry.bytes for place in entry.places):
+        raise fields.refusal("places", f"blocks of {entry.bytes} bytes in all")
     return entry
+
+
+def _place(fields: Fields) -> Place:
+    number = whole(largest=_MAXIMUM_SIZE)
+    fields.only(list(Place.__dataclass_fields__))
+    return Place(
+        space=fields.take("space", choice(*sorted(_OBSERVABLE))),
+        offset=fields.take("offset", number),
+        stride=fields.take("stride", number),
+        every=fields.take("every", whole(1, _MAXIMUM_SIZE)),
+        bytes=fields.take("bytes", number),
+        blocks=fields.take("blocks", number),
+    )
