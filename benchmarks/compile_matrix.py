@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 from model_files import ALL, onnx_file
+from program import run
 
 from bnn_deploy.compiler import compile_model
 from bnn_deploy.errors import BnnDeployError
@@ -47,4 +48,4 @@ def main(models: tuple[str, ...], targets: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

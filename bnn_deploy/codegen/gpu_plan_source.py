@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from bnn_deploy.codegen.device_code import DeviceCode
-from bnn_deploy.codegen.plan_source import check_plan, place_in_tensors, step_table, tensor_table
+from bnn_deploy.codegen.plan_source import c_table, check_plan, place_in_tensors, step_table, tensor_table
 from bnn_deploy.errors import CompileError
 from bnn_deploy.plan import Argument, ExecutionPlan, Launch, Space, Step, TensorSpecification
 
@@ -70,9 +70,9 @@ def generate_gpu_plan_source(plan: ExecutionPlan, code: DeviceCode) -> str:
             _numbers("input_offsets", input_offsets[:-1]),
             _numbers("output_offsets", output_offsets[:-1]),
             step_table("steps", plan.steps),
-            _table("bnn_gpu_step", "parts", [_part(step) for step in plan.steps]),
-            _table("bnn_gpu_launch", "launches", [_launch(launch) for launch in launches]),
-            _table("bnn_gpu_argument", "arguments", arguments),
+            c_table("bnn_gpu_step", "parts", [_part(step) for step in plan.steps]),
+            c_table("bnn_gpu_launch", "launches", [_launch(launch) for launch in launches]),
+            c_table("bnn_gpu_argument", "arguments", arguments),
             "const bnn_gpu_plan bnn_network = {\n"
             f"    inputs, {len(plan.inputs)}, outputs, {len(plan.outputs)}, input_offsets, output_offsets,\n"
             f"    steps, parts, {len(plan.steps)}, launches, {len(launches)}, arguments, {len(arguments)},\n"
@@ -109,7 +109,3 @@ def _launch(launch: Launch) -> str:
 
 def _numbers(name: str, numbers: Sequence[int]) -> str:
     return f"static const size_t {name}[] = {{{', '.join(f'{number}u' for number in numbers)}}};\n"
-
-
-def _table(kind: str, name: str, rows: Sequence[str]) -> str:
-    return f"static const {kind} {name}[] = {{\n" + "".join(f"    {{{row}}},\n" for row in rows) + "};\n"

@@ -16,7 +16,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -123,16 +124,13 @@ def link_model(
     native, glibc = f"{PROCESSORS[architecture]}-{kind.library}", f"{PROCESSORS[architecture]}-{GLIBC}"
     for path in kernels_objects:
         _check_tvm_variables(path)
-    with tempfile.TemporaryDirectory(prefix="bnn-deploy-link-") as temporary:
-        work = Path(temporary)
+    with _work_folder() as work:
         _write_network(work, plan, device_code)
         (work / "exports.map").write_text(_exports([*api_symbols(), *tvm_symbols()]))
         objects = [source.replace(".S", ".o") for source in kind.assembly]
         for number, path in enumerate(kernels_objects):
             objects.append(f"kernels_{number}.o")
             shutil.copyfile(path, work / objects[-1])
-        _copy_runtime(work)
-
         for source in kind.assembly:
             _zig(work, "cc", "-target", native, "-c", source, "-o", source.replace(".S", ".o"))
         objects.append(_compile(work, "plan.c", native, NO_CACHE))
@@ -156,12 +154,16 @@ def link_model(
             (folder / name).chmod((folder / name).stat().st_mode | 0o111)
 
 
-def _copy_runtime(work: Path) -> None:
-    """The C runtime as it lies here: zig is told no path of this machine, so none gets into objects and errors."""
-    for source in _runtime_files():
-        copy = work / "runtime" / source.relative_to(RUNTIME_SOURCES)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, copy)
+@contextmanager
+def _work_folder() -> Iterator[Path]:
+    """A folder for a while with a copy of the C runtime: zig is told no path of this machine, so none gets into objects."""
+    with tempfile.TemporaryDirectory(prefix="bnn-deploy-link-") as temporary:
+        work = Path(temporary)
+        for source in _runtime_files():
+            copy = work / "runtime" / source.relative_to(RUNTIME_SOURCES)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+        yield work
 
 
 def _runtime_files() -> list[Path]:
@@ -201,9 +203,7 @@ def link_probe(folder: Path, architecture: str, cache: ObjectCache = NO_CACHE) -
     Raises:
         ToolError: ziglang is missing or failed.
     """
-    with tempfile.TemporaryDirectory(prefix="bnn-deploy-link-") as temporary:
-        work = Path(temporary)
-        _copy_runtime(work)
+    with _work_folder() as work:
         sources = [f"runtime/{source}" for source in PROBE_SOURCES]
         command = ("cc", *PROBE_TARGETS[architecture], *COMPILE_OPTIONS, "-static", "-s", "-o", "probe", *sources)
         cache.get(_runtime_key(command), work / "probe", partial(_zig, work, *command))
@@ -224,9 +224,7 @@ def link_probe_library(folder: Path, architecture: str, cache: ObjectCache = NO_
         ToolError: ziglang is missing or failed.
     """
     glibc = f"{PROCESSORS[architecture]}-{GLIBC}"
-    with tempfile.TemporaryDirectory(prefix="bnn-deploy-link-") as temporary:
-        work = Path(temporary)
-        _copy_runtime(work)
+    with _work_folder() as work:
         (work / "exports.map").write_text(_exports(["__tvm_ffi_bnn_system_state"]))
         sources = [f"runtime/{source}" for source in PROBE_LIBRARY_SOURCES]
         command = (

@@ -112,10 +112,9 @@ def generate_plan_source(plan: ExecutionPlan) -> str:
     parts += sorted({f"int32_t {s.kernel}({', '.join(_parameter_types(s))});" for steps in kernel_sets for s in steps})
     parts += [tensor_table("inputs", plan.inputs), tensor_table("outputs", plan.outputs)]
     parts += [_step_tables(number, steps, plan) for number, steps in enumerate(kernel_sets)]
-    rows = "".join(f"    {{{c_string(s.name)}, steps_{n}, calls_{n}}},\n" for n, s in enumerate(plan.kernel_sets))
-    parts.append(f"static const bnn_kernels kernel_sets[] = {{\n{rows}}};\n")
-    stages = "".join(f"    {{{stage.step_count}u, {stage.blocks}}},\n" for stage in plan.schedule)
-    parts.append(f"static const bnn_stage stages[] = {{\n{stages}}};\n")
+    sets = [f"{c_string(s.name)}, steps_{n}, calls_{n}" for n, s in enumerate(plan.kernel_sets)]
+    parts.append(c_table("bnn_kernels", "kernel_sets", sets))
+    parts.append(c_table("bnn_stage", "stages", [f"{s.step_count}u, {s.blocks}" for s in plan.schedule]))
     parts.append(
         "const bnn_plan bnn_network = {\n"
         f"    inputs, {len(plan.inputs)}, outputs, {len(plan.outputs)},\n"
@@ -140,10 +139,8 @@ def _step_tables(number: int, steps: Sequence[Step], plan: ExecutionPlan) -> str
 
 def step_table(name: str, steps: Sequence[Step]) -> str:
     """``bnn_step`` of each."""
-    rows = "".join(
-        f"    {{{c_string(step.kernel)}, {c_string(step.layer)}, {c_string(step.kind)}}},\n" for step in steps
-    )
-    return f"static const bnn_step {name}[] = {{\n{rows}}};\n"
+    rows = [", ".join(map(c_string, (step.kernel, step.layer, step.kind))) for step in steps]
+    return c_table("bnn_step", name, rows)
 
 
 def _parameter_types(step: Step) -> list[str]:
@@ -210,11 +207,16 @@ def tensor_table(name: str, tensors: Sequence[TensorSpecification]) -> str:
         f"static const int64_t {name}_shape_{index}[] = {{{', '.join(map(str, tensor.shape))}}};\n"
         for index, tensor in enumerate(tensors)
     )
-    rows = "".join(
-        f"    {{{c_string(tensor.name)}, {c_string(tensor.dtype)}, {len(tensor.shape)}, {name}_shape_{index}, {tensor.bytes}u}},\n"
+    rows = [
+        f"{c_string(tensor.name)}, {c_string(tensor.dtype)}, {len(tensor.shape)}, {name}_shape_{index}, {tensor.bytes}u"
         for index, tensor in enumerate(tensors)
-    )
-    return f"{shapes}static const bnn_tensor {name}[] = {{\n{rows}}};\n"
+    ]
+    return shapes + c_table("bnn_tensor", name, rows)
+
+
+def c_table(kind: str, name: str, rows: Sequence[str]) -> str:
+    """A constant array of C structures, of which ``rows`` are the members."""
+    return f"static const {kind} {name}[] = {{\n" + "".join(f"    {{{row}}},\n" for row in rows) + "};\n"
 
 
 def c_string(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bnn_deploy.targets.base import KernelSet, Target
 
 _NEON = ("asimd",)
+_CRC = (*_NEON, "crc32")
 # What LLVM may use on ARMv8.2-A cores: half precision, dot products, atomics, load-acquire RCpc.
 _V8_2 = (*_NEON, "fphp", "asimdhp", "asimddp", "atomics", "lrcpc")
 # The Raspberry Pi 3 and 4 lack the cryptography that their cores may have.
@@ -28,6 +29,18 @@ _OUT_OF_ORDER = KernelSet(
     binary_macs_per_cycle=_CHAINS,
 )
 
+
+def _board(
+    name: str,
+    description: str,
+    core: str,
+    flags: tuple[str, ...],
+    binary_macs_per_cycle: float,
+    mattr: tuple[str, ...] = (),
+) -> Target:
+    return Target(name, description, "arm64", core, mattr, flags, binary_macs_per_cycle=binary_macs_per_cycle)
+
+
 ARM64_TARGETS = (
     Target(
         name="arm64",
@@ -42,46 +55,9 @@ ARM64_TARGETS = (
             KernelSet("in-order", "cortex-a53", _OUT_OF_ORDER.mattr, binary_macs_per_cycle=_IN_ORDER),
         ),
     ),
-    Target(
-        name="rpi3",
-        description="Raspberry Pi 3 and Zero 2 W (Cortex-A53)",
-        architecture="arm64",
-        mcpu="cortex-a53",
-        mattr=_NO_CRYPTOGRAPHY,
-        required_cpu_flags=(*_NEON, "crc32"),
-        binary_macs_per_cycle=_IN_ORDER,
-    ),
-    Target(
-        name="rpi4",
-        description="Raspberry Pi 4 (Cortex-A72)",
-        architecture="arm64",
-        mcpu="cortex-a72",
-        mattr=_NO_CRYPTOGRAPHY,
-        required_cpu_flags=(*_NEON, "crc32"),
-        binary_macs_per_cycle=_COUNTING,
-    ),
-    Target(
-        name="rpi5",
-        description="Raspberry Pi 5 (Cortex-A76)",
-        architecture="arm64",
-        mcpu="cortex-a76",
-        required_cpu_flags=_V8_2,
-        binary_macs_per_cycle=_CHAINS,
-    ),
-    Target(
-        name="jetson-nano-cpu",
-        description="CPU of the Jetson Nano (Cortex-A57)",
-        architecture="arm64",
-        mcpu="cortex-a57",
-        required_cpu_flags=(*_NEON, "crc32"),
-        binary_macs_per_cycle=_COUNTING,
-    ),
-    Target(
-        name="orin-cpu",
-        description="CPU of the Jetson Orin family (Cortex-A78AE)",
-        architecture="arm64",
-        mcpu="cortex-a78ae",
-        required_cpu_flags=_V8_2,
-        binary_macs_per_cycle=_CHAINS,
-    ),
+    _board("rpi3", "Raspberry Pi 3 and Zero 2 W (Cortex-A53)", "cortex-a53", _CRC, _IN_ORDER, _NO_CRYPTOGRAPHY),
+    _board("rpi4", "Raspberry Pi 4 (Cortex-A72)", "cortex-a72", _CRC, _COUNTING, _NO_CRYPTOGRAPHY),
+    _board("rpi5", "Raspberry Pi 5 (Cortex-A76)", "cortex-a76", _V8_2, _CHAINS),
+    _board("jetson-nano-cpu", "CPU of the Jetson Nano (Cortex-A57)", "cortex-a57", _CRC, _COUNTING),
+    _board("orin-cpu", "CPU of the Jetson Orin family (Cortex-A78AE)", "cortex-a78ae", _V8_2, _CHAINS),
 )

@@ -136,6 +136,8 @@ def test_second_compilation_generates_nothing(tmp_path: Path, monkeypatch: pytes
     for cache in (True, True, False):
         calls.clear()
         manifests.append(compile_model(tmp_path / "x.onnx", "rpi4", tmp_path / "bundle", cache=cache).manifest)
-        generated.append({"kernels", "runner.c", "thread_pool.c", "plan.c"}.intersection(calls))
+        generated.append(
+            {"kernels", "runner.c", "thread_pool.c", "plan.c"} & {call.rpartition("/")[2] for call in calls}
+        )
     assert manifests[0] == manifests[1] == manifests[2]
     assert generated == [{"kernels", "runner.c", "thread_pool.c", "plan.c"}, {"plan.c"}, generated[0]]

@@ -15,7 +15,9 @@ import numpy as np
 import tvm
 from tvm import tirx
 
+from bnn_deploy.passes.tir.raw_pointers import raw_pointers
 from bnn_deploy.targets.base import Target
+from bnn_deploy.targets.kernels.kernel import Kernel
 from tests.targets.cases import Case
 
 ALIGNMENT = 64
@@ -56,15 +58,10 @@ int main(int count, char **arguments) {{
 """
 
 
-def c_function(function: tirx.PrimFunc, symbol: str) -> tirx.PrimFunc:
+def c_function(kernel: Kernel, prepare: Callable[[tirx.PrimFunc], tirx.PrimFunc], symbol: str) -> tirx.PrimFunc:
     """The kernel as ``int32_t symbol(void *, …[, int32_t block])``."""
-    buffers = [parameter for parameter in function.params if not isinstance(parameter.ty, tvm.ir.PrimType)]
-    pointers = [tirx.Var(buffer.name, tvm.ir.PointerType(buffer.ty.dtype)) for buffer in buffers]
-    declared = [tirx.DeclBuffer(buffer, data=data) for buffer, data in zip(buffers, pointers, strict=True)]
-    body = tirx.SeqStmt([*declared, function.body])
-    parameters = [*pointers, *function.params[len(buffers) :]]
-    raw = tirx.PrimFunc(parameters, body, tvm.ir.PrimType("int32"), function.attrs)
-    return raw.with_attr("global_symbol", symbol).with_attr("calling_conv", 2)
+    function = prepare(kernel.build()).with_attr("bnn.kernel", kernel.name)
+    return raw_pointers(function, symbol).function
 
 
 class Program:
@@ -92,9 +89,7 @@ class Program:
         # Calls for the blocks of one layer share its kernel.
         kernels = list(dict.fromkeys(case.kernel for case in cases))
         self.functions = [kernels.index(case.kernel) for case in cases]
-        module = tvm.IRModule(
-            {f"k{i}": c_function(prepare(kernel.build()), f"k{i}") for i, kernel in enumerate(kernels)}
-        )
+        module = tvm.IRModule({f"k{i}": c_function(kernel, prepare, f"k{i}") for i, kernel in enumerate(kernels)})
         tvm.tirx.build(module, tvm.target.Target(target.llvm)).write_to_file(str(folder / "kernels.o"), "o")
         (folder / "main.c").write_text(self._source(), encoding="utf-8")
         triple = {"x86_64": "x86_64-linux-musl", "arm64": "aarch64-linux-musl"}[target.architecture]

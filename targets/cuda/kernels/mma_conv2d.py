@@ -26,7 +26,7 @@ from bnn_deploy.targets.cuda.kernels.mma_operands import (
     memory,
     warp_position,
 )
-from bnn_deploy.targets.cuda.kernels.mma_store import store_tile
+from bnn_deploy.targets.cuda.kernels.mma_store import TilePlace, TileStore
 from bnn_deploy.targets.cuda.kernels.mma_tiling import LANE_WORDS, STEPS, MmaTiling, choose_tiling
 from bnn_deploy.targets.cuda.kernels.mma_weights import array_words, pack_weights
 from bnn_deploy.targets.cuda.kernels.result import Result
@@ -90,7 +90,8 @@ def build(tiling: MmaTiling) -> PrimFunc:
             counts = ActivationCounts(tiling, activations.shared, position)
             sums = _multiply(tiling, (activations, WeightTile(tiling, weights, thread, channel_tile)), counts, position)
             counts.exchange()
-            store_tile(tiling, (sums, counts), weights, result, (pixel_tile, channel_tile), position)
+            place = TilePlace(pixel_tile, channel_tile, *position)
+            TileStore(tiling, (sums, counts), weights, result, place).emit()
     return finished(builder)
 
 
