@@ -37,7 +37,15 @@ def probe(request: pytest.FixtureRequest, released: Path, tmp_path_factory: pyte
         pytest.skip("gcc is not installed, which has the sanitizers")
     program = tmp_path_factory.mktemp("sanitized") / "probe"
     options = [option for option in COMPILE_OPTIONS if option.startswith(("-std", "-W", "-D"))]
-    options += ["-Wpedantic", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    options += [
+        "-Wpedantic",
+        "-O1",
+        "-g",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=all",
+        "-I",
+        str(RUNTIME_SOURCES),
+    ]
     sources = [str(RUNTIME_SOURCES / name) for name in PROBE_SOURCES]
     result = subprocess.run(["gcc", *options, *sources, "-o", str(program)], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
