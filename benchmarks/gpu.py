@@ -21,7 +21,7 @@ import click
 import gpu_kernels
 import gpu_models
 from cuda_driver import Driver
-from kernels import _shape
+from kernels import shape_text
 from model_files import onnx_file
 from model_layers import binary_layers
 from program import run
@@ -131,7 +131,7 @@ def kernel_text(name: str, rows: list[dict[str, object]]) -> str:
     head = f"{'us':>10}{'GMAC/s':>10}{'MAC/clock/SM':>14}{'peak GMAC/s':>13}{'of peak':>9}{'p10':>6}{'p90':>6}"
     lines = [name, f"  {'kernel':<40}{'shape':<38}{head}"]
     for row in rows:
-        text = f"  {row['kernel']:<40}{_shape(row['specification']):<38}{1e6 * row['seconds']['median']:>10.2f}"
+        text = f"  {row['kernel']:<40}{shape_text(row['specification']):<38}{1e6 * row['seconds']['median']:>10.2f}"
         text += f"{row['rate']['median'] / 1e9:>10.0f}{row['per_clock']['median']:>14.1f}"
         if share := row["of_peak"]:
             text += (

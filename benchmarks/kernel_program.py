@@ -11,6 +11,7 @@ from pathlib import Path
 import tvm
 from tvm import tirx
 
+from bnn_deploy.passes.tir.raw_pointers import raw_pointers
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
@@ -30,10 +31,10 @@ def build(kernels: Sequence[Kernel], target: Target, folder: Path, form: str) ->
     ``folder`` is for one build: the dynamic loader takes a second library at the same path for the first.
     """
     functions = [kernel.build() for kernel in kernels]
-    module = tvm.IRModule({f"kernel_{i}": _c_function(function, i) for i, function in enumerate(functions)})
+    pairs = list(zip(kernels, functions, strict=True))
+    module = tvm.IRModule({f"kernel_{i}": _c_function(*pair, i) for i, pair in enumerate(pairs)})
     tvm.tirx.build(module, tvm.target.Target(target.llvm)).write_to_file(str(folder / "kernels.o"), "o")
-    pairs = enumerate(zip(kernels, functions, strict=True))
-    entries = [_entry(index, kernel, function) for index, (kernel, function) in pairs]
+    entries = [_entry(index, kernel, function) for index, (kernel, function) in enumerate(pairs)]
     table = "\n".join(code for code, _ in entries) + "\nstatic const kernel_t kernels[] = {\n"
     (folder / "kernel_table.h").write_text(table + "\n".join(row for _, row in entries) + "\n};\n", encoding="utf-8")
     output = folder / form
@@ -48,19 +49,9 @@ def zig(target: Target, form: str, arguments: Sequence[str | Path], output: Path
     subprocess.run([*command, *map(str, arguments), "-o", str(output)], check=True)
 
 
-def _c_function(function: tirx.PrimFunc, index: int) -> tirx.PrimFunc:
+def _c_function(kernel: Kernel, function: tirx.PrimFunc, index: int) -> tirx.PrimFunc:
     """The kernel as ``int32_t kernel_<index>(void *, …[, int32_t block])``."""
-    parameters, declared = [], []
-    for parameter in function.params:
-        if _is_buffer(parameter):
-            pointer = tirx.Var(parameter.name, tvm.ir.PointerType(parameter.ty.dtype))
-            declared.append(tirx.DeclBuffer(parameter, data=pointer))
-            parameters.append(pointer)
-        else:
-            parameters.append(parameter)
-    body = tirx.SeqStmt([*declared, function.body])
-    raw = tirx.PrimFunc(parameters, body, tvm.ir.PrimType("int32"), function.attrs)
-    return raw.with_attr("global_symbol", f"kernel_{index}").with_attr("calling_conv", 2)
+    return raw_pointers(function.with_attr("bnn.kernel", kernel.name), f"kernel_{index}").function
 
 
 def _entry(index: int, kernel: Kernel, function: tirx.PrimFunc) -> tuple[str, str]:

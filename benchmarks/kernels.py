@@ -16,11 +16,12 @@ import dataclasses
 import json
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
-from interleaved import spread
+from interleaved import in_turns, spread
 from kernel_program import SOURCES, build, zig
 from model_files import onnx_file
 from model_layers import binary_layers
@@ -101,36 +102,45 @@ def _measure(
     library.kernel_memory.restype = ctypes.c_void_p
     library.kernel_seconds.restype = ctypes.c_double
     library.kernel_seconds.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_long]
-    memory, repeats = [library.kernel_memory(index) for index in range(len(kernels))], []
-    for index, pointers in enumerate(memory):
-        library.kernel_seconds(index, pointers, 1)
-        repeats.append(max(1, int(TURN / max(1e-9, library.kernel_seconds(index, pointers, 1)))))
-    seconds, limits = np.zeros((rounds, len(kernels))), np.zeros((rounds, len(kernels)))
-    for turn in range(rounds):
-        for index in np.roll(np.arange(len(kernels)), turn):
-            library.kernel_seconds(int(index), memory[index], 1)
-            times = [library.kernel_seconds(int(index), memory[index], repeats[index]) for _ in range(TRIES)]
-            seconds[turn, index] = min(times) / repeats[index]
-            limits[turn, index] = limit()
+    timers = {str(index): partial(_beside, _timer(library, index), limit) for index in range(len(kernels))}
+    measured = in_turns(timers, rounds)
     rows = []
-    for index, kernel in enumerate(kernels):
+    for kernel, used, pairs in zip(kernels, uses, measured.values(), strict=True):
+        seconds, limits = np.array(pairs).T
         macs = dataclasses.replace(kernel.specification, block_rows=0).binary_macs
-        rates = macs / seconds[:, index]
+        rates = macs / seconds
         rows.append(
             {
                 "kernel": kernel.name,
                 "specification": dataclasses.asdict(kernel.specification),
-                "uses": uses[index],
+                "uses": used,
                 "macs": macs,
-                "seconds": spread(seconds[:, index]),
+                "seconds": spread(seconds),
                 "rate": spread(rates),
-                "of_limit": spread(rates / limits[:, index]),
+                "of_limit": spread(rates / limits),
             }
         )
     return rows
 
 
-def _shape(layer: dict[str, object]) -> str:
+def _beside(timer: Callable[[], float], limit: Callable[[], float]) -> tuple[float, float]:
+    return timer(), limit()
+
+
+def _timer(library: ctypes.CDLL, index: int) -> Callable[[], float]:
+    """What measures the seconds of one call: the fastest of some turns, each after a call that is not timed."""
+    memory = library.kernel_memory(index)
+    library.kernel_seconds(index, memory, 1)
+    repeats = max(1, int(TURN / max(1e-9, library.kernel_seconds(index, memory, 1))))
+
+    def measure() -> float:
+        library.kernel_seconds(index, memory, 1)
+        return min(float(library.kernel_seconds(index, memory, repeats)) for _ in range(TRIES)) / repeats
+
+    return measure
+
+
+def shape_text(layer: dict[str, object]) -> str:
     """``128x28x28 -> 256, 3x3 /2 g4``."""
     (kh, kw), (sh, sw) = layer["kernel_shape"], layer["strides"]
     text = f"{layer['in_channels']}x{layer['height']}x{layer['width']} -> {layer['out_channels']}, {kh}x{kw}"
@@ -146,7 +156,7 @@ def _print(result: dict[str, object]) -> None:
     for row in rows:
         share = row["of_limit"]
         print(
-            f"  {row['kernel']:<40}{_shape(row['specification']):<34}{row['uses']:>5}{row['macs'] / 1e6:>9.2f}"
+            f"  {row['kernel']:<40}{shape_text(row['specification']):<34}{row['uses']:>5}{row['macs'] / 1e6:>9.2f}"
             f"{1e6 * row['seconds']['median']:>9.1f}{row['rate']['median'] / 1e9:>8.0f}"
             f"{share['median']:>7.0%}{share['p10']:>6.0%}{share['p90']:>6.0%}"
         )
