@@ -21,6 +21,7 @@ lint: $(VENV)/ready
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt ruff mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	.ci/check_types
 
 $(VENV)/ready: pyproject.toml constraints.txt .ci/check_torch_build.py
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info < (3, 14) else "bnn-deploy needs Python 3.10 to 3.13, found " + sys.version.split()[0] + "; choose one with make PYTHON=python3.12")'

@@ -23,7 +23,7 @@ def test_page_shows_every_name() -> None:
 
 def test_names_are_those_of_the_type_checker() -> None:
     """Breaks if a name is found at run time in another module than type checkers are told, or not at all."""
-    source = (ROOT / "bnn_deploy" / "__init__.py").read_text()
+    source = Path(bnn_deploy.__file__).read_text()
     for home, names in re.findall(r"^    from (bnn_deploy[\w.]+) import (.+)$", source, re.MULTILINE):
         for name in names.split(", "):
             assert f'"{name}": "{home}"' in source, f"{name} is {home}'s for type checkers only"
