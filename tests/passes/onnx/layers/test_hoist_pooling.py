@@ -70,6 +70,7 @@ def test_pooling_of_signs_is_exact(
     ("name", "pool"),
     [
         ("ceil", {"ceil_mode": 1, "kernel_shape": [3, 3]}),
+        ("ceil, side by side", {"ceil_mode": 1}),
         ("same", {"auto_pad": "SAME_UPPER", "kernel_shape": [3, 2], "strides": [1, 1]}),
         ("dilated", {"dilations": [2, 1]}),
     ],
