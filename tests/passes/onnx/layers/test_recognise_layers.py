@@ -139,6 +139,7 @@ DECLINED: dict[str, tuple[Callable[[], onnx.ModelProto], list[str]]] = {
         conv(signs((2, 4, 2, 2, 2)), (1, 4, 3, 3, 3)),
         ["its kernel has 3 dimensions, and only one or two run on bits"],
     ),
+    "other channels": (conv(signs((3, 5, 3, 3))), ["its weights take 5 values where its input has 4"]),
     "unknown size": (
         conv(BIT, (1, 4, "height", 5), auto_pad="SAME_UPPER"),
         ["its padding (SAME_UPPER) depends on the size of the image, which is not fixed in the file"],
