@@ -104,10 +104,11 @@ def test_pruned_channel_has_scale_zero() -> None:
     assert binary(np.zeros((2, 1, 3), "float32")).scale.tolist() == [0.0, 0.0]
 
 
-def test_scale_of_every_kernel_position() -> None:
+@pytest.mark.parametrize("taps", [2, 9])
+def test_scale_of_every_kernel_position(taps: int) -> None:
     """Breaks if the released BiMLP's weights are taken for real ones, or its taps are in another order."""
-    scale = np.arange(1, 28, dtype="float32").reshape(3, 9)
-    pattern = signs((3, 9, 4))
+    scale = np.arange(1, 3 * taps + 1, dtype="float32").reshape(3, taps)
+    pattern = signs((3, taps, 4))
     judged = binary(pattern * scale[:, :, None])
     assert judged.per_tap
     np.testing.assert_array_equal(judged.scale, scale)
