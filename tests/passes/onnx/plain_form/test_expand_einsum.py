@@ -16,6 +16,7 @@ WEIGHTS = {
     "bchw,cd->bdhw": (3, 6),
     "oc,bchw->bohw": (6, 3),
     "...w,wd->...d": (5, 6),
+    "...hw,hd->...wd": (4, 6),
     "bchw,w->bch": (5,),
     "h,bchw->bcw": (4,),
     "b c h w, w d": (5, 6),
