@@ -108,6 +108,17 @@ def test_one_dimension() -> None:
     np.testing.assert_array_equal(run(after, x=x), run(model, x=x))
 
 
+def test_a_vector() -> None:
+    """Breaks if the only axis of a vector is not padded before its sign, so that the product stays real."""
+    nodes = [sign_node(), node("Pad", "s pads one", "p", "pad"), node("MatMul", "p w", "y", "layer")]
+    constants = {"w": signs((7, 3)), "pads": np.array([1, 2], np.int64), "one": np.ones((), "float32")}
+    model = network(nodes, (4,), ZERO | constants)
+    after, reports = apply(model, fold_padding, recognise_layers)
+    assert reports[0].binary and types(after)[:2] == ["Pad", "Sign"]
+    x = numbers((4,))
+    np.testing.assert_array_equal(run(after, x=x), run(model, x=x))
+
+
 @pytest.mark.parametrize("filling", [-1.0, 1.0])
 @pytest.mark.parametrize("zero", [-1, 0, 1])
 @pytest.mark.parametrize("threshold", [0.0, 0.625, -3.0, "channels"])
