@@ -8,8 +8,9 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
+from bnn_deploy.ops.registry import STANDARD_OPSET
 from bnn_deploy.passes.onnx.activations.describe_values import describe_values
 from tests.passes.onnx.activations.activation_models import (
     F32,
@@ -286,3 +287,21 @@ def test_half_precision_counts() -> None:
     assert report.activations[0].threshold == 2.0**-25
     x = adversarial([2.0**-25, 2.0**-24])
     np.testing.assert_array_equal(run(after, x), run(before, x))
+
+
+def test_a_bias_is_no_activation() -> None:
+    """Breaks if a step that a layer adds is reported, and rewritten, as one that it multiplies."""
+    nodes = [
+        standard("Sign", "x", "a"),
+        standard("Greater", "x two", "b"),
+        standard("Where", "b one minus", "c"),
+        standard("Gemm", "a w c", "y"),
+    ]
+    constants = {"two": F32(2), "one": F32(1), "minus": F32(-1), "w": np.ones((4, 4), F32)}
+    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "network", values[:1], values[1:], tensors)
+    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", STANDARD_OPSET)], ir_version=10)
+    after, report = recognised(onnx.shape_inference.infer_shapes(network, strict_mode=True))
+    assert [activation.name for activation in report.activations] == ["module.a"]
+    assert operators(after) == ["Sign!0", "Greater", "Where"]
