@@ -115,6 +115,22 @@ def test_nodes_without_effect_go() -> None:
     np.testing.assert_array_equal(run(ir.to_proto(normal)), run(model))
 
 
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [({"value_float": 0.5}, 0.5), ({"value_floats": [0.5]}, [0.5])],
+    ids=["number", "list"],
+)
+def test_numbers_in_constant_nodes_become_initializers(written: dict[str, object], value: object) -> None:
+    """Breaks if a threshold that an exporter writes as an attribute stays a node, which is no constant to what follows."""
+    nodes = [helper.make_node("Constant", [], ["half"], **written), helper.make_node("Add", ["x", "half"], ["y"])]
+    model = model_of(nodes, {}, 17)
+    normal = normalise_graph(model)
+    assert operators(normal) == ["Add"]
+    (initializer,) = normal.graph.initializers.values()
+    np.testing.assert_array_equal(initializer.const_value.numpy(), np.array(value, np.float32))
+    np.testing.assert_array_equal(run(ir.to_proto(normal)), run(model))
+
+
 def test_a_cast_to_another_type_stays() -> None:
     """Breaks if a Cast that rounds is taken for one without effect."""
     nodes = [
