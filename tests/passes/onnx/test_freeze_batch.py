@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from bnn_deploy.errors import ModelFileError
 from bnn_deploy.ops.registry import DOMAIN
@@ -34,6 +35,15 @@ def test_batch_gets_its_value_and_shape_arithmetic_disappears() -> None:
     frozen = freeze_batch(reshaping(), 5)
     assert input_shape(frozen) == [5, 3, 4]
     assert [n.op_type for n in frozen.graph.node] == ["Reshape"]
+
+
+def test_small_constant_nodes_become_initializers() -> None:
+    """Breaks: later passes meet a threshold or slope that is no constant, because the file keeps it in a node."""
+    half = numpy_helper.from_array(np.array([0.5], np.float32))
+    nodes = [helper.make_node("Constant", [], ["half"], value=half), node("Add", "x half", "y")]
+    frozen = freeze_batch(model(nodes, ["batch", 3, 4], {}, rank=3), 1)
+    assert [n.op_type for n in frozen.graph.node] == ["Add"]
+    assert [numpy_helper.to_array(tensor).tolist() for tensor in frozen.graph.initializer] == [[0.5]]
 
 
 def test_function_is_kept() -> None:
