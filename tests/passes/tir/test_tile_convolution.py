@@ -149,6 +149,17 @@ def mirrored_epilogue(x: T.Buffer((1, 2, 2, 4)), f: T.Buffer((1, 1, 4, 16)), y: 
             y[vn, vh, vw, vo] = t[vn, vh, vw, vo] - t[vn, vh, vw, 15 - vo]
 
 
+@T.prim_func(s_tir=True, private=True)
+def part_of_rows(x: T.Buffer((5, 24)), w: T.Buffer((16, 32)), y: T.Buffer((5, 32))):
+    """A matrix product of the first columns of x: what inlining makes of a slice."""
+    for r, o, i in T.grid(5, 32, 16):
+        with T.sblock("product"):
+            vr, vo, vi = T.axis.remap("SSR", [r, o, i])
+            with T.init():
+                y[vr, vo] = T.float32(0)
+            y[vr, vo] = y[vr, vo] + x[vr, vi] * w[vi, vo]
+
+
 LEFT_ALONE = {
     "groups": lambda emit, x: conv(x, 32, (3, 3), groups=2),
     "dilation": lambda emit, x: conv(x, 32, (3, 3), dilation=[2, 2]),
@@ -156,10 +167,10 @@ LEFT_ALONE = {
 }
 
 
-@pytest.mark.parametrize("name", [*LEFT_ALONE, "narrow padding", "mirrored epilogue"])
+@pytest.mark.parametrize("name", [*LEFT_ALONE, "narrow padding", "mirrored epilogue", "part of rows"])
 def test_what_is_not_recognised_is_still_right(name: str) -> None:
     """Breaks: a layer that only looks like a dense convolution is computed as one."""
-    written = {"narrow padding": narrow_padding, "mirrored epilogue": mirrored_epilogue}
+    written = {"narrow padding": narrow_padding, "mirrored epilogue": mirrored_epilogue, "part of rows": part_of_rows}
     function = written[name] if name in written else only(LEFT_ALONE[name], (1, 6, 7, 16))
     assert not is_tiled(function, TARGETS[2])
     check(function, TARGETS[2])
