@@ -5,7 +5,7 @@ TORCH ?= cpu
 # Test processes; a file, or a class of the zoo, stays in one of them.
 WORKERS ?= 2
 
-.PHONY: demo test test-gpu lint clean
+.PHONY: demo test test-gpu mutants lint clean
 
 demo: $(VENV)/ready
 	$(VENV)/bin/python examples/digits_demo.py
@@ -16,6 +16,11 @@ test: $(VENV)/ready
 # On a machine with an NVIDIA GPU; elsewhere it fails, since there is nothing that it can test.
 test-gpu: $(VENV)/ready
 	$(VENV)/bin/python -m pytest tests/gpu -m gpu -v --durations=10
+
+# Would the tests notice small mistakes in the compiler? An hour; OPTIONS="--minutes 10 passes/relax" is less.
+mutants: $(VENV)/ready
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[test,mutants]"
+	$(VENV)/bin/python -m tests.mutants $(OPTIONS)
 
 lint: $(VENV)/ready
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt ruff mypy
