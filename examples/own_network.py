@@ -78,6 +78,16 @@ def train(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     model.eval()
 
 
+def bnn_deploy(folder: Path, *commands: tuple[str, ...]) -> int:
+    """Run commands as typed in ``folder``, until one fails; returns the last one's exit status."""
+    for arguments in commands:
+        print("$ bnn-deploy", *arguments, flush=True)
+        status = subprocess.run([COMMAND, *arguments], cwd=folder, check=False).returncode
+        if status:
+            return status
+    return 0
+
+
 def main(folder: Path) -> int:
     """Exit status 0 when the bundle classifies every test image as onnxruntime does."""
     folder.mkdir(exist_ok=True)
@@ -93,15 +103,11 @@ def main(folder: Path) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's exporter warns about itself
         torch.onnx.export(model, (torch.from_numpy(images[:1]),), str(folder / "mine.onnx"), dynamo=True, verbose=False)
-    for arguments in (
+    return bnn_deploy(
+        folder,
         ("compile", "mine.onnx", "--target", "host", "-o", "mine_host", "--explain"),
         ("validate", "mine.onnx", "--bundle", "mine_host", "--data", "digits_test.npz"),
-    ):
-        print("$ bnn-deploy", *arguments, flush=True)
-        status = subprocess.run([COMMAND, *arguments], cwd=folder, check=False).returncode
-        if status:
-            return status
-    return 0
+    )
 
 
 if __name__ == "__main__":

@@ -9,9 +9,7 @@ onnxruntime. FOLDER (qonnx_import) gets the files.
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import brevitas.nn as qnn
@@ -19,12 +17,10 @@ import numpy as np
 import torch
 from brevitas.export import export_qonnx
 from brevitas.quant.binary import SignedBinaryActPerTensorConst, SignedBinaryWeightPerTensorConst
-from own_network import train
+from own_network import bnn_deploy, train
 from torch import nn
 
 from bnn_deploy.data.digits import load_digits_split
-
-COMMAND = Path(sysconfig.get_path("scripts")) / "bnn-deploy"
 
 
 def binary_linear(inputs: int, outputs: int) -> nn.Sequential:
@@ -53,16 +49,12 @@ def main(folder: Path) -> int:
     print(f"test accuracy in Brevitas: {right.mean():.2%}", flush=True)
     np.savez(folder / "digits_test.npz", x=images, y=labels)
     export_qonnx(model, torch.from_numpy(images[:1]), export_path=str(folder / "brevitas.onnx"), verbose=False)
-    for arguments in (
+    return bnn_deploy(
+        folder,
         ("import", "brevitas.onnx", "-o", "imported.onnx", "--explain"),
         ("compile", "imported.onnx", "--target", "host", "--batch", "1", "-o", "imported_host"),
         ("validate", "imported.onnx", "--bundle", "imported_host", "--data", "digits_test.npz"),
-    ):
-        print("$ bnn-deploy", *arguments, flush=True)
-        status = subprocess.run([COMMAND, *arguments], cwd=folder, check=False).returncode
-        if status:
-            return status
-    return 0
+    )
 
 
 if __name__ == "__main__":

@@ -48,10 +48,10 @@ from bnn_deploy.targets.kernels.binary.carry_tree_tiling import TreeStyle
 from bnn_deploy.targets.kernels.binary.counting_tiling import CountingTile
 from bnn_deploy.targets.kernels.depthwise import depthwise_conv2d
 from bnn_deploy.targets.kernels.kernel import Kernel
+from bnn_deploy.targets.kernels.pack_specification import PackSpecification
 from bnn_deploy.targets.kernels.packing import bitpack, shift_words
 from bnn_deploy.targets.kernels.specification import (
     ConvolutionSpecification,
-    PackSpecification,
     Segments,
     ShiftWordsSpecification,
     Specification,

@@ -27,7 +27,7 @@ from typing import Any
 from tvm import ir, relax
 from tvm.ir import _ffi_api as ir_ffi
 
-from bnn_deploy.targets.kernels.specification import word_count
+from bnn_deploy.targets.kernels.words import word_count
 
 
 @dataclass(frozen=True)

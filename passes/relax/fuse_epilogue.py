@@ -40,7 +40,7 @@ from bnn_deploy.passes.relax.kernel_specifications import convolution_specificat
 from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.epilogue import STEPS, ImageOperand
-from bnn_deploy.targets.kernels.specification import WORD_BITS
+from bnn_deploy.targets.kernels.words import WORD_BITS
 from bnn_deploy.targets.table import select_kernel
 
 _MAXIMUM_IMAGES = 4

@@ -12,14 +12,13 @@ from bnn_deploy.dialect.operators import ConvolutionAttributes, plane_axis
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.relax.expressions import operator_name, static_shape
 from bnn_deploy.targets.kernels.epilogue import STEPS, Epilogue, ImageOperand
-from bnn_deploy.targets.kernels.specification import (
-    ConvolutionSpecification,
+from bnn_deploy.targets.kernels.pack_specification import (
     MultiSignPackSpecification,
     MultiTernaryPackSpecification,
-    ShiftWordsSpecification,
     SignPackSpecification,
     TernaryPackSpecification,
 )
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification, ShiftWordsSpecification
 
 
 def pack_specification(value: relax.Call, layer: str) -> SignPackSpecification | TernaryPackSpecification:

@@ -34,14 +34,9 @@ from bnn_deploy.passes.relax.kernel_specifications import (
 from bnn_deploy.passes.relax.rewriter import DataflowRewriter
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.kernel import Kernel
-from bnn_deploy.targets.kernels.specification import (
-    ConvolutionSpecification,
-    PackSpecification,
-    ShiftWordsSpecification,
-    SignPackSpecification,
-    Specification,
-    word_count,
-)
+from bnn_deploy.targets.kernels.pack_specification import PackSpecification, SignPackSpecification
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification, ShiftWordsSpecification, Specification
+from bnn_deploy.targets.kernels.words import word_count
 from bnn_deploy.targets.table import select_kernel, takes_shifts
 
 _LAYERS = ("bnn.packed_conv2d", "bnn.packed_tap_scaled_conv2d", "bnn.epilogue_conv2d", "bnn.packed_linear")

@@ -27,7 +27,7 @@ from bnn_deploy.dialect.operators import ConvolutionAttributes, call, is_three_v
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.relax.expressions import call_of, layer_identifier, operator_name, slice_of, static_shape
 from bnn_deploy.passes.relax.rewriter import DataflowRewriter
-from bnn_deploy.targets.kernels.specification import WORD_BITS
+from bnn_deploy.targets.kernels.words import WORD_BITS
 
 _LAYERS = ("bnn.conv2d", "bnn.tap_scaled_conv2d", "bnn.linear")
 # Moves elements in ways that words cannot follow.

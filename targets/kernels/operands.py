@@ -8,13 +8,9 @@ from tvm.ir import Expr
 from tvm.tirx import Buffer
 from tvm.tirx.script import builder as T
 
-from bnn_deploy.targets.kernels.specification import (
-    WORD_BITS,
-    ConvolutionSpecification,
-    ShiftWordsSpecification,
-    word_count,
-)
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification, ShiftWordsSpecification
 from bnn_deploy.targets.kernels.vector import WORD, block_parameter, let, spread
+from bnn_deploy.targets.kernels.words import WORD_BITS, word_count
 
 # (image, row, column, group, word of the group) -> one uint32 per plane
 Load = Callable[[Expr, Expr, Expr, Expr, Expr], tuple[Expr, ...]]

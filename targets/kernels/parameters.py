@@ -12,8 +12,10 @@ O / 32). block, int32, is there with ``block_rows`` (see ``operands.block_origin
 
 from __future__ import annotations
 
-from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification, Parameters
+from bnn_deploy.targets.kernels.pack_specification import Parameters
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
 from bnn_deploy.targets.kernels.vector import FLOAT, WORD
+from bnn_deploy.targets.kernels.words import WORD_BITS
 
 
 def convolution_parameters(layer: ConvolutionSpecification, weights_shape: tuple[int, ...]) -> Parameters:

@@ -6,7 +6,8 @@ import numpy as np
 
 from bnn_deploy.bits import as_words, packed_size, unpack_bits
 from bnn_deploy.errors import CompileError
-from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
+from bnn_deploy.targets.kernels.words import WORD_BITS
 
 
 def weight_signs(weights: np.ndarray, specification: ConvolutionSpecification) -> np.ndarray:

@@ -18,13 +18,8 @@ from bnn_deploy.plan import Launch
 from bnn_deploy.targets.base import Gpu
 from bnn_deploy.targets.cuda.architectures import ARCHITECTURES, architecture
 from bnn_deploy.targets.kernels.kernel import Kernel
-from bnn_deploy.targets.kernels.specification import (
-    ConvolutionSpecification,
-    MultiSignPackSpecification,
-    MultiTernaryPackSpecification,
-    ShiftWordsSpecification,
-    Specification,
-)
+from bnn_deploy.targets.kernels.pack_specification import MultiSignPackSpecification, MultiTernaryPackSpecification
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification, ShiftWordsSpecification, Specification
 from bnn_deploy.targets.registry import get_target
 from bnn_deploy.targets.table import select_gpu_kernel
 from tests.cuda.driver import build_kernels

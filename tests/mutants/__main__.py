@@ -68,7 +68,7 @@ def main() -> None:
     # Objects lie there under digests of what they are made from, so that mutants may share them.
     os.environ["BNN_DEPLOY_CACHE"] = str(WORK / "objects")
     record = WORK / "record" / "tests.json"
-    if options.record or not record.exists() or json.loads(record.read_text())["sources"] != sources_digest():
+    if options.record or not record.exists() or json.loads(record.read_text()).get("sources") != sources_digest():
         make_record(record.parent)
     sources = {str(path.relative_to(ROOT)): path.read_text() for folder in options.paths for path in sources_in(folder)}
     mutants = sample(sources, options.seed, options.lines)

@@ -23,8 +23,8 @@ from bnn_deploy.targets.kernels.binary.carry_save_chain import Chain
 from bnn_deploy.targets.kernels.binary.carry_tree_adders import paired
 from bnn_deploy.targets.kernels.depthwise import depthwise_conv2d
 from bnn_deploy.targets.kernels.packing import bitpack, shift_words
-from bnn_deploy.targets.kernels.specification import WORD_BITS
 from bnn_deploy.targets.kernels.vector import FLOAT, INTEGER, WORD, cast, constant, lanes_at, let, spread, vector_type
+from bnn_deploy.targets.kernels.words import WORD_BITS
 
 Patch = pytest.MonkeyPatch
 

@@ -8,12 +8,8 @@ import numpy as np
 
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.kernel import Kernel
-from bnn_deploy.targets.kernels.specification import (
-    ConvolutionSpecification,
-    SignPackSpecification,
-    Specification,
-    TernaryPackSpecification,
-)
+from bnn_deploy.targets.kernels.pack_specification import SignPackSpecification, TernaryPackSpecification
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification, Specification
 from bnn_deploy.targets.table import select_kernel
 from tests.targets import reference
 

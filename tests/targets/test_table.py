@@ -14,13 +14,12 @@ from tvm import tirx
 
 from bnn_deploy.errors import CompileError
 from bnn_deploy.targets.cuda import CUDA_TARGETS
-from bnn_deploy.targets.kernels.specification import (
-    ConvolutionSpecification,
+from bnn_deploy.targets.kernels.pack_specification import (
     MultiSignPackSpecification,
-    ShiftWordsSpecification,
     SignPackSpecification,
     TernaryPackSpecification,
 )
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification, ShiftWordsSpecification
 from bnn_deploy.targets.registry import cpu_targets, get_target
 from bnn_deploy.targets.table import GPU_KERNELS, PROCESSOR_KERNELS, select_kernel
 from tests.targets.cases import LAYERS, edge_bank

@@ -19,16 +19,13 @@ from bnn_deploy.targets.base import Gpu
 from bnn_deploy.targets.cuda.device_functions import WARP, ballot
 from bnn_deploy.targets.cuda.kernels.index_range import require_int32_indices
 from bnn_deploy.targets.kernels.kernel import Kernel
-from bnn_deploy.targets.kernels.packing.bitpack import TERNARY_THRESHOLD, above, below
-from bnn_deploy.targets.kernels.specification import (
-    WORD_BITS,
+from bnn_deploy.targets.kernels.pack_specification import (
     MultiSignPackSpecification,
     MultiTernaryPackSpecification,
     PackSpecification,
     SignPackSpecification,
-    ceil_divide,
-    word_count,
 )
+from bnn_deploy.targets.kernels.packing.bitpack import TERNARY_THRESHOLD, above, below
 from bnn_deploy.targets.kernels.vector import (
     FLOAT,
     WORD,
@@ -40,6 +37,7 @@ from bnn_deploy.targets.kernels.vector import (
     primitive_function,
     view,
 )
+from bnn_deploy.targets.kernels.words import WORD_BITS, ceil_divide, word_count
 
 # Four warps: the threads of a multiprocessor are full with the 16 or 32 blocks that it holds at most.
 WARPS = 4

@@ -19,7 +19,7 @@ from bnn_deploy.targets.cuda.kernels.result import Result
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.operands import differing_bits, group_word_loader
 from bnn_deploy.targets.kernels.parameters import convolution_parameters
-from bnn_deploy.targets.kernels.specification import ConvolutionSpecification, ceil_divide, word_count
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
 from bnn_deploy.targets.kernels.vector import (
     FLOAT,
     INTEGER,
@@ -33,6 +33,7 @@ from bnn_deploy.targets.kernels.vector import (
     when,
 )
 from bnn_deploy.targets.kernels.weights import weight_words
+from bnn_deploy.targets.kernels.words import ceil_divide, word_count
 
 _THREADS = 128
 # Taps and words of a thread that are worth their code without a loop.

@@ -32,8 +32,9 @@ from bnn_deploy.targets.cuda.kernels.mma_weights import array_words, pack_weight
 from bnn_deploy.targets.cuda.kernels.result import Result
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.parameters import convolution_parameters
-from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
 from bnn_deploy.targets.kernels.vector import INTEGER, WORD, finished, let, loop, primitive_function, view, when
+from bnn_deploy.targets.kernels.words import WORD_BITS
 
 
 def kernel(specification: ConvolutionSpecification, gpu: Gpu) -> Kernel | None:

@@ -14,8 +14,8 @@ from tvm.tirx.script import builder as T
 from bnn_deploy.targets.cuda.device_functions import WARP, copy_async
 from bnn_deploy.targets.cuda.kernels.mma_tiling import CHUNK, LANE_WORDS, MMA_CHANNELS, MMA_PIXELS, STEPS, MmaTiling
 from bnn_deploy.targets.cuda.kernels.shifted_words import by_segment, segments
-from bnn_deploy.targets.kernels.specification import ceil_divide, word_count
 from bnn_deploy.targets.kernels.vector import INTEGER, WORD, Index, lanes_at, let, loop, when
+from bnn_deploy.targets.kernels.words import ceil_divide, word_count
 
 # In no mask: the place lies beyond the words of the window.
 _NO_TAP = 1 << 31

@@ -19,8 +19,8 @@ from bnn_deploy.targets.cuda.kernels.mma_operands import memory
 from bnn_deploy.targets.cuda.kernels.mma_tiling import MMA_PIXELS, MmaTiling
 from bnn_deploy.targets.cuda.kernels.mma_weights import Formula, classes, formula, tile_words
 from bnn_deploy.targets.cuda.kernels.result import Result
-from bnn_deploy.targets.kernels.specification import WORD_BITS
 from bnn_deploy.targets.kernels.vector import INTEGER, WORD, Index, lanes_at, let, loop, shuffled, when
+from bnn_deploy.targets.kernels.words import WORD_BITS
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from bnn_deploy.targets.base import Gpu
 from bnn_deploy.targets.cuda.architectures import architecture
 from bnn_deploy.targets.cuda.device_functions import WARP
 from bnn_deploy.targets.cuda.kernels.shifted_words import piece_words
-from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification, ceil_divide, word_count
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
+from bnn_deploy.targets.kernels.words import WORD_BITS, ceil_divide, word_count
 
 # Words of one chunk: a lane loads four of a pixel with one 128-bit load, and eight lanes' loads are two whole pixels, so that
 # they fall into all 32 banks of shared memory once.

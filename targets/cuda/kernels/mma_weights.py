@@ -29,8 +29,9 @@ import numpy as np
 
 from bnn_deploy.targets.cuda.kernels.mma_tiling import CHUNK, STEPS, MmaTiling
 from bnn_deploy.targets.cuda.kernels.padding_classes import image_axes
-from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
 from bnn_deploy.targets.kernels.weights import weight_signs, weight_words
+from bnn_deploy.targets.kernels.words import WORD_BITS
 
 
 @dataclass(frozen=True)

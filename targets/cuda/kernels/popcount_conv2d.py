@@ -33,7 +33,7 @@ from bnn_deploy.targets.cuda.kernels.result import Result
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.operands import differing_bits
 from bnn_deploy.targets.kernels.parameters import convolution_parameters
-from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
 from bnn_deploy.targets.kernels.vector import (
     FLOAT,
     INTEGER,
@@ -48,6 +48,7 @@ from bnn_deploy.targets.kernels.vector import (
     shuffled,
     when,
 )
+from bnn_deploy.targets.kernels.words import WORD_BITS
 
 # Channels of a group from which on a warp for them is worth its idle lanes; below, a lane computes what it likes.
 _FEWEST_CHANNELS = 16

@@ -17,8 +17,8 @@ from bnn_deploy.targets.cuda.kernels.popcount_tiling import LANES
 from bnn_deploy.targets.cuda.kernels.popcount_weights import WeightLayout
 from bnn_deploy.targets.cuda.kernels.shifted_words import by_segment
 from bnn_deploy.targets.kernels.operands import group_word_loader
-from bnn_deploy.targets.kernels.specification import ceil_divide
 from bnn_deploy.targets.kernels.vector import INTEGER, WORD, constant, lanes_at, let, loop, shuffled, view, when
+from bnn_deploy.targets.kernels.words import ceil_divide
 
 # Registers of a lane for words that are on their way to shared memory.
 _MOST_UNDER_WAY = 16

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bnn_deploy.targets.cuda.kernels.shifted_words import piece_words
-from bnn_deploy.targets.kernels.specification import ConvolutionSpecification, ceil_divide, word_count
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
+from bnn_deploy.targets.kernels.words import ceil_divide, word_count
 
 LANES = 32
 # Words that a lane loads at once.

@@ -14,8 +14,9 @@ from bnn_deploy.targets.cuda.kernels.index_range import require_int32_indices
 from bnn_deploy.targets.cuda.kernels.shifted_words import piece_words
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.packing.shift_words import wrapped
-from bnn_deploy.targets.kernels.specification import ShiftWordsSpecification, ceil_divide
+from bnn_deploy.targets.kernels.specification import ShiftWordsSpecification
 from bnn_deploy.targets.kernels.vector import WORD, finished, lanes_at, let, primitive_function, view
+from bnn_deploy.targets.kernels.words import ceil_divide
 
 THREADS = 128
 

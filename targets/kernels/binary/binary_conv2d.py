@@ -24,9 +24,10 @@ from bnn_deploy.targets.kernels.binary.valid_products import emit_valid_products
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.operands import block_origin, group_word_loader
 from bnn_deploy.targets.kernels.parameters import convolution_parameters
-from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
 from bnn_deploy.targets.kernels.vector import INTEGER, finished, let, primitive_function, registers, view, when
 from bnn_deploy.targets.kernels.weights import weight_words
+from bnn_deploy.targets.kernels.words import WORD_BITS
 
 
 def kernel(specification: ConvolutionSpecification, target: Target, widest: CountingTile) -> Kernel:

@@ -11,7 +11,6 @@ from tvm.tirx.script import builder as T
 from bnn_deploy.targets.kernels.binary.carry_save_chain import Chain
 from bnn_deploy.targets.kernels.binary.carry_save_pixel import BYTES, PixelWords
 from bnn_deploy.targets.kernels.binary.carry_save_tiling import BLOCK_OUTPUTS, VECTOR_WORDS, CarrySaveTiling
-from bnn_deploy.targets.kernels.specification import WORD_BITS
 from bnn_deploy.targets.kernels.vector import (
     BYTE,
     Index,
@@ -23,6 +22,7 @@ from bnn_deploy.targets.kernels.vector import (
     spread,
     when,
 )
+from bnn_deploy.targets.kernels.words import WORD_BITS
 
 SHORT = "int16"
 SHORTS = f"{SHORT}x8"

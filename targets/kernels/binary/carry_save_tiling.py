@@ -8,7 +8,7 @@ from functools import cached_property
 from bnn_deploy.targets.kernels.binary.carry_save_chain import Chain, cut
 from bnn_deploy.targets.kernels.binary.gathered_tiling import GatheredTiling
 from bnn_deploy.targets.kernels.binary.tiling import Tile
-from bnn_deploy.targets.kernels.specification import ceil_divide
+from bnn_deploy.targets.kernels.words import ceil_divide
 
 VECTOR_WORDS = 4
 BLOCK_OUTPUTS = 8

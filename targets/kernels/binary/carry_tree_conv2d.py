@@ -20,9 +20,10 @@ from bnn_deploy.targets.kernels.binary.carry_tree_block import PairedPixel, Tree
 from bnn_deploy.targets.kernels.binary.carry_tree_tiling import CarryTreeTiling, TreeStyle
 from bnn_deploy.targets.kernels.binary.gathered_tiling import fits
 from bnn_deploy.targets.kernels.kernel import Kernel
-from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
 from bnn_deploy.targets.kernels.vector import Index
 from bnn_deploy.targets.kernels.weights import weight_words
+from bnn_deploy.targets.kernels.words import WORD_BITS
 
 
 def kernel(specification: ConvolutionSpecification, target: Target, style: TreeStyle) -> Kernel | None:

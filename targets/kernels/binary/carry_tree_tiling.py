@@ -7,7 +7,7 @@ from functools import cached_property
 
 from bnn_deploy.targets.kernels.binary.gathered_tiling import GatheredTiling
 from bnn_deploy.targets.kernels.binary.tiling import SMALLEST_TASK_COUNT, Tile, fewest_vectors
-from bnn_deploy.targets.kernels.specification import ceil_divide
+from bnn_deploy.targets.kernels.words import ceil_divide
 
 # A task of fewer products takes about a microsecond, and is not worth sharing out.
 SMALLEST_TASK_MACS = 2**20

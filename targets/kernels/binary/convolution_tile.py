@@ -14,7 +14,6 @@ from bnn_deploy.targets.kernels.binary.counting_tiling import CountingTiling
 from bnn_deploy.targets.kernels.binary.tasks import Task
 from bnn_deploy.targets.kernels.binary.tile_store import TileStore
 from bnn_deploy.targets.kernels.operands import Load, differing_bits
-from bnn_deploy.targets.kernels.specification import ceil_divide
 from bnn_deploy.targets.kernels.vector import (
     BYTE,
     FLOAT,
@@ -33,6 +32,7 @@ from bnn_deploy.targets.kernels.vector import (
     sum_of_bytes,
     when,
 )
+from bnn_deploy.targets.kernels.words import ceil_divide
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Literal
 
 from bnn_deploy.targets.kernels.binary.tiling import Tile, Tiling, fewest_vectors
-from bnn_deploy.targets.kernels.specification import ceil_divide
+from bnn_deploy.targets.kernels.words import ceil_divide
 
 # A uint8 counter holds the popcounts of 31 bytes: 31 * 8 = 248.
 BYTE_COUNTER_WORDS = 31

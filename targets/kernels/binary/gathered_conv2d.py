@@ -17,7 +17,6 @@ from bnn_deploy.targets.kernels.binary.tasks import first_output, tasks, tile_co
 from bnn_deploy.targets.kernels.binary.tile_store import TileStore
 from bnn_deploy.targets.kernels.operands import block_origin
 from bnn_deploy.targets.kernels.parameters import convolution_parameters
-from bnn_deploy.targets.kernels.specification import word_count
 from bnn_deploy.targets.kernels.vector import (
     FLOAT,
     Index,
@@ -29,6 +28,7 @@ from bnn_deploy.targets.kernels.vector import (
     primitive_function,
     view,
 )
+from bnn_deploy.targets.kernels.words import word_count
 
 AnyPixel = TypeVar("AnyPixel", bound=GatheredPixel[Any])
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bnn_deploy.targets.kernels.binary.tiling import Tiling
-from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification, word_count
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
+from bnn_deploy.targets.kernels.words import WORD_BITS, word_count
 
 # The words of a pixel lie on the stack, where TVM puts buffers below 1 KiB; sums stay within 16 bits, too.
 LARGEST_PIXEL_WORDS = 252

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from tvm.tirx.script import builder as T
 
 from bnn_deploy.targets.kernels.binary.tiling import Tiling
-from bnn_deploy.targets.kernels.specification import ceil_divide
 from bnn_deploy.targets.kernels.vector import Index, let, loop
+from bnn_deploy.targets.kernels.words import ceil_divide
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from tvm.tirx.script import builder as T
 from bnn_deploy.targets.kernels.epilogue import STORED_AS_THEY_ARE, operand_channel
 from bnn_deploy.targets.kernels.packing.bitpack import above, packed_bits
 from bnn_deploy.targets.kernels.parameters import epilogue_parameters
-from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
 from bnn_deploy.targets.kernels.vector import Index, lanes_at, let, shuffled, view
+from bnn_deploy.targets.kernels.words import WORD_BITS
 
 
 class TileStore:

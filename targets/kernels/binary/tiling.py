@@ -9,7 +9,8 @@ from math import prod
 
 import numpy as np
 
-from bnn_deploy.targets.kernels.specification import ConvolutionSpecification, ceil_divide, word_count
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
+from bnn_deploy.targets.kernels.words import ceil_divide, word_count
 
 # Weights of one task's chunk: half of the smallest L1 data cache among the targets (32 KiB); the rest is for X.
 CHUNK_BYTES = 16384

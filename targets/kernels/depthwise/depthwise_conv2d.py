@@ -21,9 +21,10 @@ from bnn_deploy.targets.kernels.depthwise.operands import Operands
 from bnn_deploy.targets.kernels.kernel import Kernel
 from bnn_deploy.targets.kernels.operands import block_origin
 from bnn_deploy.targets.kernels.parameters import convolution_parameters
-from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification, word_count
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
 from bnn_deploy.targets.kernels.vector import Index, finished, let, loop, primitive_function, view
 from bnn_deploy.targets.kernels.weights import channel_words
+from bnn_deploy.targets.kernels.words import WORD_BITS, word_count
 
 
 def is_depthwise(specification: ConvolutionSpecification) -> bool:

@@ -15,7 +15,7 @@ from tvm.tirx.script import builder as T
 
 from bnn_deploy.targets.kernels.depthwise.operands import Operands
 from bnn_deploy.targets.kernels.operands import differing_bits
-from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
 from bnn_deploy.targets.kernels.vector import (
     FLOAT,
     INTEGER,
@@ -31,6 +31,7 @@ from bnn_deploy.targets.kernels.vector import (
     spread,
     when,
 )
+from bnn_deploy.targets.kernels.words import WORD_BITS
 
 # (image, row, column) of an output
 Pixel = tuple[Index, Index, Index]

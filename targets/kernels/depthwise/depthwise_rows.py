@@ -32,7 +32,7 @@ from bnn_deploy.targets.kernels.depthwise.code_lanes import (
     linear_table,
 )
 from bnn_deploy.targets.kernels.depthwise.operands import Operands
-from bnn_deploy.targets.kernels.specification import WORD_BITS, ConvolutionSpecification, word_count
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
 from bnn_deploy.targets.kernels.vector import (
     FLOAT,
     WORD,
@@ -46,6 +46,7 @@ from bnn_deploy.targets.kernels.vector import (
     spread,
     view,
 )
+from bnn_deploy.targets.kernels.words import WORD_BITS, word_count
 
 ALL_BITS = 0xFFFFFFFF
 # Products of -1 are counted in 4 bits.

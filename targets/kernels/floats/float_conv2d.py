@@ -18,7 +18,6 @@ from tvm.tirx import Buffer, PrimFunc
 from tvm.tirx.script import builder as T
 
 from bnn_deploy.targets.kernels.floats.frame import Epilogue, kernel_over, whole, whole_view
-from bnn_deploy.targets.kernels.specification import ceil_divide
 from bnn_deploy.targets.kernels.vector import (
     FLOAT,
     Index,
@@ -31,6 +30,7 @@ from bnn_deploy.targets.kernels.vector import (
     spread,
     when,
 )
+from bnn_deploy.targets.kernels.words import ceil_divide
 
 # (pixels, vectors) of the largest tile by float lanes of a register: accumulators, weights and a broadcast element fill the
 # 32 registers of AVX-512 and NEON and the 16 of AVX2. Wide vectors make broadcasts dear, so that more pixels share a weight.

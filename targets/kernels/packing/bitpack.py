@@ -18,8 +18,7 @@ from tvm.tirx.script import builder as T
 
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.kernel import Kernel
-from bnn_deploy.targets.kernels.specification import (
-    WORD_BITS,
+from bnn_deploy.targets.kernels.pack_specification import (
     MultiSignPackSpecification,
     MultiTernaryPackSpecification,
     PackSpecification,
@@ -41,6 +40,7 @@ from bnn_deploy.targets.kernels.vector import (
     vector_type,
     view,
 )
+from bnn_deploy.targets.kernels.words import WORD_BITS
 
 # abs(x) <= 0.5 rounds to 0 (half to even), see the operator Ternary.
 TERNARY_THRESHOLD = 0.5

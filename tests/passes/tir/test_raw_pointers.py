@@ -12,7 +12,7 @@ from tvm import relax, tirx
 from bnn_deploy.passes.relax.fuse_float import fuse_float
 from bnn_deploy.passes.tir.raw_pointers import RawKernel, raw_pointers
 from bnn_deploy.passes.tir.schedule_float import schedule_float
-from bnn_deploy.targets.kernels.specification import SignPackSpecification
+from bnn_deploy.targets.kernels.pack_specification import SignPackSpecification
 from bnn_deploy.targets.registry import host_target
 from bnn_deploy.targets.table import select_kernel
 from tests.passes.evaluate import pack_words

@@ -14,12 +14,8 @@ from hypothesis import strategies as st
 
 from bnn_deploy.errors import TargetError
 from bnn_deploy.targets.base import Target
-from bnn_deploy.targets.kernels.specification import (
-    ConvolutionSpecification,
-    SignPackSpecification,
-    Specification,
-    TernaryPackSpecification,
-)
+from bnn_deploy.targets.kernels.pack_specification import SignPackSpecification, TernaryPackSpecification
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification, Specification
 from bnn_deploy.targets.registry import cpu_targets, get_target, host_target, missing_cpu_flags
 from bnn_deploy.targets.table import select_kernel
 from tests.targets.cases import Case, block_bank, block_cases, edge_bank, make_case

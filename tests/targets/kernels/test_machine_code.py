@@ -8,12 +8,8 @@ import pytest
 import tvm
 
 from bnn_deploy.targets.base import Target
-from bnn_deploy.targets.kernels.specification import (
-    ConvolutionSpecification,
-    SignPackSpecification,
-    Specification,
-    TernaryPackSpecification,
-)
+from bnn_deploy.targets.kernels.pack_specification import SignPackSpecification, TernaryPackSpecification
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification, Specification
 from bnn_deploy.targets.registry import cpu_targets, get_target
 from bnn_deploy.targets.table import select_kernel
 

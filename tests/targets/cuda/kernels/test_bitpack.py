@@ -16,14 +16,13 @@ from bnn_deploy.passes.tir.raw_pointers import raw_pointers
 from bnn_deploy.targets.base import Gpu
 from bnn_deploy.targets.cuda.kernels import bitpack, shift_words
 from bnn_deploy.targets.kernels.kernel import Kernel
-from bnn_deploy.targets.kernels.specification import (
+from bnn_deploy.targets.kernels.pack_specification import (
     MultiSignPackSpecification,
     MultiTernaryPackSpecification,
-    ShiftWordsSpecification,
     SignPackSpecification,
-    Specification,
     TernaryPackSpecification,
 )
+from bnn_deploy.targets.kernels.specification import ShiftWordsSpecification, Specification
 from bnn_deploy.targets.registry import get_target
 from tests.cuda.disassembly import kernel_code
 from tests.cuda.serial import kernel_case, serial_mismatches, serial_programs

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bnn_deploy.errors import CompileError
 from bnn_deploy.targets.base import Target
 from bnn_deploy.targets.kernels.kernel import Kernel
-from bnn_deploy.targets.kernels.specification import (
+from bnn_deploy.targets.kernels.pack_specification import (
     MultiSignPackSpecification,
     MultiTernaryPackSpecification,
     SignPackSpecification,
