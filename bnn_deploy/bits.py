@@ -85,3 +85,11 @@ def as_words(packed: np.ndarray) -> np.ndarray:
     if missing:
         packed = np.pad(packed, [(0, 0)] * (packed.ndim - 1) + [(0, missing)])
     return np.ascontiguousarray(packed).view(np.dtype("<u4"))
+
+
+def plane_axis(rank: int) -> int:
+    """The axis of the two planes in the words of a three-valued tensor of ``rank`` dimensions (2 or more).
+
+    It comes after that of an image's rows, so that a block of rows of words lies in one piece.
+    """
+    return min(2, rank - 1)

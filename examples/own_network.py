@@ -78,7 +78,7 @@ def train(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     model.eval()
 
 
-def bnn_deploy(folder: Path, *commands: tuple[str, ...]) -> int:
+def run_commands(folder: Path, *commands: tuple[str, ...]) -> int:
     """Run commands as typed in ``folder``, until one fails; returns the last one's exit status."""
     for arguments in commands:
         print("$ bnn-deploy", *arguments, flush=True)
@@ -103,7 +103,7 @@ def main(folder: Path) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's exporter warns about itself
         torch.onnx.export(model, (torch.from_numpy(images[:1]),), str(folder / "mine.onnx"), dynamo=True, verbose=False)
-    return bnn_deploy(
+    return run_commands(
         folder,
         ("compile", "mine.onnx", "--target", "host", "-o", "mine_host", "--explain"),
         ("validate", "mine.onnx", "--bundle", "mine_host", "--data", "digits_test.npz"),

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from brevitas.export import export_qonnx
 from brevitas.quant.binary import SignedBinaryActPerTensorConst, SignedBinaryWeightPerTensorConst
-from own_network import bnn_deploy, train
+from own_network import run_commands, train
 from torch import nn
 
 from bnn_deploy.data.digits import load_digits_split
@@ -49,7 +49,7 @@ def main(folder: Path) -> int:
     print(f"test accuracy in Brevitas: {right.mean():.2%}", flush=True)
     np.savez(folder / "digits_test.npz", x=images, y=labels)
     export_qonnx(model, torch.from_numpy(images[:1]), export_path=str(folder / "brevitas.onnx"), verbose=False)
-    return bnn_deploy(
+    return run_commands(
         folder,
         ("import", "brevitas.onnx", "-o", "imported.onnx", "--explain"),
         ("compile", "imported.onnx", "--target", "host", "--batch", "1", "-o", "imported_host"),

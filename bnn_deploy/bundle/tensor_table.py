@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from bnn_deploy.bits import as_words, pack_bits, unpack_bits
+from bnn_deploy.bits import as_words, pack_bits, plane_axis, unpack_bits
 from bnn_deploy.errors import InputError
 from bnn_deploy.plan import Space
 
@@ -121,8 +121,8 @@ class TensorEntry:
 
     @property
     def plane_axis(self) -> int:
-        """Where a ternary value has its two planes: after the rows of an image, as in ``dialect.operators.plane_axis``."""
-        return min(2, len(self.shape) - 2)
+        """Where a ternary value has its two planes: see ``bits.plane_axis``."""
+        return plane_axis(len(self.shape) - 1)
 
     def _signs(self, words: np.ndarray) -> np.ndarray:
         bits = unpack_bits(np.ascontiguousarray(words).astype("<u4", copy=False).view(np.uint8), self.channels)

@@ -27,6 +27,7 @@ from typing import Any
 from tvm import ir, relax
 from tvm.ir import _ffi_api as ir_ffi
 
+from bnn_deploy.bits import plane_axis
 from bnn_deploy.targets.kernels.words import word_count
 
 
@@ -61,14 +62,6 @@ class ConvolutionAttributes:
 
 
 _TUPLES = ("kernel_shape", "strides", "pads")
-
-
-def plane_axis(rank: int) -> int:
-    """The axis of the two planes in the words of a three-valued tensor of ``rank`` dimensions (2 or more).
-
-    It comes after that of an image's rows, so that a block of rows of words lies in one piece.
-    """
-    return min(2, rank - 1)
 
 
 def _tensor(shape: list[int], dtype: str) -> relax.TensorType:

@@ -25,7 +25,7 @@ class Value:
         tensor: its name in the ONNX file that the compiler reads.
         channels_last: a rank-4 value, NCHW in the file, lies NHWC.
         channels: channels that words hold; 0 for floats.
-        ternary: words of a three-valued tensor: two planes, see ``dialect.operators.plane_axis``.
+        ternary: words of a three-valued tensor: two planes, see ``bits.plane_axis``.
     """
 
     tensor: str

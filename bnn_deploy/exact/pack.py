@@ -8,17 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnn_deploy.bits import as_words, pack_bits
+from bnn_deploy.bits import as_words, pack_bits, plane_axis
 from bnn_deploy.exact.fma import Array
 from bnn_deploy.exact.operation import Operation
 
 # Values up to this round to 0.
 _TERNARY_THRESHOLD = np.float32(0.5)
-
-
-def plane_axis(rank: int) -> int:
-    """The axis of the planes in three-valued words of ``rank`` dimensions."""
-    return min(2, rank - 2)
 
 
 def pack_words(positive: np.ndarray) -> np.ndarray:
@@ -29,7 +24,7 @@ def pack_words(positive: np.ndarray) -> np.ndarray:
 def pack_planes(negative: np.ndarray, positive: np.ndarray) -> np.ndarray:
     """bool (…, C) twice -> uint32 words with an axis of two planes."""
     words = [pack_words(negative | positive), pack_words(positive)]
-    return np.stack(words, axis=plane_axis(positive.ndim + 1))
+    return np.stack(words, axis=plane_axis(positive.ndim))
 
 
 def unpack_words(words: np.ndarray, channels: int, ternary: bool) -> np.ndarray:
@@ -39,7 +34,7 @@ def unpack_words(words: np.ndarray, channels: int, ternary: bool) -> np.ndarray:
     if not ternary:
         signs: np.ndarray = 2 * bits - 1
         return signs
-    axis = plane_axis(words.ndim)
+    axis = plane_axis(words.ndim - 1)
     nonzero, positive = np.moveaxis(bits, axis, 0)
     # A positive value whose plane of nonzero values says 0 counts as 0, as in the kernels.
     values: np.ndarray = nonzero * (2 * positive - 1)

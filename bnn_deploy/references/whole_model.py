@@ -15,7 +15,7 @@ from onnx import ModelProto
 from bnn_deploy.data.dataset import Batch, Dataset, random_inputs
 from bnn_deploy.errors import InputError, ToolError, message_lines
 from bnn_deploy.export.provenance import rebuild
-from bnn_deploy.frontend import open_model as foreign_model
+from bnn_deploy.frontend import open_model
 from bnn_deploy.metadata.calibration import Calibration, calibration_inputs, calibration_of
 from bnn_deploy.passes.onnx.import_report import ActivationReport
 from bnn_deploy.references.batches import fill_batch
@@ -74,7 +74,7 @@ def open_reference(
         raise InputError(f"Unknown reference {name!r}; choose one of: {', '.join(REFERENCES)}.")
     if name == "onnxruntime" and weights is not None:
         raise InputError("--weights is for --reference torch only: onnxruntime takes the weights from the ONNX file.")
-    model = foreign_model.open_reference(onnx_path)
+    model = open_model.open_reference(onnx_path)
     metadata = {item.key: item.value for item in model.metadata_props}
     shapes = model_shapes(model, onnx_path)
     calibration = calibration_of(metadata, onnx_path)

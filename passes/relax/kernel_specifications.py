@@ -8,7 +8,8 @@ from math import prod
 
 from tvm import relax
 
-from bnn_deploy.dialect.operators import ConvolutionAttributes, plane_axis
+from bnn_deploy.bits import plane_axis
+from bnn_deploy.dialect.operators import ConvolutionAttributes
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.relax.expressions import operator_name, static_shape
 from bnn_deploy.targets.kernels.epilogue import STEPS, Epilogue, ImageOperand

@@ -23,7 +23,8 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from bnn_deploy.dialect.operators import ConvolutionAttributes, call, is_three_valued, plane_axis
+from bnn_deploy.bits import plane_axis
+from bnn_deploy.dialect.operators import ConvolutionAttributes, call, is_three_valued
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.relax.expressions import call_of, layer_identifier, operator_name, slice_of, static_shape
 from bnn_deploy.passes.relax.rewriter import DataflowRewriter
