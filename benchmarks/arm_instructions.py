@@ -27,7 +27,8 @@ from bnn_deploy.compiler import compile_model
 from bnn_deploy.metadata.calibration import calibration_of
 from bnn_deploy.onnx_files.reading import load_onnx
 from bnn_deploy.references.whole_model import calibration_dataset
-from bnn_deploy.targets.kernels.specification import ConvolutionSpecification, SignPackSpecification
+from bnn_deploy.targets.kernels.pack_specification import SignPackSpecification
+from bnn_deploy.targets.kernels.specification import ConvolutionSpecification
 from bnn_deploy.targets.registry import get_target
 from bnn_deploy.targets.table import select_kernel
 
