@@ -145,20 +145,6 @@ def test_transcripts_are_compared() -> None:
 
 
 @pytest.mark.parametrize("guide", GUIDES)
-def test_links_of_the_guide(guide: str) -> None:
-    """The guide sends its reader to a page, or a section of one, that does not exist."""
-    text = (ROOT / "docs" / guide).read_text()
-    links = re.findall(r"\]\(([^)#:]+)(?:#([^)]+))?\)", text)
-    assert links
-    for path, section in links:
-        target = ROOT / "docs" / path
-        assert target.is_file(), f"{guide} links to {path}"
-        titles = [line.lstrip("# ").lower() for line in target.read_text().splitlines() if line.startswith("#")]
-        anchors = [re.sub(r"[^\w -]", "", title).replace(" ", "-") for title in titles]
-        assert not section or section in anchors, f"{guide} links to {path}#{section}"
-
-
-@pytest.mark.parametrize("guide", GUIDES)
 def test_no_latency_of_an_emulator(guide: str) -> None:
     """The guide shows a time that an emulator took, and somebody takes it for the board's."""
     shown = [

@@ -48,14 +48,3 @@ def test_recipe_of_the_guide(tmp_path: Path) -> None:
     (text,) = blocks("toml")
     (tmp_path / "my.toml").write_text(text)
     assert [step.name for step in load_recipe(tmp_path / "my.toml").steps] == ["cnn", "binary_activations", "binary"]
-
-
-def test_links_of_the_guide() -> None:
-    """Breaks if the guide sends its reader to a file or a section that does not exist."""
-    links = re.findall(r"\]\(([^)#:]+)(?:#([^)]+))?\)", GUIDE)
-    assert links
-    for path, section in links:
-        target = DOCS / path
-        assert target.is_file(), path
-        titles = [line.lstrip("# ").lower() for line in target.read_text().splitlines() if line.startswith("#")]
-        assert not section or section in [re.sub(r"[^\w -]", "", title).replace(" ", "-") for title in titles], section
