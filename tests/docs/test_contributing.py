@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.source_tree import ROOT
+from tests.source_tree import MODULES, ROOT, module_name
 
 FOLDER = ROOT / "docs" / "contributing"
 PAGES = sorted(FOLDER.glob("*.md"))
@@ -108,6 +109,34 @@ def test_edits_fit(page: Path, tmp_path: Path) -> None:
         shutil.copy(ROOT / path, tmp_path / path)
     assert not [edit.path for edit in made if edit.before is None and (ROOT / edit.path).exists()]
     follow(page, tmp_path)
+
+
+def defined(source: str) -> set[str]:
+    """The names that a module makes itself; those that it only imports may leave it any time."""
+    found: set[str] = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_imports_of_pasted_code_exist(page: Path) -> None:
+    """Breaks if something that pasted code imports was renamed or moved to another file."""
+    python = [edit for edit in edits(page) if edit.path.endswith(".py")]
+    modules = {name: (ROOT / path).read_text(encoding="utf-8") for name, path in MODULES.items()}
+    modules |= {module_name(Path(edit.path)): edit.after for edit in python if edit.before is None}
+    for edit in python:
+        for home, names in re.findall(
+            r"^from ((?:bnn_deploy|tests)\.[\w.]+) import (\([^)]+\)|.+)$", edit.after, re.MULTILINE
+        ):
+            source = modules.get(home) or (ROOT / f"{home.replace('.', '/')}.py").read_text(encoding="utf-8")
+            wanted = set(re.findall(r"\w+", names))
+            packaged = {name for name in wanted if f"{home}.{name}" in modules}
+            assert wanted - packaged <= defined(source), f"{edit.path} imports {wanted - packaged} from {home}"
 
 
 def test_every_page_is_linked() -> None:
