@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from bnn_deploy.compiler import compile_model
     from bnn_deploy.devices.registry import get_device
     from bnn_deploy.export.export_model import export_model
+    from bnn_deploy.passes.onnx.import_report import ImportOptions
     from bnn_deploy.profiling.measuring import profile_bundle
     from bnn_deploy.runtime.loader import Model, load
     from bnn_deploy.training.data import open_training_data
+    from bnn_deploy.training.options import TrainOptions
     from bnn_deploy.training.recipe import load_recipe
     from bnn_deploy.training.runs import train
     from bnn_deploy.validation.validate import validate
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
 __all__ = [
     "BnnDeployError",
     "Bundle",
+    "ImportOptions",
     "Model",
+    "TrainOptions",
     "__version__",
     "compile_model",
     "export_model",
@@ -49,7 +53,9 @@ __getattr__ = lazy_names(
     __name__,
     {
         "Bundle": "bnn_deploy.bundle.bundle",
+        "ImportOptions": "bnn_deploy.passes.onnx.import_report",
         "Model": "bnn_deploy.runtime.loader",
+        "TrainOptions": "bnn_deploy.training.options",
         "compile_model": "bnn_deploy.compiler",
         "export_model": "bnn_deploy.export.export_model",
         "get_device": "bnn_deploy.devices.registry",
