@@ -149,6 +149,8 @@ def _binary_operator(name: str, inputs: list[relax.Expr], attrs: dict[str, Any])
         return call("bnn.sign", list(inputs[:2]), {"zero": int(attrs.get("zero", -1))})
     if name == "Ternary":
         return call("bnn.ternary", [inputs[0]])
+    if name not in ("BinaryLinear", "BinaryConv", "TapScaledBinaryConv"):
+        raise NotImplementedError(f"the importer has no branch for it, see _binary_operator in {__name__}.")
     x, weight = inputs[0], inputs[1]
     out_channels = int(weight.ty.shape.values[0])
     ones = relax.const(np.ones(out_channels, "float32"))

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from tvm import relax
 
-from bnn_deploy.dialect.importer import import_onnx
+from bnn_deploy.dialect.importer import _binary_operator, import_onnx
 from bnn_deploy.errors import CompileError, ModelFileError
 from bnn_deploy.passes.relax.expressions import main_bindings
 from tests.passes.evaluate import evaluate
@@ -162,3 +162,9 @@ def test_the_model_given_is_not_changed() -> None:
     content = network.SerializeToString()
     import_onnx(network)
     assert network.SerializeToString() == content
+
+
+def test_operator_without_a_branch_is_refused() -> None:
+    """Breaks: who adds an operator and forgets the importer gets a message about something else."""
+    with pytest.raises(NotImplementedError, match="no branch"):
+        _binary_operator("MyShrink", [], {})

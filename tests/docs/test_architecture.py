@@ -62,6 +62,13 @@ def test_names_of_the_walk_exist(step: WalkStep) -> None:
     assert step.name in defined
 
 
+def test_passes_of_the_page_are_those_that_ran(compiled: tuple[Lowered, dict[str, str], list[str]]) -> None:
+    """Breaks if a pass was added, or moved, and the table of the page shows another order."""
+    table = PAGE.partition("## The passes in order")[2].partition("## The life of a layer")[0]
+    shown = re.findall(r"`(\w+)`(?:,| \|)", table)
+    assert shown == compiled[2]
+
+
 def test_walk_is_read() -> None:
     """Breaks if the table has another form, and the tests here look at nothing."""
     steps = walk()
@@ -72,16 +79,19 @@ def test_walk_is_read() -> None:
 @pytest.fixture(scope="module")
 def compiled(
     tiny_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Lowered, dict[str, str]]:
-    """The network of the page lowered for VPOPCNTDQ, and every pass's dump by the pass's name."""
+) -> tuple[Lowered, dict[str, str], list[str]]:
+    """The network of the page lowered for VPOPCNTDQ, the dumps of passes by their names, and the names in order."""
     folder = tmp_path_factory.mktemp("ir")
     model = load_onnx(tiny_model("bcdnet_tiny"))
-    lowered = lower(model, get_target("x86-64-v4-vpopcntdq"), 1, folder)
-    return lowered, {path.stem.partition("_")[2]: path.read_text() for path in folder.glob("*.txt")}
+    names: list[str] = []
+    lowered = lower(model, get_target("x86-64-v4-vpopcntdq"), 1, folder, names.append)
+    return lowered, {path.stem.partition("_")[2]: path.read_text() for path in folder.glob("*.txt")}, names
 
 
 @pytest.mark.parametrize("step", [step for step in walk() if step.name in PASSES], ids=lambda step: step.name)
-def test_passes_make_of_the_layer_what_the_page_says(compiled: tuple[Lowered, dict[str, str]], step: WalkStep) -> None:
+def test_passes_make_of_the_layer_what_the_page_says(
+    compiled: tuple[Lowered, dict[str, str], list[str]], step: WalkStep
+) -> None:
     """Breaks if a pass makes something else of the layer, or its work moved to another pass."""
     variable = LAYER.replace(".", "_")
     lines = compiled[1][step.name].splitlines()
@@ -96,9 +106,9 @@ def test_passes_make_of_the_layer_what_the_page_says(compiled: tuple[Lowered, di
         assert not any("batch_norm" in line for line in lines)
 
 
-def test_kernel_counts_bits_with_the_instruction(compiled: tuple[Lowered, dict[str, str]]) -> None:
+def test_kernel_counts_bits_with_the_instruction(compiled: tuple[Lowered, dict[str, str], list[str]]) -> None:
     """Breaks if the layer's kernel is compiled to something else than the popcount instruction that the page ends with."""
-    lowered, _ = compiled
+    lowered = compiled[0]
     step = next(step for step in lowered.plan.steps if step.layer == LAYER)
     target = tvm.target.Target(get_target("x86-64-v4-vpopcntdq").llvm)
     kernel = tvm.IRModule({step.kernel: lowered.kernels[0][step.kernel]})
