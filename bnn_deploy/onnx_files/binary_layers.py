@@ -9,7 +9,7 @@ from onnx import ModelProto, NodeProto
 from bnn_deploy.errors import ModelFileError
 from bnn_deploy.onnx_files.standard_operators import DATA_MOVEMENT, STANDARD_DOMAINS
 from bnn_deploy.ops.operator import describe
-from bnn_deploy.ops.registry import DOMAIN, is_binary_layer
+from bnn_deploy.ops.registry import DOMAIN, is_activation, is_binary_layer
 
 
 def require_binary(model: ModelProto, source: str | Path = "the model") -> None:
@@ -50,7 +50,7 @@ def _check_source(layer: NodeProto, producers: dict[str, NodeProto]) -> None:
             raise ModelFileError(
                 f"{describe(layer)} reads the real-valued tensor {value!r}; put Sign or Ternary before the layer."
             )
-        if node.domain == DOMAIN and node.op_type in ("Sign", "Ternary"):
+        if is_activation(node):
             continue
         if node.domain not in STANDARD_DOMAINS or node.op_type not in DATA_MOVEMENT:
             raise ModelFileError(

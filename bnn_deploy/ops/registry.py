@@ -17,7 +17,16 @@ OPERATORS: dict[str, Operator] = {
     operator.name: operator for operator in (SIGN, TERNARY, BINARY_CONV, TAP_SCALED_BINARY_CONV, BINARY_LINEAR)
 }
 
-__all__ = ["DOMAIN", "OPERATORS", "OPSET", "STANDARD_OPSET", "functions", "is_binary_layer", "operator_of"]
+__all__ = [
+    "DOMAIN",
+    "OPERATORS",
+    "OPSET",
+    "STANDARD_OPSET",
+    "functions",
+    "is_activation",
+    "is_binary_layer",
+    "operator_of",
+]
 
 
 class Node(Protocol):
@@ -38,6 +47,12 @@ def is_binary_layer(node: Node) -> bool:
     """Whether ``node`` is a layer whose second input is its packed weights W, uint8 (O, ceil(K/8))."""
     operator = operator_of(node)
     return operator is not None and operator.weight_bits is not None
+
+
+def is_activation(node: Node) -> bool:
+    """Whether ``node`` binarises: an operator of ours that has no weights."""
+    operator = operator_of(node)
+    return operator is not None and operator.weight_bits is None
 
 
 def functions() -> list[FunctionProto]:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from onnx import ModelProto, NodeProto
 
-from bnn_deploy.ops.registry import DOMAIN
+from bnn_deploy.ops.registry import is_activation
 from bnn_deploy.references.layer_values import SignPlace
 
 
 def sign_nodes(model: ModelProto) -> list[NodeProto]:
     """The Sign and Ternary nodes in the order of the graph; their first output is the ``tensor`` of a sign."""
-    return [node for node in model.graph.node if is_sign(node)]
-
-
-def is_sign(node: NodeProto) -> bool:
-    """Whether the node binarises."""
-    return node.domain == DOMAIN and node.op_type in ("Sign", "Ternary")
+    return [node for node in model.graph.node if is_activation(node)]
 
 
 def sign_places(model: ModelProto) -> list[SignPlace]:
@@ -42,7 +37,7 @@ def _between(sign: NodeProto, producers: dict[str, NodeProto]) -> list[NodeProto
     pending = list(sign.input)
     while pending:
         node = producers.get(pending.pop())
-        if node is None or is_sign(node) or id(node) in found:
+        if node is None or is_activation(node) or id(node) in found:
             continue
         found[id(node)] = node
         pending.extend(node.input)

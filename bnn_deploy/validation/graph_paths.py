@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from onnx import ModelProto, NodeProto
 
 from bnn_deploy.bundle.tensor_table import TensorTable
-from bnn_deploy.references.graph_signs import is_sign
+from bnn_deploy.ops.registry import is_activation
 
 
 class GraphPaths:
@@ -55,7 +55,7 @@ class GraphPaths:
         x > -b of x + b > 0 the two are equivalent (``passes.relax.fold_threshold``).
         """
         sign = self._producers.get(tensor)
-        if sign is None or not is_sign(sign) or not all(name in self._constants for name in sign.input[1:]):
+        if sign is None or not is_activation(sign) or not all(name in self._constants for name in sign.input[1:]):
             return ""
         x = sign.input[0]
         before = self._producers.get(x)

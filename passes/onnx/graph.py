@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnn_deploy.onnx_files.standard_operators import DATA_MOVEMENT, STANDARD_DOMAINS
-from bnn_deploy.ops.operator import DOMAIN
+from bnn_deploy.ops.registry import DOMAIN, is_activation
 
 
 def is_standard(node: ir.Node | None, *types: str) -> TypeGuard[ir.Node]:
@@ -20,6 +20,11 @@ def is_standard(node: ir.Node | None, *types: str) -> TypeGuard[ir.Node]:
 def is_binary(node: ir.Node | None, *types: str) -> TypeGuard[ir.Node]:
     """Whether ``node`` is one of these operators of the domain ``bnn_deploy``."""
     return node is not None and node.domain == DOMAIN and node.op_type in types
+
+
+def is_binary_activation(node: ir.Node | None) -> TypeGuard[ir.Node]:
+    """Whether ``node`` is an activation of the domain ``bnn_deploy``."""
+    return node is not None and is_activation(node)
 
 
 def required_input(node: ir.Node, index: int = 0) -> ir.Value:

@@ -15,7 +15,14 @@ from bnn_deploy.passes.onnx.activations.elementwise import COMPARISONS
 from bnn_deploy.passes.onnx.activations.find_activations import AFFINE, PASSED, computed_operands, step_function_of
 from bnn_deploy.passes.onnx.activations.one_variable import candidates, positions
 from bnn_deploy.passes.onnx.activations.step_function import StepFunction
-from bnn_deploy.passes.onnx.graph import constant_of, is_binary, is_standard, layer_name, sources_through
+from bnn_deploy.passes.onnx.graph import (
+    constant_of,
+    is_binary,
+    is_binary_activation,
+    is_standard,
+    layer_name,
+    sources_through,
+)
 
 _STEPS = COMPARISONS | {"Sign", "Round", "Floor", "Ceil", "Where", "Cast"}
 
@@ -44,7 +51,7 @@ def _describe(value: ir.Value, order: dict[ir.Node, int]) -> str:
     if is_standard(node, *AFFINE):
         inner = computed_operands(node)
         made = inner[0].producer() if len(inner) == 1 else None
-        if is_binary(made, "Sign", "Ternary"):
+        if is_binary_activation(made):
             return f"{_describe(inner[0], order)}, scaled or moved by {node.op_type} '{layer_name(node)}'"
     reason = ""
     levels = node

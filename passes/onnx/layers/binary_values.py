@@ -23,7 +23,7 @@ import onnx_ir as ir
 from bnn_deploy.onnx_files.standard_operators import DATA_MOVEMENT
 from bnn_deploy.passes.onnx.graph import (
     constant_of,
-    is_binary,
+    is_binary_activation,
     is_standard,
     layer_name,
     moved_inputs,
@@ -114,7 +114,7 @@ class BinaryFacts:
                 self._facts[output] = fact
 
     def _after(self, node: ir.Node) -> BinaryValues | str | None:
-        if is_binary(node, "Sign", "Ternary"):
+        if is_binary_activation(node):
             zero = node.attributes.get("zero")
             return BinaryValues(three=node.op_type == "Ternary" or (zero is not None and zero.as_int() == 0))
         if not is_standard(node):

@@ -21,7 +21,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnn_deploy.onnx_files.standard_operators import DATA_MOVEMENT, LAYERS
-from bnn_deploy.passes.onnx.graph import is_binary, is_standard, moved_inputs, producer_of, static_shape
+from bnn_deploy.passes.onnx.graph import is_binary_activation, is_standard, moved_inputs, producer_of, static_shape
 from bnn_deploy.passes.onnx.layers.binary_values import SCALAR_ARITHMETIC, BinaryFacts, BinaryValues, scalar_operand
 from bnn_deploy.passes.onnx.node_writer import NodeWriter
 
@@ -41,7 +41,7 @@ def chain_of(value: ir.Value) -> Chain | None:
     while node is not None and (operand := scalar_operand(node)) is not None:
         arithmetic.append(node)
         node = producer_of(node.inputs[operand])
-    return Chain(node, tuple(reversed(arithmetic))) if is_binary(node, "Sign", "Ternary") else None
+    return Chain(node, tuple(reversed(arithmetic))) if is_binary_activation(node) else None
 
 
 def write_chain(writer: NodeWriter, chain: Chain, source: ir.Value, facts: BinaryFacts) -> ir.Value:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bnn_deploy.passes.onnx.graph import is_binary, layer_name, moved_inputs, required_input
+from bnn_deploy.passes.onnx.graph import is_binary_activation, layer_name, moved_inputs, required_input
 from bnn_deploy.passes.onnx.layers.binary_values import scalar_operand
 
 
@@ -73,7 +73,7 @@ class Unscaler:
 def _sources(value: ir.Value) -> list[ir.Value]:
     """The values that hold what ``value`` does, but for scale and offset; none for the activation."""
     node = value.producer()
-    if node is None or is_binary(node, "Sign", "Ternary"):
+    if node is None or is_binary_activation(node):
         return []
     operand = scalar_operand(node)
     return moved_inputs(node) if operand is None else [required_input(node, operand)]
