@@ -93,13 +93,10 @@ def epilogue_result(
     return values[-1] if program.steps else sums
 
 
-@pytest.mark.parametrize("ternary", [False, True])
-@pytest.mark.parametrize("name", EPILOGUES)
-def test_epilogues(name: str, ternary: bool, tmp_path: Path) -> None:
-    """Breaks: a step or operand of an epilogue is another one's, a sign is in another bit, or an output is not stored."""
+def check_epilogue(name: str, size: tuple[int, int, int, int], ternary: bool, folder: Path) -> None:
+    """Everything that a layer of that size (N, H, W, C) with 64 outputs and an epilogue stores, bit for bit."""
     program, random = EPILOGUES[name], np.random.default_rng(len(name))
-    # 50 pixels: the last block has fewer than the others.
-    shape = layer((2, 5, 5, 40), 64, ternary=ternary, epilogue=program, **SAME)
+    shape = layer(size, 64, ternary=ternary, epilogue=program, **SAME)
     made = kernel(shape, NANO)
     signs, packed = reference.random_weights(random, shape)
     values = reference.random_values(random, shape)
@@ -109,7 +106,7 @@ def test_epilogues(name: str, ternary: bool, tmp_path: Path) -> None:
         return (random.integers(-4, 5, sizes) / 2).astype(np.float32)
 
     scale, shift, vectors = halves(64), halves(64), [halves(64) for _ in range(program.vectors)]
-    images = [halves(2, 5, 5, operand.channels) for operand in program.images]
+    images = [halves(*size[:3], operand.channels) for operand in program.images]
     sums = reference.convolution(values, signs, scale, shift, shape)
     result = epilogue_result(program, sums, images, vectors)
     # Thresholds that some results are equal to, and one that is no number.
@@ -121,11 +118,27 @@ def test_epilogues(name: str, ternary: bool, tmp_path: Path) -> None:
     inputs += (thresholds,) if program.planes else ()
     inputs += tuple(np.full(array.nbytes, UNTOUCHED, np.uint8) for array in expected[:-1])
     call = Case(name, made, tuple(np.ascontiguousarray(array) for array in inputs), expected[-1])
-    for _, compiled in serial_programs([call], tmp_path):
+    for _, compiled in serial_programs([call], folder):
         memory = compiled.run()
         for offset, array in zip(compiled.offsets[0][-len(expected) :], expected, strict=True):
             found = memory[offset : offset + array.nbytes].view(np.uint32).reshape(array.shape)
             np.testing.assert_array_equal(found, array.view(np.uint32))
+
+
+@pytest.mark.parametrize("ternary", [False, True])
+@pytest.mark.parametrize("name", EPILOGUES)
+def test_epilogues(name: str, ternary: bool, tmp_path: Path) -> None:
+    """Breaks: a step or operand of an epilogue is another one's, a sign is in another bit, or an output is not stored."""
+    # 50 pixels, one of a lane: the last block has fewer than the others.
+    check_epilogue(name, (2, 5, 5, 40), ternary, tmp_path)
+
+
+def test_epilogue_of_lanes_with_many_pixels(tmp_path: Path) -> None:
+    """Breaks: of the pixels of one lane, a word of signs or an image is another one's, or one beyond the last is stored."""
+    size = (2, 15, 18, 40)
+    tiling = PopcountTiling(layer(size, 64, **SAME))
+    assert (tiling.pixels, tiling.output_pixels % tiling.pixels) == (8, 4)
+    check_epilogue("floats and signs", size, False, tmp_path)
 
 
 def test_who_takes_an_epilogue() -> None:
@@ -174,6 +187,16 @@ def test_tiles() -> None:
                 assert tiling.pixel_blocks * tiling.block_pixels < 1.15 * tiling.output_pixels
                 assert tiling.chunks * tiling.chunk < tiling.words + 4
                 assert 4 * tiling.planes * tiling.block_pixels * tiling.row <= 12 * 1024
+
+
+@pytest.mark.parametrize(
+    ("group_channels", "group", "words"),
+    [(128, 1, 4), (64, 1, 2), (96, 1, 1), (60, 1, 2), (128, 2, 4), (64, 3, 2), (60, 2, 1), (33, 2, 1), (99, 2, 1)],
+)
+def test_words_copied_at_once(group_channels: int, group: int, words: int) -> None:
+    """Breaks: a group that begins inside of a word is copied as if its words were those of X, or whole words one by one."""
+    shape = layer((1, 5, 5, group_channels * group), 32 * group, group=group, **SAME)
+    assert PopcountTiling(shape).copied == words
 
 
 @pytest.mark.parametrize("group", [1, 64])
