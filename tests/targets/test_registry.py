@@ -108,6 +108,20 @@ def test_kernel_sets() -> None:
     assert all(target.variants == (("", target),) for target in all_targets() if target is not generic)
 
 
+def test_limits_of_processors() -> None:
+    """``profile`` compares a board with what its core can reach: with another's, or with more than is possible."""
+    # 128 bits for 3 instructions, of which a core starts one or two at a time, or 9 vectors for 23 of them.
+    in_order, counting, chains = 128 / 3, 256 / 3, 256 * 9 / 23
+    limits = {"rpi3": in_order, "rpi4": counting, "jetson-nano-cpu": counting}
+    limits |= dict.fromkeys(("arm64", "rpi5", "orin-cpu"), chains)
+    found = {target.name: target.binary_macs_per_cycle for target in all_targets() if target.name in limits}
+    assert found == pytest.approx(limits)
+    assert [variant.binary_macs_per_cycle for _, variant in get_target("arm64").variants] == [
+        pytest.approx(chains),
+        pytest.approx(in_order),
+    ]
+
+
 @pytest.mark.parametrize(
     ("feature", "names"),
     [
