@@ -201,6 +201,13 @@ def test_constants_that_enlarge_are_declined() -> None:
     assert recognised(before)[1].activations == []
 
 
+def test_constants_that_add_an_axis_are_declined() -> None:
+    """Breaks if a constant of more axes than x is taken for a number: what reads the result would miss an axis."""
+    made = nodes("b = Greater x 0; more = Where b ones m1; a = Squeeze more first")
+    constants = {"ones": np.ones((1, 1, 1, 1), F32), "m1": F32(-1), "0": F32(0), "first": np.zeros(1, np.int64)}
+    assert recognised(before_layer(made, constants))[1].activations == []
+
+
 @pytest.mark.parametrize(("choice", "attribute"), [("-1", -1), ("0", 0), ("+1", 1), ("auto", 0)])
 def test_sign_zero(choice: str, attribute: int) -> None:
     """Breaks if the user's choice for sign(0) is not followed, or "auto" drops the zeros of a network's input."""
