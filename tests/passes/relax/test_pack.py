@@ -208,6 +208,7 @@ def test_halves_of_a_split_are_words() -> None:
 CUTS = {
     "slice inside a word": (64, lambda s: take(s, 3, 0, 40)),
     "slice that starts inside a word": (64, lambda s: take(s, 3, 8, 40)),
+    "slice along an axis counted from the end": (64, lambda s: take(s, -1, 8, 40)),
     "negative begin inside a word": (48, lambda s: take(s, 3, -32, EVERYTHING)),
     "negative end inside a word": (48, lambda s: take(s, 3, 0, -32)),
     "every other channel": (64, lambda s: take(s, 3, 0, 64, 2)),
