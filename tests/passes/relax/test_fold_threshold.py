@@ -38,6 +38,17 @@ def test_subtracted_bias_is_the_threshold_itself() -> None:
     tvm.ir.assert_structural_equal(fold_threshold(before), expected)
 
 
+@pytest.mark.parametrize("shape", [IMAGE, (1, 3, 4, 4)], ids=str)
+@pytest.mark.parametrize(
+    "bias", [np.float32(0.5), np.full(1, 0.5), np.full((3, 1, 1), 0.5)], ids=lambda bias: str(bias.shape)
+)
+def test_bias_of_fewer_axes_is_folded(shape: tuple[int, ...], bias: np.ndarray) -> None:
+    """Breaks: a bias written as (C, 1, 1), or as one number, goes into a batch norm before it and is rounded there."""
+    before = build([shape], lambda emit, x: sign(relax.op.add(x, constant(bias))))
+    expected = build([shape], lambda emit, x: sign(x, constant(-bias)))
+    tvm.ir.assert_structural_equal(fold_threshold(before), expected)
+
+
 def test_computed_bias_per_image_is_negated_at_run_time() -> None:
     """Breaks: BCDNet's thresholds, computed per image and channel, keep their addition over the image."""
     shapes = [IMAGE, (2, 3, 1, 1)]
