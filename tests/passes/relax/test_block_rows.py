@@ -235,6 +235,16 @@ def test_slices_of_images_and_rows_are_not_row_local(axis: int, alone: bool) -> 
     assert (row_reads(module["main"].body.blocks[0].bindings[0].value) is not None) == alone
 
 
+@pytest.mark.parametrize(
+    "axis, alone",
+    [(None, False), ([1], False), ([1, 2], False), ([-3], False), ([2], True), ([-1], True), ([2, 3], True)],
+)
+def test_means_over_rows_are_not_row_local(axis: list[int] | None, alone: bool) -> None:
+    """Breaks: a mean over the rows of an image becomes one of a block of them, or one within each row ends a stage."""
+    module = build([(1, 4, 4, 4)], lambda emit, x: relax.op.mean(x, axis=axis, keepdims=True))
+    assert (row_reads(module["main"].body.blocks[0].bindings[0].value) is not None) == alone
+
+
 def test_dump_shows_every_stage() -> None:
     """Breaks: --dump-ir hides what runs inside the stages."""
     text = staged(two_layers).script()
