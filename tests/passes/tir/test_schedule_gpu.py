@@ -231,6 +231,14 @@ def test_large_images_have_tiles_in_registers_and_wide_loads() -> None:
     assert len(re.findall(r"\*\(float4\*\)\(\w+_pointer \+ .*\) = ", text)) == 1
 
 
+def test_tiles_of_several_rows_lie_where_they_belong() -> None:
+    """Breaks: in a large image of a batch, a thread that has outputs of several pixels writes those of other pixels."""
+    (function,) = functions(lambda emit, x: conv(x, 16, size=1), (2, 128, 128, 2))
+    assert len(compiled(function)[0]) == 1 and "totals_ptr[16]" in compiled(function)[1]
+    arrays = random_arrays(function, True)
+    np.testing.assert_array_equal(run_threads(function, arrays)[-1], run_function(function, HOST, *arrays)[-1])
+
+
 def test_tensors_that_indices_cannot_count_are_refused() -> None:
     """Breaks: an index of 32 bits overflows on the device."""
     (function,) = functions(lambda emit, x: relax.op.abs(x), (2**16, 2**15))
