@@ -73,7 +73,10 @@ def random_arrays(function: tirx.PrimFunc, whole: bool, seed: int = 0) -> list[n
 
 
 def run_threads(function: tirx.PrimFunc, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """All buffers after the launches, whose outputs began as rubbish; both orders of the threads must agree on every bit."""
+    """All buffers after the launches, whose outputs began as rubbish; both orders of the threads must agree on every bit.
+
+    The rubbish of one order is NaN, that of the other infinite: a sum shows the one, an argmax the other.
+    """
     return run_all_threads([function], [arrays])[0]
 
 
@@ -83,18 +86,23 @@ def run_all_threads(
     """``run_threads`` of many functions, which is much faster than one after the other."""
     load_serial_functions()
     scheduled = [with_scratch_as_parameters(schedule_gpu(function)) for function in functions]
-    rubbish = []
-    for function, given in zip(scheduled, arrays, strict=True):
-        whole = [*given, *random_arrays(function, True)[len(given) :]]
-        rubbish.append(
-            [
-                np.full_like(array, np.nan if array.dtype.kind == "f" else 77) if output else array
-                for array, output in zip(whole, written(function), strict=True)
-            ]
-        )
+    wholes = [
+        [*given, *random_arrays(function, True)[len(given) :]]
+        for function, given in zip(scheduled, arrays, strict=True)
+    ]
     upwards, downwards = (
-        run_functions([serial_threads(function, order) for function in scheduled], rubbish, optimised(HOST, 0))
-        for order in (False, True)
+        run_functions(
+            [serial_threads(function, order) for function in scheduled],
+            [
+                [
+                    np.full_like(array, number if array.dtype.kind == "f" else 77) if output else array
+                    for array, output in zip(whole, written(function), strict=True)
+                ]
+                for function, whole in zip(scheduled, wholes, strict=True)
+            ],
+            optimised(HOST, 0),
+        )
+        for order, number in ((False, np.nan), (True, np.inf))
     )
     for up, down in zip(upwards, downwards, strict=True):
         assert all(a.tobytes() == b.tobytes() for a, b in zip(up, down, strict=True))
