@@ -59,3 +59,23 @@ def test_loops_over_all_points_are_a_nest() -> None:
 def test_other_loops_are_not(change: Change) -> None:
     """Breaks if a GPU computes all points of a block whose loops run over some, or in another order."""
     assert read_nest(changed(change)) is None
+
+
+def test_more_than_the_loops_of_a_block_is_none() -> None:
+    """Breaks if an operator that a GPU has no schedule for ends in a traceback, or memory that its block has is lost."""
+    loops: list[tirx.For] = []
+
+    def kept(found: list[tirx.For], values: list[Expr]) -> tuple[list[tirx.For], list[Expr]]:
+        loops.extend(found)
+        return [], values
+
+    realize = changed(kept)
+    assert read_nest(tirx.SeqStmt([realize, realize])) is None
+    block = realize.block
+    parts = (block.iter_vars, block.reads, block.writes, block.name_hint, block.body, block.init)
+    own = tirx.decl_buffer((SIZE,), "float32", "own")
+    for keeps in ([own], []):
+        statement = s_tir.SBlockRealize(realize.iter_values, realize.predicate, s_tir.SBlock(*parts, keeps))
+        for loop in reversed(loops):
+            statement = tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, statement)
+        assert (read_nest(statement) is None) == bool(keeps)
