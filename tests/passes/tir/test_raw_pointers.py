@@ -77,6 +77,13 @@ def test_scratch_follows_the_tensors(functions: dict[str, tirx.PrimFunc], kernel
         assert len(kernels[name].function.params) == len(functions[name].params)
 
 
+def test_own_kernels_keep_what_they_allocate(functions: dict[str, tirx.PrimFunc]) -> None:
+    """Breaks: the registers of one thread become memory that all threads of a kernel write."""
+    own = functions["scratch"].with_attr("bnn.kernel", "own")
+    kernel = raw_pointers(own, "bnn_kernel_own")
+    assert kernel.scratch_bytes == () and len(kernel.function.params) == len(own.params)
+
+
 @pytest.mark.parametrize("name", ["plain", "scratch", "threads", "own"])
 def test_called_from_c_it_computes_the_same(
     name: str, functions: dict[str, tirx.PrimFunc], kernels: dict[str, RawKernel], library: ctypes.CDLL
