@@ -61,10 +61,11 @@ def test_binary_kernels_keep_their_attributes() -> None:
 
 
 def test_single_float_operators_carry_their_layer() -> None:
-    """Breaks: an operator that is fused with nothing has no name in profiles."""
+    """Breaks: an operator that is fused with nothing has no name in profiles, or counts as binary work."""
     module = build([(1, 8, 4, 4)], lambda emit, x: emit(relax.op.nn.softmax(x, axis=1), "sm"), {"sm": "head.softmax"})
     ((_, call),) = calls(fuse_float(module))
     assert (str(call.attrs["layer"]), str(call.attrs["kind"])) == ("head.softmax", "float")
+    assert int(call.attrs["binary_macs"]) == 0
 
 
 def test_reshapes_stay_reshapes() -> None:
