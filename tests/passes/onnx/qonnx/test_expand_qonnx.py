@@ -147,6 +147,18 @@ def test_every_operator_of_qonnx_is_known_or_refused() -> None:
     assert set(EXPANSIONS) <= set(general.__all__)
 
 
+def test_an_operator_set_that_cannot_be_raised_is_an_error() -> None:
+    """Breaks when old operators that onnx cannot convert stay as they are, and are read by the rules of the new ones."""
+    model = quantised()
+    model.graph.node[0].output[0] = "signs"
+    model.graph.node.append(helper.make_node("NoSuchOperator", ["signs"], ["y"]))
+    model.opset_import[0].version = 9
+    with pytest.raises(
+        ModelFileError, match=r"cannot convert the operators of version 9 to version 13.*opset_version=13"
+    ):
+        expand_qonnx(model)
+
+
 def test_nodes_without_inputs() -> None:
     """Breaks when onnx's own error about a node without inputs comes through as a traceback."""
     model = quantised()
