@@ -89,6 +89,8 @@ LIKELY = {
     "one designed number": [("Sub", 0.5)],
     "factor 0": [*NORMALISED, ("Mul", vector(DEAD))],
     "what is not known": [*NORMALISED, ("Floor",)],
+    "a computed scale of instance normalisation": [("InstanceNormalization", "skip", LEARNED)],
+    "a computed bias of instance normalisation": [("InstanceNormalization", LEARNED, "skip")],
 }
 
 
