@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import ir, relax, tirx
 
+from bnn_deploy.dialect.values import Value, with_values
 from bnn_deploy.errors import CompileError
 from bnn_deploy.passes.pipeline import lower
 from bnn_deploy.passes.plan_memory import plan_memory
 from bnn_deploy.passes.tir.kernel_set import LoweredFunction
 from bnn_deploy.passes.tir.raw_pointers import RawKernel
-from bnn_deploy.plan import Argument, ExecutionPlan, Space
+from bnn_deploy.plan import Argument, ExecutionPlan, Result, Space
 from bnn_deploy.targets.registry import get_target
 from tests.passes.networks import constant
 from tests.passes.onnx_models import model, node, packed
@@ -293,6 +294,24 @@ def test_steps_carry_symbol_layer_kind_and_work() -> None:
     """Breaks: profile reports the wrong layer for a kernel."""
     step = chain(3).plan().steps[2]
     assert (step.kernel, step.layer, step.kind, step.binary_macs) == ("bnn_kernel_2", "layer.2", "float", 2)
+
+
+def test_steps_say_which_values_of_the_file_they_write() -> None:
+    """Breaks: validate compares nothing, or the memory of another result of the same kernel."""
+    held: dict[relax.Var, Value] = {}
+
+    def body(maker: Maker) -> relax.Expr:
+        first, second = maker.call([maker.x], [(10, 10), (2, 5)])
+        (third,) = maker.call([first, second], [(4, 4)])
+        held.update({first: Value("a"), second: Value("b", channels=5), third: Value("c", channels_last=1)})
+        return third
+
+    network = Maker((10, 10)).finish(body)
+    network.module = with_values(network.module, held)
+    assert [step.results for step in network.plan().steps] == [
+        (Result("a", "floats", 1, 400, False), Result("b", "words", 2, 40, False)),
+        (Result("c", "floats", 2, 64, True),),
+    ]
 
 
 def test_inputs_and_outputs_are_described() -> None:
