@@ -75,7 +75,7 @@ BAD_BUNDLES: dict[str, tuple[Callable[[Path], None], str]] = {
     "truncated": (lambda bundle: (bundle / "model.so").write_bytes(b"x"), "truncated"),
     "incomplete": (lambda bundle: (bundle / "model.so").unlink(), "missing"),
     "newer": (from_the_future, "format version 99"),
-    "text": (lambda bundle: (bundle / "manifest.json").write_text("no JSON"), "not valid JSON"),
+    "text": (lambda bundle: (bundle / "manifest.json").write_text("no JSON"), "is not JSON"),
     "gone": (shutil.rmtree, "does not exist"),
 }
 

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 
 from bnn_deploy.bundle.bundle import Bundle
-from bnn_deploy.devices import qemu
-from bnn_deploy.errors import ToolError
 from bnn_deploy.runtime.loader import Model
 from tests.runtime.toy_network import reference, toy_input, zig
 
@@ -44,20 +42,6 @@ def test_example_built_by_the_system_compiler(host_bundle: Bundle, tmp_path: Pat
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
     check_example([str(tmp_path / "classify")], host_bundle, tmp_path)
-
-
-@pytest.mark.qemu
-def test_example_built_for_arm64(arm_bundle: Bundle, host_bundle: Bundle, tmp_path: Path) -> None:
-    """The cross build of examples/c/main.c does not work, or arm64 gives other bits than Python here."""
-    try:
-        emulator = qemu.find_qemu()
-    except ToolError as error:
-        pytest.skip(str(error))
-    program = tmp_path / "classify"
-    options = ("-target", "aarch64-linux-musl", "-static", "-s", *WARNINGS)
-    zig("cc", *options, EXAMPLE, "-I", arm_bundle.path, arm_bundle.static_library, "-o", program)
-    (tmp_path / "empty").mkdir()
-    check_example([emulator, "-L", str(tmp_path / "empty"), str(program)], host_bundle, tmp_path)
 
 
 def test_header_in_cpp(host_bundle: Bundle, tmp_path: Path) -> None:

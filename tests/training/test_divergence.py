@@ -30,8 +30,7 @@ def diverging(folder: Path, recipe: Recipe, after: tuple[str, int, int]) -> tupl
     report = At(*after, lambda: copies.append((folder / NAME).read_bytes()))
     with pytest.raises(Diverged) as raised:
         train(recipe, tiny_data(), folder, options(report))
-    # The command line ends with 2 for errors without an exit code of their own.
-    assert not hasattr(raised.value, "exit_code")
+    assert raised.value.exit_code == 2
     assert "\n" not in str(raised.value) and str(folder / NAME) in str(raised.value)
     return str(raised.value), copies[0]
 
