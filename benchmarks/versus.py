@@ -12,7 +12,6 @@ all of them must compute the same: exit code 1 if they do not. Asserts nothing a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from bnn_deploy.bundle.bundle import Bundle
 from bnn_deploy.compiler import compile_model
 from bnn_deploy.errors import ModelFileError
 from bnn_deploy.export.provenance import rebuild
+from bnn_deploy.files import file_sha256
 from bnn_deploy.onnx_files.reading import load_onnx
 from bnn_deploy.references.whole_model import Reference, open_reference
 
@@ -82,7 +82,7 @@ def main(
                     bundles.append(compile_model(path, target, Path(folder) / f"{target}.bundle", batch=batch))
             elif bundles[0].manifest["model"].get("onnx_sha256") not in (
                 None,
-                hashlib.sha256(path.read_bytes()).hexdigest(),
+                file_sha256(path),
             ):
                 raise click.UsageError(f"{bundle} was not compiled from {path}.")
             reference = open_reference("onnxruntime", path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from bnn_deploy.devices.ssh_address import SshAddress
 from bnn_deploy.devices.ssh_connection import ConnectionLost, RemoteResult, RemoteTimeout, SshConnection
 from bnn_deploy.devices.ssh_failure import quoted
 from bnn_deploy.errors import DeviceError, ToolError
+from bnn_deploy.files import file_sha256
 from bnn_deploy.progress import ReportProgress, quiet
 
 # Pauses before the attempts after a lost connection: about as long as a switch or an access point takes to come back.
@@ -76,7 +76,7 @@ class SshBoard:
         Raises:
             DeviceError: also if its folders are full, read-only or not for programs.
         """
-        digest = hashlib.sha256(program.read_bytes()).hexdigest()
+        digest = file_sha256(program)
         return self._persist(lambda: self._install(program, label, digest, check, progress))
 
     def machine(self) -> Machine:

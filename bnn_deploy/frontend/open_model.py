@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from onnx import ModelProto, NodeProto
 from onnx_ir.passes import common
 
 from bnn_deploy.errors import ModelFileError, message_lines
+from bnn_deploy.files import file_sha256
 from bnn_deploy.metadata import entries
 from bnn_deploy.onnx_files.binary_layers import require_binary
 from bnn_deploy.onnx_files.reading import load_onnx
@@ -90,7 +90,7 @@ def open_model(
         raise NothingBinaryError(_nothing_binary(path, report), report)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     metadata[entries.IMPORTED_FROM] = path.name
-    metadata[entries.IMPORTED_SHA256] = hashlib.sha256(path.read_bytes()).hexdigest()
+    metadata[entries.IMPORTED_SHA256] = file_sha256(path)
     changed = [row.name for row in report.activations if row.graph_zero == 0 and row.compiled_zero != 0]
     if changed:
         metadata[entries.SIGN_ZERO_CHANGED] = json.dumps(changed)

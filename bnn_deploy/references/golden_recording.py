@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 from bnn_deploy.data.dataset import Dataset
 from bnn_deploy.data.open_dataset import open_dataset
 from bnn_deploy.errors import ModelFileError
-from bnn_deploy.files import require_writable
+from bnn_deploy.files import file_sha256, require_writable
 from bnn_deploy.frontend.open_model import open_model
 from bnn_deploy.passes.onnx.import_report import ImportOptions
 from bnn_deploy.progress import ReportProgress, quiet
@@ -142,6 +141,6 @@ def _stored_positions(positions: np.ndarray, size: int) -> np.ndarray:
 
 def _sha256(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise ModelFileError(f"Cannot read {path}: {error.strerror}.") from error

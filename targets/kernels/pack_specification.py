@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -14,7 +15,7 @@ Parameters: TypeAlias = dict[str, tuple[tuple[int, ...], str]]
 
 
 @dataclass(frozen=True)
-class PackSpecification:
+class PackSpecification(ABC):
     """Turn float32 channels into bits: what all packing has in common.
 
     Attributes:
@@ -27,9 +28,9 @@ class PackSpecification:
     channels: int
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """What is done, as in names of kernels."""
-        raise NotImplementedError
 
     @property
     def three_valued(self) -> bool:
